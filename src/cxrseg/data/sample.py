@@ -1,0 +1,151 @@
+"""One image of a dataset with its masks, and the dataset itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg.errors import DatasetError
+from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.raster import read_mask, read_raster
+
+__all__ = ["CATEGORIES", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
+
+CATEGORIES = ("COVID-19", "Non-COVID", "Normal")
+"""The categories of COVID-QU-Ex, in its own words."""
+
+SPLITS = ("train", "val", "test")
+"""The splits, as commands name them."""
+
+TARGETS = ("infection", "lungs")
+"""The kinds of mask, as recipes name them."""
+
+
+@dataclass(frozen=True)
+class ArrayItem:
+    """One image inside an array of an .npz file.
+
+    Attributes:
+        file: the .npz file.
+        key: the array's name, such as 'train_images'; its shape is (N, H, W) or (N, H, W, C).
+        index: which of the N.
+        pixels: the (H, W) uint8 or bool values themselves.
+    """
+
+    file: Path
+    key: str
+    index: int
+    pixels: npt.NDArray[np.generic] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One radiograph with what is known about it.
+
+    Attributes:
+        name: unique in its dataset, such as 'Val/COVID-19/covid_1'.
+        split: 'train', 'val' or 'test'.
+        category: 'COVID-19', 'Non-COVID', 'Normal', or None where the dataset does not say.
+        image: where the pixels are.
+        masks: target name ('infection', 'lungs') to where the mask is; absent kinds have no entry.
+    """
+
+    name: str
+    split: str
+    category: str | None
+    image: Path | ArrayItem
+    masks: Mapping[str, Path | ArrayItem]
+
+    def read_image(self) -> Radiograph:
+        """Read the radiograph.
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
+        if isinstance(self.image, Path):
+            return read_raster(self.image)
+        source = f"{self.image.file}[{self.image.key}][{self.image.index}]"
+        return Radiograph(self.image.pixels.astype(np.float32) / np.float32(255), source=source)
+
+    def read_mask(self, target: str) -> npt.NDArray[np.bool_] | None:
+        """Read one mask, (H, W) bool, or None where the dataset has none of that kind for this image.
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
+        stored = self.masks.get(target)
+        if stored is None:
+            return None
+        return read_mask(stored) if isinstance(stored, Path) else stored.pixels > 0
+
+    @property
+    def infection_is_by_definition(self) -> bool:
+        """True where an empty infection mask means 'not COVID-19' rather than 'no opacity to be seen'.
+
+        Non-COVID images of COVID-QU-Ex are other pneumonias: they show opacities, and their infection masks are
+        empty by the definition of the dataset.
+        """
+        return self.category == "Non-COVID"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder or file of images and masks, understood.
+
+    Attributes:
+        root: what the user pointed at.
+        layout: how it was understood, such as 'COVID-QU-Ex infection segmentation data'.
+        samples: every sample, in a fixed order.
+    """
+
+    root: Path
+    layout: str
+    samples: tuple[Sample, ...]
+
+    def select(self, split: str | None = None, categories: Collection[str] | None = None) -> Dataset:
+        """Keep the samples of one split and of some categories.
+
+        Args:
+            split: 'train', 'val', 'test', or None for all.
+            categories: names out of `CATEGORIES`, or None for all.
+
+        Raises:
+            DatasetError: nothing is left; the message says what the dataset has.
+        """
+        kept = tuple(
+            sample
+            for sample in self.samples
+            if split in (None, sample.split) and (categories is None or sample.category in categories)
+        )
+        if not kept:
+            wanted = f"split {split or 'any'}, categories {', '.join(categories) if categories else 'any'}"
+            raise DatasetError(
+                f"{self.root} ({self.layout}) has no images of {wanted}; it has: {self.describe()}"
+            )
+        return Dataset(self.root, self.layout, kept)
+
+    def describe(self) -> str:
+        """How many images of which split and category, in one line."""
+        counts: dict[str, int] = {}
+        for sample in self.samples:
+            key = f"{sample.split} {sample.category}" if sample.category else sample.split
+            counts[key] = counts.get(key, 0) + 1
+        return ", ".join(f"{key} {count}" for key, count in counts.items())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the names and contents of all images and masks, independent of where they lie."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            digest.update(f"{sample.name}\0{sample.split}\0{sample.category}\0".encode())
+            for kind, stored in (("image", sample.image), *sorted(sample.masks.items())):
+                digest.update(f"{kind}\0".encode())
+                data = stored.read_bytes() if isinstance(stored, Path) else stored.pixels.tobytes()
+                digest.update(hashlib.sha256(data).digest())
+        return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Files to values and back. Knows no other room of the house."""

@@ -1,0 +1,33 @@
+"""The one value that every reader returns: a radiograph with its geometry and history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Radiograph"]
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """One chest X-ray as read from a file.
+
+    Attributes:
+        pixels: (H, W) float32 in [0, 1], bright is dense (bone white, air black).
+        spacing_mm: (row, column) distance of pixel centres in millimetres, or None where the file does not say.
+        source: where it came from, as the user named it (a path, or "array").
+        steps: what was done to the stored values, in order, in words.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None = None
+    source: str = "array"
+    steps: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.pixels.shape
+        return height, width

@@ -1,0 +1,80 @@
+"""Writing that cannot leave half a file: write beside, then rename."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cxrseg.errors import DiskFullError
+
+__all__ = ["write_atomic", "write_bytes", "write_csv", "write_json", "write_mask", "write_probability"]
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file as a whole or not at all, also when the process is killed.
+
+    Args:
+        path: the file to make or replace; its folder is made where missing.
+        write: called once with the open binary file.
+
+    Raises:
+        DiskFullError: no room was left; what stood at `path` before still stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"no room left on the disk of {path.parent} to write {path.name}; "
+                f"free some space and go on with --resume (what was written before is intact)"
+            ) from error
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    write_atomic(path, lambda file: file.write(data))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON (UTF-8), atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` as CSV with a header, atomically; a missing or None value is an empty cell."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def write_mask(path: Path, mask: npt.NDArray[np.bool_]) -> None:
+    """Write an (H, W) boolean mask as an 8-bit PNG of 0 and 255, atomically."""
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
+
+
+def write_probability(path: Path, probability: npt.NDArray[np.float32]) -> None:
+    """Write an (H, W) probability map in [0, 1] as a 16-bit PNG, 65535 times the probability, atomically."""
+    image = Image.fromarray(np.rint(probability * 65535.0).astype(np.uint16))
+    write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))

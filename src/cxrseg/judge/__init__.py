@@ -1,0 +1,1 @@
+"""A model and a dataset to the truth about both."""

@@ -1,0 +1,1 @@
+"""Samples to weights. The only room that needs torch."""

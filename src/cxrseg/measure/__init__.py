@@ -1,0 +1,1 @@
+"""Masks to numbers, with numpy and SciPy alone."""

@@ -1,0 +1,1 @@
+"""Radiograph to prediction, without torch."""
