@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +17,19 @@ class Radiograph:
 
     Attributes:
         pixels: (H, W) float32 in [0, 1], bright is dense (bone white, air black).
-        spacing_mm: (row, column) distance of pixel centres in millimetres, or None where the file does not say.
+        spacing_mm: (row, column) distance of pixel centres in millimetres, or None where the file does
+            not say.
         source: where it came from, as the user named it (a path, or "array").
         steps: what was done to the stored values, in order, in words.
+        tags: what the file says of itself, such as 'modality' or 'view_position'; never a name or an
+            identifier of a patient. Empty for raster images. See `cxrseg.io.dicom_tags.public_tags`.
     """
 
     pixels: npt.NDArray[np.float32]
     spacing_mm: tuple[float, float] | None = None
     source: str = "array"
     steps: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:

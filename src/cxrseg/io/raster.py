@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cxrseg.errors import ImageError
+from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
 
 __all__ = ["RASTER_SUFFIXES", "read_mask", "read_raster", "read_size"]
@@ -21,15 +24,16 @@ MAX_PIXELS = 100_000_000
 """Largest image that is decoded, in pixels: 100 megapixels, five times a large digital radiograph."""
 
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")
+_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_PHOTOMETRIC, _ORIENTATION = 262, 274  # TIFF and EXIF tags
 
 
 def read_raster(path: Path | str) -> Radiograph:
     """Read a raster image as a radiograph.
 
     Colour becomes luma (ITU-R 601), transparency is dropped, a palette is looked up, the EXIF orientation is
-    applied. 8-bit values are divided by 255; 16-bit values by the largest value of 10, 12, 14 or 16 bits that
-    covers them, since many exports store 12 bits in 16. Each of these is named in `steps`.
+    applied. 8-bit values are divided by 255; 16-bit values by the largest value of 8, 10, 12, 14 or 16 bits
+    that covers them, since many exports store 12 bits in 16. Each of these is named in `steps`.
 
     Args:
         path: a BMP, JPEG, PNG, TIFF or WebP file.
@@ -45,13 +49,13 @@ def read_raster(path: Path | str) -> Radiograph:
     if values.dtype == np.uint8:
         pixels = values.astype(np.float32) / np.float32(255)
     else:
-        pixels, step = _scaled(path, values)
+        pixels, step = _scaled(values)
         steps.append(step)
     return Radiograph(pixels, source=str(path), steps=tuple(steps))
 
 
 def read_mask(path: Path | str) -> npt.NDArray[np.bool_]:
-    """Read a mask; a pixel belongs to it where its value is at least half of the file's largest possible value.
+    """Read a mask; a pixel belongs to it where its value is at least half of the largest possible one.
 
     Masks of 0 and 1 (instead of 0 and 255) are understood as well.
 
@@ -81,69 +85,88 @@ def read_size(path: Path | str) -> tuple[int, int]:
         ImageError: the file is missing or no image.
     """
     path = Path(path)
-    with _open(path) as image:
+    with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        # Pillow has turned the size of a TIFF already.
+        turned = image.format != "TIFF" and _orientation(image, header_only=True) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
 
 
-def _open(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image whose header is read; whatever Pillow raises meanwhile comes out as an ImageError."""
+    if not path.exists():
+        raise ImageError(f"expected an image at {path}, but there is no such file")
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise ImageError(f"expected an image at {path}, but it is no file")
     try:
-        with warnings.catch_warnings():
-            # Our own limit below refuses large images with a reason; Pillow's warning would only repeat it.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(path, formats=_FORMATS)
-    except FileNotFoundError:
-        raise ImageError(f"expected an image at {path}, but there is no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"expected an image at {path}, but it is a folder") from None
+        # Quiet: our own limit refuses large images with a reason, and odd metadata is no matter to us.
+        with quiet(), Image.open(path, formats=_FORMATS) as image:
+            yield image
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         names = ", ".join(_FORMATS)
         raise ImageError(f"{path} is none of {names}, or its header is broken; export it anew") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path} is larger than {MAX_PIXELS:,} pixels; make it smaller") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ImageError(f"{path} cannot be opened: {error}") from error
+    except Exception as error:  # Pillow raises nearly anything on a damaged file
+        raise ImageError(f"{path} is damaged or cut short ({error}); export or download it anew") from error
 
 
-def _decode(path: Path) -> tuple[npt.NDArray[np.generic], list[str]]:
+def _decode(path: Path) -> tuple[npt.NDArray[Any], list[str]]:
     """(H, W) uint8, or the stored type of deeper images, and the steps that led there."""
     steps: list[str] = []
-    with _open(path) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise ImageError(f"{path} has {width}x{height} pixels, more than {MAX_PIXELS:,}; make it smaller")
-        if width * height == 0:
-            raise ImageError(f"{path} has no pixels ({width}x{height})")
-        if getattr(image, "n_frames", 1) > 1:
-            raise ImageError(f"{path} holds {getattr(image, 'n_frames', 1)} pages; save the radiograph alone")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide.
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-        except Exception as error:  # Pillow's decoders raise nearly anything on a damaged file
-            raise ImageError(f"{path} is damaged or cut short ({error}); export or download it anew") from error
-        if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
+    with _opened(path) as image:
+        _check_size(path, image)
+        orientation = _orientation(image)
+        white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if orientation in range(2, 9):
             steps.append("EXIF orientation applied")
-        if upright.mode not in _DEEP_MODES and upright.mode != "L":
+        if upright.mode not in (*_DEEP_MODES, "L"):
             steps.append(f"{upright.mode} to grayscale")
-            if upright.mode in ("P", "PA"):
-                upright = upright.convert("RGB")
-            upright = upright.convert("L")
-        return np.asarray(upright), steps
+            # Only RGB leads from everywhere to gray: a palette holds colours, and Lab knows no other way.
+            upright = upright.convert("L" if upright.mode in ("1", "LA") else "RGB").convert("L")
+        values = np.asarray(upright)
+        if white_is_zero and values.dtype == np.uint16:  # Pillow turns 8 bits by itself, but not 16
+            steps.append("inverted (TIFF, white is zero)")
+            values = values.dtype.type(65535) - values
+        if not np.isfinite(values).all():
+            raise ImageError(f"{path} holds values that are not finite; export it anew")
+    return values, steps
 
 
-def _scaled(path: Path, values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.float32], str]:
+def _check_size(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{path} has {width}x{height} pixels, more than {MAX_PIXELS:,}; make it smaller")
+    if width * height == 0:
+        raise ImageError(f"{path} has no pixels ({width}x{height})")
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise ImageError(f"{path} holds {pages} pages; save the radiograph alone")
+
+
+def _orientation(image: Image.Image, header_only: bool = False) -> int:
+    """EXIF orientation, 1 where there is none or it cannot be read."""
+    try:
+        # A PNG's own getexif() decodes all pixels, in search of a tag behind them.
+        exif = Image.Image.getexif(image) if header_only else image.getexif()
+        return int(exif.get(_ORIENTATION, 1))
+    except Exception:  # damaged metadata does not spoil the pixels
+        return 1
+
+
+def _scaled(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], str]:
     """Values deeper than 8 bits to [0, 1], and the step in words."""
-    numbers = values.astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise ImageError(f"{path} holds values that are not finite; export it anew")
-    low, high = float(numbers.min()), float(numbers.max())
-    if values.dtype.kind == "f" and 0 <= low and high <= 1:
-        return numbers, "floating point in [0, 1]"
+    low, high = float(values.min()), float(values.max())
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        return values.astype(np.float32), "floating point in [0, 1]"
     if low < 0 or high > 65535:
-        span = max(high - low, 1e-6)
-        return (numbers - np.float32(low)) / np.float32(span), f"values {low:g} to {high:g} stretched to [0, 1]"
-    bits = next(bits for bits in (10, 12, 14, 16) if high < 2**bits)
-    return numbers / np.float32(2**bits - 1), f"{bits} of 16 bits used"
+        # In float64, since the span of float32 values need not fit into float32.
+        stretched = (values.astype(np.float64) - low) / max(high - low, 1e-6)
+        return stretched.astype(np.float32), f"values {low:g} to {high:g} stretched to [0, 1]"
+    bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
+    return values.astype(np.float32) / np.float32(2**bits - 1), f"{bits} of 16 bits used"

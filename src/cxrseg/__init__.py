@@ -1,0 +1,73 @@
+"""cxrseg: find and measure COVID-19 and pneumonia infection on chest X-rays. Research software, no diagnosis.
+
+The public names below are imported when first used; `import cxrseg` loads neither torch nor OpenVINO.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cxrseg._version import __version__
+
+if TYPE_CHECKING:
+    from cxrseg.data.layout import open_dataset
+    from cxrseg.data.phantom import make_phantom, write_phantoms
+    from cxrseg.data.sample import Dataset, Sample
+    from cxrseg.errors import CxrsegError
+    from cxrseg.io.radiograph import Radiograph
+    from cxrseg.judge.evaluate import Evaluation, evaluate
+    from cxrseg.learn.fit import Run, train
+    from cxrseg.learn.recipe import Recipe, load_recipe
+    from cxrseg.segment.segmenter import Prediction, Segmenter
+
+_HOMES = {
+    "CxrsegError": "errors",
+    "Dataset": "data.sample",
+    "Evaluation": "judge.evaluate",
+    "Prediction": "segment.segmenter",
+    "Radiograph": "io.radiograph",
+    "Recipe": "learn.recipe",
+    "Run": "learn.fit",
+    "Sample": "data.sample",
+    "Segmenter": "segment.segmenter",
+    "evaluate": "judge.evaluate",
+    "load_recipe": "learn.recipe",
+    "make_phantom": "data.phantom",
+    "open_dataset": "data.layout",
+    "train": "learn.fit",
+    "write_phantoms": "data.phantom",
+}
+"""Public name to the module that holds it."""
+
+__all__ = [
+    "CxrsegError",
+    "Dataset",
+    "Evaluation",
+    "Prediction",
+    "Radiograph",
+    "Recipe",
+    "Run",
+    "Sample",
+    "Segmenter",
+    "__version__",
+    "evaluate",
+    "load_recipe",
+    "make_phantom",
+    "open_dataset",
+    "train",
+    "write_phantoms",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cxrseg' has no attribute {name!r}")
+    return getattr(import_module(f"cxrseg.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,234 @@
+"""Whatever a user points at, a folder or a file of images and masks, to a `Dataset`."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from cxrseg.data.arrays import read_arrays
+from cxrseg.data.pairs import (
+    Pool,
+    mask_of,
+    natural_key,
+    pair,
+    repeated_names,
+    shown,
+    visible_files,
+    visible_folders,
+    wrong_sizes,
+)
+from cxrseg.data.sample import CATEGORIES, SPLITS, Dataset, Sample
+from cxrseg.data.splits import as_category, as_split
+from cxrseg.data.table import read_table
+from cxrseg.errors import DatasetError
+from cxrseg.io.raster import RASTER_SUFFIXES
+
+__all__ = ["open_dataset"]
+
+_log = logging.getLogger(__name__)
+
+_LAYOUTS = """
+Understood are:
+  COVID-QU-Ex: {Train,Val,Test}/{COVID-19,Non-COVID,Normal}/{images,lung masks,infection masks}, at any level
+  QaTa-COV19 v2: {Train Set,Test Set}/{Images,Ground-truths}, masks named mask_NAME.png
+  MedSegBench: covidquex_128.npz, covidquex_256.npz, covidquex_512.npz
+  CSV of pairs: the columns image and infection or lungs (and split, category, name)
+  your own folders: images/ beside masks/ (or infection/) or lungs/, also below train/, val/, test/
+  your own files: NAME.png beside NAME_mask.png, mask_NAME.png, NAME_infection.png or NAME_lungs.png"""
+
+_IMAGE_FOLDERS = frozenset({"image", "images"})
+_MASK_FOLDERS = {
+    "ground truth": "infection",
+    "ground truths": "infection",
+    "infection": "infection",
+    "infection mask": "infection",
+    "infection masks": "infection",
+    "mask": "infection",
+    "masks": "infection",
+    "lung": "lungs",
+    "lung mask": "lungs",
+    "lung masks": "lungs",
+    "lungs": "lungs",
+}
+_INFECTION_DATA = "infection segmentation data"
+_LUNG_DATA = "lung segmentation data"
+_INNER_FOLDERS = (_INFECTION_DATA, _LUNG_DATA, "qata-cov19-v2")
+_LEVELS = 6
+
+
+def open_dataset(path: Path | str) -> Dataset:
+    """Understand a folder or file of images and masks, check it and list its samples.
+
+    Understood are COVID-QU-Ex as its Kaggle archive unpacks (infection or lung segmentation data, from any
+    level down to one split or category), QaTa-COV19 v2, MedSegBench's .npz files, a CSV of pairs, and folders
+    of the user's own. Masks belong to images of the same stem. Where no folder names a split, all is 'train'
+    (see `hold_out`). The samples are ordered by split, category and natural order of names, those of a CSV as
+    its rows are.
+
+    Args:
+        path: the folder or file.
+
+    Raises:
+        DatasetError: nothing is there, nothing fits, or images and masks do not match (lists all faults).
+    """
+    root = Path(path)
+    try:
+        layout, samples, faults = _from_file(root) if root.is_file() else _from_folder(root)
+        below = root.parent if root.is_file() else root
+        faults += repeated_names(samples, below) + wrong_sizes(samples, below)
+    except OSError as error:
+        raise DatasetError(f"{error.filename or root} cannot be read: {error.strerror or error}") from error
+    if faults:
+        raise DatasetError(
+            f"{root}, read as {layout}, has {len(faults)} fault{'s' * (len(faults) > 1)}; expected each "
+            "image once, with a mask of its own size for every kind there is. Mend or remove these (a CSV of "
+            "pairs may leave a mask out):",
+            faults,
+        )
+    dataset = Dataset(root, layout, tuple(samples))
+    _log.info("%s: %s, %s", root, layout, dataset.describe())
+    return dataset
+
+
+def _from_file(path: Path) -> tuple[str, list[Sample], list[str]]:
+    match path.suffix.casefold():
+        case ".npz":
+            return "MedSegBench arrays", *read_arrays(path)
+        case ".csv" | ".tsv":
+            return "CSV of pairs", *read_table(path)
+        case ".zip" | ".tar" | ".gz" | ".7z" | ".rar":
+            raise DatasetError(f"{path} is an archive; unpack it and point at the folder")
+        case _:
+            raise DatasetError(f"{path} is no file that lists images and masks.{_LAYOUTS}")
+
+
+def _from_folder(root: Path) -> tuple[str, list[Sample], list[str]]:
+    if not root.is_dir():
+        raise DatasetError(f"expected images and masks at {root}, but there is no such folder or file")
+    folder: Path | None = root
+    for _ in range(_LEVELS):
+        if folder is None:
+            break
+        if pools := list(_pools(folder, *_named_by(folder))):
+            return _paired(root, folder, pools)
+        folder = _inner(folder)
+    raise DatasetError(_nothing_fits(root))
+
+
+def _named_by(folder: Path) -> tuple[str | None, str | None]:
+    """Split and category that the names of a folder and the one above it tell."""
+    place = folder.resolve()
+    if category := as_category(place.name):
+        return as_split(place.parent.name), category
+    return as_split(place.name), None
+
+
+def _inner(folder: Path) -> Path | None:
+    """The folder to go on in where this one only wraps another."""
+    children = visible_folders(folder)
+    named = {child.name.casefold(): child for child in children}
+    if _INFECTION_DATA in named and _LUNG_DATA in named:
+        _log.info(
+            "%s holds infection and lung data: took the infection data; for the other point at %s",
+            folder,
+            named[_LUNG_DATA],
+        )
+    for name in _INNER_FOLDERS:
+        if name in named:
+            return named[name]
+    return children[0] if len(children) == 1 else None
+
+
+def _pools(folder: Path, split: str | None, category: str | None) -> Iterator[Pool]:
+    """What a folder holds of images and masks, itself and in its folders of splits and categories."""
+    folders = visible_folders(folder)
+    if any(_role(child) for child in folders):
+        yield _in_folders(folder, folders, split, category)
+    elif pool := _side_by_side(folder, split, category):
+        yield pool
+    for child in folders:
+        if inner := as_split(child.name):
+            yield from _pools(child, inner, category)
+        elif kind := as_category(child.name):
+            yield from _pools(child, split, kind)
+
+
+def _role(folder: Path) -> str | None:
+    """'images', the target whose masks a folder holds, or None, by the folder's name."""
+    name = folder.name.casefold().replace("_", " ").replace("-", " ")
+    return "images" if name in _IMAGE_FOLDERS else _MASK_FOLDERS.get(name)
+
+
+def _in_folders(folder: Path, folders: list[Path], split: str | None, category: str | None) -> Pool:
+    files: dict[str, list[Path]] = {}
+    for child in folders:
+        if role := _role(child):
+            files.setdefault(role, []).extend(visible_files(child))
+    images = files.pop("images") if "images" in files else visible_files(folder)
+    if _is_qata(folders):
+        category = "COVID-19"
+    return _pool(folder, split, category, images, files)
+
+
+def _side_by_side(folder: Path, split: str | None, category: str | None) -> Pool | None:
+    images: list[Path] = []
+    masks: dict[str, list[Path]] = {}
+    for file in visible_files(folder):
+        named = mask_of(file.stem)
+        (masks.setdefault(named[1], []) if named else images).append(file)
+    return _pool(folder, split, category, images, masks) if masks else None
+
+
+def _pool(
+    folder: Path, split: str | None, category: str | None, images: list[Path], masks: dict[str, list[Path]]
+) -> Pool:
+    prefix = "".join(f"{part}/" for part in (split and split.capitalize(), category) if part)
+    return Pool(folder, split or "train", category, prefix, images, masks)
+
+
+def _is_qata(folders: list[Path]) -> bool:
+    return any(child.name.casefold() == "ground-truths" for child in folders)
+
+
+def _paired(root: Path, folder: Path, pools: list[Pool]) -> tuple[str, list[Sample], list[str]]:
+    layout, required = _layout(folder, pools)
+    samples: list[Sample] = []
+    faults: list[str] = []
+    for pool in pools:
+        found, wrong = pair(pool, required, root)
+        samples += found
+        faults += wrong
+    categories = (*CATEGORIES, None)
+    samples.sort(key=lambda s: (SPLITS.index(s.split), categories.index(s.category), natural_key(s.name)))
+    return layout, samples, faults
+
+
+def _layout(folder: Path, pools: list[Pool]) -> tuple[str, tuple[str, ...]]:
+    """What to call the layout, and the targets that every image must have a mask for."""
+    around = {part.casefold() for part in folder.resolve().parts}
+    has = {target for pool in pools for target in pool.masks}
+    published = not around.isdisjoint({_INFECTION_DATA, _LUNG_DATA})
+    if all(_is_qata(visible_folders(pool.where)) for pool in pools):
+        return "QaTa-COV19", ("infection",)
+    if all(pool.category for pool in pools) and (published or "lungs" in has):
+        if "infection" in has or _INFECTION_DATA in around:
+            return "COVID-QU-Ex infection segmentation data", ("infection", "lungs")
+        return "COVID-QU-Ex lung segmentation data", ("lungs",)
+    return "folders of images and masks", ()
+
+
+def _nothing_fits(root: Path) -> str:
+    """What is there instead, for a user who pointed at the wrong place."""
+    files = Counter(entry.suffix.casefold() or "no ending" for entry in root.iterdir() if entry.is_file())
+    folders = [child.name for child in visible_folders(root)]
+    if not files and not folders:
+        return f"{root} is an empty folder; expected images and masks.{_LAYOUTS}"
+    found = [f"{count} {suffix}" for suffix, count in sorted(files.items())]
+    if folders:
+        found.append(f"folders {', '.join(folders[:20])}{', ...' if len(folders) > 20 else ''}")
+    above = root.resolve().parent
+    if any(suffix in RASTER_SUFFIXES for suffix in files) and any(map(_role, visible_folders(above))):
+        found.append(f"and masks may be beside it: point at {shown(above, root)} instead")
+    return f"{root} holds no images with masks that can be understood, but {', '.join(found)}.{_LAYOUTS}"

@@ -1,0 +1,103 @@
+"""A CSV that lists pairs of images and masks."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from cxrseg.data.sample import CATEGORIES, SPLITS, Sample
+from cxrseg.data.splits import as_category, as_split
+from cxrseg.errors import DatasetError
+
+__all__ = ["read_table"]
+
+_MASK_COLUMNS = {"infection": "infection", "mask": "infection", "lungs": "lungs"}
+_EXPECTED = (
+    "expected the columns image (required), infection or lungs or both (mask is infection), "
+    "and if you like split, category, name"
+)
+
+
+def read_table(path: Path) -> tuple[list[Sample], list[str]]:
+    """Read a CSV of pairs, separated by commas, semicolons or tabs, in UTF-8.
+
+    Columns: image (required); infection (or mask) and lungs, of which each row fills one at least; split,
+    'train' where empty; category; name, the image's path without its ending where empty. Paths are relative
+    to the CSV's folder.
+
+    Args:
+        path: the CSV.
+
+    Returns:
+        The samples in the order of the rows, and one line for each row at fault; the files are not looked at.
+
+    Raises:
+        DatasetError: the file is no such table.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not UTF-8 text ({error}); save it as 'CSV UTF-8'") from error
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise DatasetError(f"{path} is no CSV that can be read ({error}); save it anew") from error
+    columns = _columns(path, rows[0] if rows else [])
+    samples, faults = [], []
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        cells = {column: row[place].strip() for column, place in columns.items() if place < len(row)}
+        if problems := _problems(cells):
+            faults += [f"{path.name}, row {number}: {problem}" for problem in problems]
+        else:
+            samples.append(_sample(cells, path.parent))
+    if not samples and not faults:
+        raise DatasetError(f"{path} has a header but no rows; {_EXPECTED}")
+    return samples, faults
+
+
+def _columns(path: Path, header: list[str]) -> dict[str, int]:
+    """Column name to its place; 'mask' is called 'infection'."""
+    columns: dict[str, int] = {}
+    for place, cell in enumerate(header):
+        name = cell.strip().casefold()
+        name = _MASK_COLUMNS.get(name, name)
+        if name in columns and name in ("image", "infection", "lungs", "split", "category", "name"):
+            raise DatasetError(f"{path} has two columns for {name}; {_EXPECTED}")
+        columns[name] = place
+    if "image" not in columns or not columns.keys() & set(_MASK_COLUMNS.values()):
+        found = ", ".join(header) or "nothing"
+        raise DatasetError(f"{path}: {_EXPECTED}; the first line has: {found}")
+    return columns
+
+
+def _problems(cells: Mapping[str, str]) -> list[str]:
+    problems = []
+    if not cells.get("image"):
+        problems.append("the cell image is empty")
+    if not (cells.get("infection") or cells.get("lungs")):
+        problems.append("no mask is named (infection, lungs)")
+    split, category = cells.get("split"), cells.get("category")
+    if split and not as_split(split):
+        problems.append(f"split {split!r} is none of {', '.join(SPLITS)}")
+    if category and not as_category(category):
+        problems.append(f"category {category!r} is none of {', '.join(CATEGORIES)}; leave it empty")
+    return problems
+
+
+def _sample(cells: Mapping[str, str], folder: Path) -> Sample:
+    # Tables written on Windows have backslashes; forward slashes are understood everywhere.
+    paths = {kind: cells.get(kind, "").replace("\\", "/") for kind in ("image", "infection", "lungs")}
+    image = PurePosixPath(paths["image"])
+    return Sample(
+        name=cells.get("name") or str(image.parent / image.stem),
+        split=as_split(cells.get("split", "")) or "train",
+        category=as_category(cells.get("category", "")),
+        image=folder / paths["image"],
+        masks={target: folder / paths[target] for target in ("infection", "lungs") if paths[target]},
+    )

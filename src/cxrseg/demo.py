@@ -1,0 +1,70 @@
+"""The main job in small: make phantoms, train, evaluate, draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxrseg.data.layout import open_dataset
+from cxrseg.data.phantom import write_phantoms
+from cxrseg.judge.baseline import threshold_baseline
+from cxrseg.judge.evaluate import Evaluation, evaluate, write_evaluation
+from cxrseg.learn.fit import Run, train
+from cxrseg.learn.recipe import load_recipe
+
+__all__ = ["Demo", "run_demo"]
+
+PHANTOM_SIZE = 128
+"""Side of the demo's phantoms in pixels: the size at which the recipe 'quick' trains."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo came to.
+
+    Attributes:
+        run: the training run.
+        evaluation: on the phantom's test images.
+        baseline: a threshold on the brightness, and its Dice on the same images.
+    """
+
+    run: Run
+    evaluation: Evaluation
+    baseline: tuple[float, float]
+
+    def table(self) -> list[tuple[str, str]]:
+        """What was measured, as lines of (name, value)."""
+        summary = self.evaluation.summary()
+        infection: Mapping[str, Any] = summary["infection"]
+        infected = infection["infected_per_image"]
+        marked = infection["uninfected_marked"]
+        return [
+            (f"infection Dice, {infected['dice']['n']} infected images", f"{infected['dice']['mean']:.3f}"),
+            ("infection IoU", f"{infected['iou']['mean']:.3f}"),
+            ("infection RMSE, all images", f"{infection['rmse']['value']:.3f}"),
+            ("lungs Dice", f"{summary['lungs']['infected_per_image']['dice']['mean']:.3f}"),
+            (f"uninfected images marked, of {marked['n']}", f"{marked['share']:.0%}"),
+            (f"threshold baseline Dice (pixels >= {self.baseline[0]:.2f})", f"{self.baseline[1]:.3f}"),
+        ]
+
+
+def run_demo(out: Path, *, progress: bool = False, on_step: Callable[[str], None] = lambda _: None) -> Demo:
+    """Make phantoms, train the recipe 'quick' on them, evaluate it on others, and draw.
+
+    Args:
+        out: a folder; a demo that was broken off there is taken up again.
+        progress: show progress bars.
+        on_step: called with a line of text at the beginning of each step.
+    """
+    on_step("making synthetic chest X-rays")
+    dataset = open_dataset(write_phantoms(out / "phantoms", size=PHANTOM_SIZE))
+    on_step(f"training on {dataset.describe()}")
+    run = train(load_recipe("quick"), dataset, out / "run", resume=(out / "run").exists(), progress=progress)
+    on_step("evaluating on the test images")
+    test = dataset.select("test")
+    evaluation = evaluate(run.folder.model, test)
+    write_evaluation(evaluation, out / "evaluation")
+    baseline = threshold_baseline(dataset.select("train", ["COVID-19"]), test)
+    return Demo(run, evaluation, baseline)

@@ -1,0 +1,80 @@
+"""Variations of training images, in batches, on the device, with kornia."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kornia.augmentation as K
+import torch
+from torch import Tensor, nn
+
+from cxrseg.learn.recipe import AugmentRecipe
+
+__all__ = ["Augment"]
+
+
+class Augment(nn.Module):
+    """Varies images and their masks together; torch's global generator decides how.
+
+    Args:
+        recipe: what is varied, and how far.
+    """
+
+    def __init__(self, recipe: AugmentRecipe) -> None:
+        super().__init__()
+        geometry = list(_geometry(recipe))
+        self.geometry = K.AugmentationSequential(*geometry, data_keys=["input", "mask"]) if geometry else None
+        self.intensity = nn.Sequential(*_intensity(recipe))
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Vary a batch.
+
+        Args:
+            images: (N, 1, H, W) float32 in [0, 1].
+            masks: (N, C, H, W) float32, 0 or 1.
+
+        Returns:
+            Images in [0, 1] and masks of 0 and 1, of the same shapes. What moves in from outside is black, no mask.
+        """
+        if self.geometry is not None:
+            images, masks = self.geometry(images, masks)
+            masks = (masks >= 0.5).float()
+        return self.intensity(images).clamp(0, 1), masks
+
+
+def _geometry(recipe: AugmentRecipe) -> list[Any]:
+    steps: list[Any] = []
+    if recipe.flip:
+        steps.append(K.RandomHorizontalFlip(p=recipe.flip))
+    if recipe.rotation or recipe.scale or recipe.shift:
+        steps.append(
+            K.RandomAffine(
+                degrees=recipe.rotation,
+                translate=(recipe.shift, recipe.shift),
+                scale=(1 - recipe.scale, 1 + recipe.scale),
+                p=1.0,
+            )
+        )
+    return steps
+
+
+def _intensity(recipe: AugmentRecipe) -> list[Any]:
+    steps: list[Any] = []
+    if recipe.gamma:
+        # Above and below 1 alike: an exponent of 2 is as likely as one of 1/2.
+        darker = K.RandomGamma((1.0, 1 + recipe.gamma), p=1.0)
+        lighter = K.RandomGamma((1 / (1 + recipe.gamma), 1.0), p=1.0)
+        steps.append(K.AugmentationSequential(darker, lighter, data_keys=["input"], random_apply=1))
+    if recipe.contrast:
+        steps.append(K.RandomContrast((1 - recipe.contrast, 1 + recipe.contrast), p=1.0))
+    if recipe.brightness:
+        steps.append(K.RandomBrightness((1 - recipe.brightness, 1 + recipe.brightness), p=1.0))
+    if recipe.blur:
+        side = 2 * int(2 * recipe.blur + 0.5) + 1
+        steps.append(K.RandomGaussianBlur((side, side), (0.1, max(recipe.blur, 0.11)), p=0.25))
+    if recipe.noise:
+        steps.append(K.RandomGaussianNoise(std=recipe.noise, p=0.5))
+    if recipe.cutout:
+        steps.append(K.RandomErasing((0.02, 0.10), p=recipe.cutout))
+    return steps

@@ -1,0 +1,179 @@
+"""Samples to tensors: the whole set lies in memory as uint8, so that training never waits for a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cxrseg.data.sample import Dataset, Sample
+from cxrseg.errors import CxrsegError, DatasetError
+from cxrseg.learn.recipe import DataRecipe
+from cxrseg.preprocess import mask_to_input, to_input
+
+__all__ = ["Batch", "Batches", "Pixels", "epoch_seed", "load_pixels", "select_samples", "shuffled"]
+
+
+class Batch(NamedTuple):
+    """One step's tensors.
+
+    images: (N, 1, H, W) uint8. masks: (N, C, H, W) uint8, 0 or 1. present: (N, C) bool, False where an image lacks
+    that kind of mask, or is there only to fill up the last batch.
+    """
+
+    images: Tensor
+    masks: Tensor
+    present: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Every image of a split, ready for the network, in memory.
+
+    Attributes:
+        names: (N) sample names.
+        images: (N, 1, H, W) uint8; pixels in [0, 1] times 255, which is exact for 8-bit images of the right size.
+        masks: (N, C, H, W) uint8, 0 or 1, in the recipe's order of targets.
+        present: (N, C) bool.
+    """
+
+    names: tuple[str, ...]
+    images: Tensor
+    masks: Tensor
+    present: Tensor
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device) -> Pixels:
+        """The same images in the memory of `device`."""
+        return Pixels(self.names, self.images.to(device), self.masks.to(device), self.present.to(device))
+
+    def batch(self, indices: Tensor) -> Batch:
+        """Gather some images; an index of -1 gives image 0 with nothing present."""
+        return Batch(
+            self.images[indices.clamp(min=0)],
+            self.masks[indices.clamp(min=0)],
+            self.present[indices.clamp(min=0)] & (indices >= 0)[:, None],
+        )
+
+
+def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sample, ...]:
+    """The samples of a split that a recipe trains on.
+
+    Raises:
+        DatasetError: the split has none of them.
+    """
+    categorised = any(sample.category for sample in dataset.samples)
+    chosen = dataset.select(split, recipe.categories if categorised else None)
+    return tuple(
+        sample for sample in chosen.samples if not (sample.infection_is_by_definition and recipe.non_covid == "out")
+    )
+
+
+def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
+    """Read, resize and keep images and masks.
+
+    Args:
+        samples: what to read.
+        recipe: size, targets, and what Non-COVID images teach.
+
+    Raises:
+        DatasetError: files cannot be read (all of them are listed), or no image has any of the masks asked for.
+    """
+    faults: list[str] = []
+
+    def read(sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[bool]] | None:
+        try:
+            return _read(sample, recipe)
+        except CxrsegError as error:
+            faults.append(str(error))
+            return None
+
+    # Decoding releases the interpreter's lock, so threads are enough and nothing is copied between processes.
+    with ThreadPoolExecutor() as pool:
+        items = [item for item in pool.map(read, samples) if item is not None]
+    if faults:
+        raise DatasetError(f"{len(faults)} of {len(samples)} images cannot be used:", sorted(faults))
+    present = np.array([item[2] for item in items])
+    for index, target in enumerate(recipe.targets):
+        if not present[:, index].any():
+            raise DatasetError(
+                f"none of the {len(samples)} images has a mask of {target}, which the recipe's data.targets ask for"
+            )
+    return Pixels(
+        tuple(sample.name for sample in samples),
+        torch.from_numpy(np.stack([item[0] for item in items])),
+        torch.from_numpy(np.stack([item[1] for item in items])),
+        torch.from_numpy(present),
+    )
+
+
+def _read(sample: Sample, recipe: DataRecipe) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[bool]]:
+    image = np.rint(to_input(sample.read_image().pixels, recipe.size) * 255).astype(np.uint8)[None]
+    masks = np.zeros((len(recipe.targets), *recipe.size), np.uint8)
+    present = []
+    for index, target in enumerate(recipe.targets):
+        only_lungs = sample.infection_is_by_definition and recipe.non_covid == "lungs"
+        mask = None if target == "infection" and only_lungs else sample.read_mask(target)
+        present.append(mask is not None)
+        if mask is not None:
+            masks[index] = mask_to_input(mask, recipe.size)
+    return image, masks, present
+
+
+class Batches:
+    """An epoch of batches, the same for the same seed and epoch, whatever was drawn before.
+
+    Args:
+        pixels: the images, in the memory of the device that trains.
+        batch: images a step, over all processes together.
+        order: the order of the images in this epoch, (N) int64; see `shuffled`.
+        rank: this process.
+        processes: how many there are; every one of them gets equally many batches.
+        drop_last: leave out the last batch where it is not full (unless it is the only one).
+    """
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        batch: int,
+        order: Tensor | None = None,
+        *,
+        rank: int = 0,
+        processes: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        self.pixels = pixels
+        self.rank = rank
+        self.processes = processes
+        order = torch.arange(len(pixels)) if order is None else order
+        chunks = list(torch.split(order, batch))
+        if drop_last and len(chunks) > 1 and len(chunks[-1]) < batch:
+            chunks.pop()
+        self.chunks = chunks
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for chunk in self.chunks:
+            missing = -len(chunk) % self.processes
+            padded = torch.cat([chunk, torch.full((missing,), -1)])
+            yield self.pixels.batch(padded[self.rank :: self.processes].to(self.pixels.images.device))
+
+
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """One seed for each (run, epoch, process), so that a resumed run draws what an unbroken one would have."""
+    return (seed * 1_000_003 + epoch * 1_009 + rank) % 2**63
+
+
+def shuffled(count: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of `count` images, (count) int64, that depends on nothing but seed and epoch."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(epoch_seed(seed, epoch)))

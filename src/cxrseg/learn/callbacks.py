@@ -1,0 +1,133 @@
+"""What happens beside the training steps: history, checkpoints that survive anything, and EMA."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+
+from cxrseg.io.write import write_atomic, write_csv
+from cxrseg.learn.learner import Learner
+from cxrseg.learn.recipe import Recipe
+
+__all__ = ["AtomicCheckpoints", "History", "callbacks_for", "history_columns"]
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside and renames them: the last good one survives a kill and a full disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Save `checkpoint` to `path`.
+
+        Raises:
+            DiskFullError: no room left; the checkpoint that stood there still stands.
+        """
+        write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
+
+
+def history_columns(targets: tuple[str, ...]) -> list[str]:
+    """Columns of history.csv; further targets follow the first, with their name."""
+    columns = ["epoch", "seconds", "learning_rate", "train_loss", "val_loss"]
+    for index, target in enumerate(targets):
+        part = "" if index == 0 else f"{target}_"
+        columns += [f"{split}_{part}{figure}" for figure in ("rmse", "dice", "iou") for split in ("train", "val")]
+    return columns
+
+
+class History(Callback):
+    """A row of figures for each epoch: to history.csv, to TensorBoard, and to whoever asks.
+
+    Args:
+        path: history.csv; it is written anew, whole, after each epoch.
+        on_epoch: called with each row.
+    """
+
+    def __init__(self, path: Path, on_epoch: Callable[[dict[str, float | None]], None] | None = None) -> None:
+        self.path = path
+        self.rows: list[dict[str, float | None]] = []
+        self.on_epoch = on_epoch
+        self.began = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        self.began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add this epoch's row. Validation has run by now."""
+        assert isinstance(pl_module, Learner)
+        row: dict[str, float | None] = {
+            "epoch": trainer.current_epoch + 1,
+            "seconds": round(time.perf_counter() - self.began, 2),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        for split, scores in pl_module.scores.items():
+            figures = scores.figures()
+            row[f"{split}_loss"] = _number(figures["loss"][0])
+            for figure in ("rmse", "dice", "iou"):
+                for index, target in enumerate(pl_module.recipe.data.targets):
+                    part = "" if index == 0 else f"{target}_"
+                    row[f"{split}_{part}{figure}"] = _number(figures[figure][index])
+        self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
+        write_csv(self.path, history_columns(pl_module.recipe.data.targets), self.rows)
+        if trainer.logger is not None:
+            known = {key: value for key, value in row.items() if value is not None}
+            trainer.logger.log_metrics(known, step=trainer.current_epoch + 1)
+        if self.on_epoch is not None:
+            self.on_epoch(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far, kept in the checkpoint: a resumed run goes on from just these."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows of a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+
+def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool) -> list[Callback]:
+    """Every callback of a run.
+
+    The order matters: history first, so that checkpoints hold the row of their own epoch; 'last' at the very end,
+    so that it holds what the others decided in this epoch.
+
+    Args:
+        recipe: what is trained.
+        folder: where checkpoints go.
+        history: keeps the rows.
+        progress: show a progress bar.
+    """
+    optimiser = recipe.optimiser
+    found: list[Callback] = [history]
+    if progress:
+        found.append(TQDMProgressBar(leave=False))
+    if optimiser.ema_decay is not None:
+        found.append(EMAWeightAveraging(decay=optimiser.ema_decay))
+    if optimiser.patience is not None:
+        found.append(EarlyStopping("val_dice", mode="max", patience=optimiser.patience, verbose=False))
+    always: dict[str, Any] = {
+        "dirpath": folder,
+        "enable_version_counter": False,
+        "save_on_train_epoch_end": True,
+    }
+    found.append(ModelCheckpoint(filename="best", monitor="val_dice", mode="max", save_top_k=1, **always))
+    found.append(ModelCheckpoint(filename="last", save_top_k=1, **always))
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

@@ -1,0 +1,85 @@
+"""Checkpoint to model file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cxrseg.data.sample import Dataset
+from cxrseg.learn.networks import input_normalisation
+from cxrseg.learn.recipe import Recipe
+from cxrseg.model_file import INPUT, OUTPUT, ModelInfo, write_model
+
+__all__ = ["export_model"]
+
+_LICENCES = {
+    "COVID-QU-Ex": "CC BY-SA 4.0, as derived from COVID-QU-Ex; cite Tahir et al. 2021, "
+    "doi:10.1016/j.compbiomed.2021.105002, and doi:10.34740/kaggle/dsv/3122898. Research use, no diagnosis.",
+}
+_OTHER_LICENCE = "The terms of the training data apply. Research use, no diagnosis."
+
+
+def export_model(
+    path: Path, network: nn.Module, recipe: Recipe, dataset: Dataset, figures: Mapping[str, Any]
+) -> ModelInfo:
+    """Write a trained network as a model file.
+
+    Args:
+        path: where, ending in .onnx.
+        network: as `build_network` made it, with trained weights.
+        recipe: what it was trained with.
+        dataset: what it was trained on.
+        figures: what was measured, by the split's name.
+
+    Returns:
+        What the file says about itself.
+    """
+    mean, std = input_normalisation(recipe.network)
+    licence = next((terms for name, terms in _LICENCES.items() if name in dataset.layout), _OTHER_LICENCE)
+    info = ModelInfo(
+        name=recipe.name,
+        channels=recipe.data.targets,
+        size=recipe.data.size,
+        normalisation={"mean": mean, "std": std},
+        recipe=recipe.model_dump(mode="json"),
+        dataset={
+            "layout": dataset.layout,
+            "images": dataset.describe(),
+            "sha256": dataset.fingerprint,
+        },
+        figures=figures,
+        licence=licence,
+    )
+    write_model(path, _to_onnx(network, recipe.data.size), info)
+    return info
+
+
+def _to_onnx(network: nn.Module, size: tuple[int, int]) -> bytes:
+    """Trace the network in float32 on the CPU, with a free number of images."""
+    network = network.eval().cpu().float().to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, 1, *size)
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's deprecations are its own affair
+            program = torch.onnx.export(
+                network,
+                (example,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("images")},),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    assert program is not None
+    graph: bytes = program.model_proto.SerializeToString()
+    return graph

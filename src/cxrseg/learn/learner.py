@@ -1,0 +1,216 @@
+"""The training step, on Lightning."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
+
+from cxrseg.learn.augment import Augment
+from cxrseg.learn.batches import Batch, Batches, Pixels, epoch_seed, shuffled
+from cxrseg.learn.losses import build_loss, masked_mean
+from cxrseg.learn.networks import build_network
+from cxrseg.learn.recipe import OptimiserRecipe, Recipe
+
+__all__ = ["Learner", "Scores"]
+
+
+class Scores(Metric):
+    """Loss, RMSE, Dice and IoU of one epoch, summed over batches and processes.
+
+    RMSE is Eq. 1 of the reports: the root of the mean, over all pixels of all images, of (probability - mask)^2. Dice
+    and IoU are means per image at probability 0.5 over the images whose mask is not empty.
+
+    Args:
+        channels: number of output channels.
+    """
+
+    full_state_update = False
+    loss: Tensor
+    batches: Tensor
+    squared_error: Tensor
+    pixels: Tensor
+    dice: Tensor
+    iou: Tensor
+    infected: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for name in ("loss", "batches"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("squared_error", "pixels", "dice", "iou", "infected"):
+            self.add_state(name, torch.zeros(channels, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, logits: Tensor, masks: Tensor, present: Tensor) -> None:
+        """Add a batch: a scalar, two (N, C, H, W) float32, and (N, C) bool."""
+        errors = (logits.sigmoid() - masks).square().sum((2, 3)).double()
+        marked = (logits > 0).float()
+        both = (marked * masks).sum((2, 3)).double()
+        either = (marked + masks).sum((2, 3)).double()
+        counted = present & (masks.amax((2, 3)) > 0)
+        self.loss += loss.double()
+        self.batches += 1
+        self.squared_error += (errors * present).sum(0)
+        self.pixels += present.sum(0) * masks.shape[2] * masks.shape[3]
+        self.dice += (2 * both / either.clamp(min=1) * counted).sum(0)
+        self.iou += (both / (either - both).clamp(min=1) * counted).sum(0)
+        self.infected += counted.sum(0)
+
+    def compute(self) -> dict[str, Tensor]:
+        """'loss', and (C) values of 'rmse', 'dice', 'iou'; nan where there was nothing to measure."""
+        return {
+            "loss": self.loss / self.batches,
+            "rmse": (self.squared_error / self.pixels).sqrt(),
+            "dice": self.dice / self.infected,
+            "iou": self.iou / self.infected,
+        }
+
+    def figures(self) -> dict[str, list[float]]:
+        """The same over all processes, as plain numbers: one for each channel, and one loss."""
+        # torchmetrics turns a tensor of one value into a scalar.
+        return {name: values.reshape(-1).tolist() for name, values in self.compute().items()}
+
+
+class Learner(LightningModule):
+    """A recipe's network with its data, loss and optimiser.
+
+    Args:
+        recipe: what to do.
+        train: images to learn from.
+        val: images to judge each epoch by.
+    """
+
+    channel_weights: Tensor
+
+    def __init__(self, recipe: Recipe, train: Pixels, val: Pixels) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.pixels = {"train": train, "val": val}
+        self.network = build_network(recipe.network, len(recipe.data.targets))
+        if recipe.optimiser.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        self.run_network = torch.compile(self.network) if recipe.optimiser.compile else self.network
+        self.augment = Augment(recipe.augment)
+        self.loss = build_loss(recipe.loss)
+        weights = [recipe.loss.target_weights.get(target, 1.0) for target in recipe.data.targets]
+        self.register_buffer("channel_weights", torch.tensor(weights), persistent=False)
+        self.scores = {"train": Scores(len(weights)), "val": Scores(len(weights))}
+
+    def train_dataloader(self) -> Batches:
+        """This epoch's batches; Lightning asks anew for each epoch."""
+        order = shuffled(len(self.pixels["train"]), self.recipe.seed, self.trainer.current_epoch)
+        return self._batches("train", order)
+
+    def val_dataloader(self) -> Batches:
+        """All validation images, in order."""
+        return self._batches("val", None)
+
+    def _batches(self, split: str, order: Tensor | None) -> Batches:
+        self.pixels[split] = self.pixels[split].to(self.device)  # once: it is a no-op from then on
+        return Batches(
+            self.pixels[split],
+            self.recipe.optimiser.batch,
+            order,
+            rank=self.trainer.global_rank,
+            processes=self.trainer.world_size,
+            drop_last=split == "train",
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Seed augmentation and dropout for this epoch."""
+        torch.manual_seed(epoch_seed(self.recipe.seed, self.current_epoch, self.global_rank))
+        self.scores["train"].to(self.device).reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count."""
+        self.scores["val"].to(self.device).reset()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """One step; logs the running loss, Dice and RMSE to the progress bar."""
+        images, masks = self.augment(batch.images.float() / 255, batch.masks.float())
+        loss = self._step("train", images, masks, batch.present)
+        running = self.scores["train"]
+        self.log("loss", running.loss / running.batches, prog_bar=True, logger=False)
+        self.log("Dice", running.dice[0] / running.infected[0].clamp(min=1), prog_bar=True, logger=False)
+        self.log(
+            "RMSE",
+            (running.squared_error[0] / running.pixels[0].clamp(min=1)).sqrt(),
+            prog_bar=True,
+            logger=False,
+        )
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Count one batch of validation images."""
+        self._step("val", batch.images.float() / 255, batch.masks.float(), batch.present)
+
+    def _step(self, split: str, images: Tensor, masks: Tensor, present: Tensor) -> Tensor:
+        if self.recipe.optimiser.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        logits = self.run_network(images).float()
+        with torch.autocast(self.device.type, enabled=False):
+            loss = masked_mean(self.loss(logits, masks), present, self.channel_weights)
+        with torch.no_grad():
+            self.scores[split].update(loss.detach(), logits.detach(), masks, present)
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what best-checkpoint and early stopping go by."""
+        if self.trainer.sanity_checking:
+            return
+        figures = self.scores["val"].figures()
+        dice = figures["dice"][0]
+        self.log("val_loss", figures["loss"][0], logger=False)
+        # A set without any mask has no Dice; then 0 keeps the first epoch as best.
+        self.log("val_dice", 0.0 if math.isnan(dice) else dice, prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule by name."""
+        recipe = self.recipe.optimiser
+        optimiser = _optimiser(recipe, self.network)
+        if recipe.schedule == "plateau":
+            plateau = ReduceLROnPlateau(optimiser, factor=0.5, patience=3)
+            return {
+                "optimizer": optimiser,
+                "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss", "interval": "epoch"},
+            }
+        steps = len(self.train_dataloader())
+        schedule = _schedule(recipe, optimiser, steps)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _optimiser(recipe: OptimiserRecipe, network: torch.nn.Module) -> Optimizer:
+    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    if recipe.name == "sgd":
+        options |= {"momentum": 0.99, "nesterov": True}
+    kinds = {
+        "adam": "Adam",
+        "adamw": "AdamW",
+        "nadam": "NAdam",
+        "radam": "RAdam",
+        "rmsprop": "RMSprop",
+        "sgd": "SGD",
+    }
+    optimiser: Optimizer = getattr(torch.optim, kinds[recipe.name])(network.parameters(), **options)
+    return optimiser
+
+
+def _schedule(recipe: OptimiserRecipe, optimiser: Optimizer, steps_an_epoch: int) -> LRScheduler:
+    total = recipe.epochs * steps_an_epoch
+    warm = recipe.warmup_epochs * steps_an_epoch
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        done = min((step - warm) / max(total - warm, 1), 1.0)
+        if recipe.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return float((1 - done) ** 0.9) if recipe.schedule == "poly" else 1.0
+
+    return LambdaLR(optimiser, factor)

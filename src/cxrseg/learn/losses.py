@@ -1,0 +1,91 @@
+"""Losses by name: each takes logits and masks, and gives one value per image and channel.
+
+Values per image and channel let a run leave out the masks that an image does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceLoss, FocalLoss, TverskyLoss
+from torch import Tensor
+
+from cxrseg.learn.recipe import LossRecipe
+
+__all__ = ["Loss", "build_loss", "masked_mean"]
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(N, C, H, W) float32 logits and (N, C, H, W) float32 masks of 0 and 1 to (N, C) float32 losses."""
+
+
+def build_loss(recipe: LossRecipe) -> Loss:
+    """Build a loss.
+
+    Args:
+        recipe: its name and parameters; see `LossRecipe` for sources.
+    """
+    parts = [_part(name, recipe) for name in _parts_of(recipe.name)]
+    return lambda logits, masks: torch.stack([part(logits, masks) for part in parts]).sum(0)
+
+
+def masked_mean(losses: Tensor, present: Tensor, weights: Tensor) -> Tensor:
+    """Average losses over the masks that are there.
+
+    Args:
+        losses: (N, C) float32.
+        present: (N, C) bool, False where an image lacks that mask.
+        weights: (C,) float32, weight of each channel.
+
+    Returns:
+        A scalar; 0 where no mask is there at all.
+    """
+    share = present.float() * weights
+    return (losses * share).sum() / share.sum().clamp(min=1e-12)
+
+
+def _parts_of(name: str) -> list[str]:
+    return [name] if name == "focal-tversky" else name.split("+")
+
+
+def _part(name: str, recipe: LossRecipe) -> Loss:
+    if name == "bce":
+        weight = torch.tensor(recipe.positive_weight)
+        return lambda logits, masks: F.binary_cross_entropy_with_logits(
+            logits, masks, pos_weight=weight.to(logits.device), reduction="none"
+        ).mean((2, 3))
+    if name == "focal":
+        return _focal(recipe)
+    if name == "dice":
+        return _overlap(DiceLoss(sigmoid=True, reduction="none", smooth_nr=recipe.smooth, smooth_dr=recipe.smooth))
+    tversky = _overlap(
+        TverskyLoss(
+            sigmoid=True,
+            alpha=recipe.false_positive_weight,
+            beta=recipe.false_negative_weight,
+            reduction="none",
+            smooth_nr=recipe.smooth,
+            smooth_dr=recipe.smooth,
+        )
+    )
+    if name == "tversky":
+        return tversky
+    # The clamp keeps the root's slope finite where the overlap is perfect.
+    return lambda logits, masks: tversky(logits, masks).clamp(min=1e-6) ** (1 / recipe.gamma)
+
+
+def _focal(recipe: LossRecipe) -> Loss:
+    focal = FocalLoss(gamma=recipe.gamma, reduction="none")
+
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        weighted: Tensor = focal(logits, masks) * (1 + (recipe.positive_weight - 1) * masks)
+        return weighted.mean((2, 3))
+
+    return loss
+
+
+def _overlap(loss: torch.nn.Module) -> Loss:
+    """A loss of MONAI that has already summed over the pixels: (N, C, 1, 1) to (N, C)."""
+    return lambda logits, masks: loss(logits, masks).flatten(1)

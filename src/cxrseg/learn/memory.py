@@ -1,0 +1,61 @@
+"""Will the batch fit? Asked before the first step: on a full CPU machine the kernel would kill without a word."""
+
+from __future__ import annotations
+
+import copy
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from cxrseg.errors import OutOfMemoryError
+from cxrseg.learn.recipe import Recipe
+
+__all__ = ["activation_bytes", "check_memory"]
+
+
+def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.dtype | None) -> float:
+    """Bytes that one image's backward pass keeps, measured on a batch of two.
+
+    Args:
+        network: as `build_network` made it; left as it is.
+        size: (height, width) in pixels.
+        autocast: the lower precision, or None.
+    """
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    trial = copy.deepcopy(network).train()
+    fixed = {parameter.untyped_storage().data_ptr() for parameter in trial.parameters()}
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None),
+    ):
+        logits = trial(torch.zeros(2, 1, *size))
+    total = sum(count for place, count in kept.items() if place not in fixed)
+    del logits
+    return total / 2
+
+
+def check_memory(network: nn.Module, recipe: Recipe, processes: int) -> None:
+    """Compare what a step keeps at least with what the machine has.
+
+    Raises:
+        OutOfMemoryError: it cannot fit; the message says what would.
+    """
+    autocast = torch.bfloat16 if recipe.optimiser.precision == "bfloat16" else None
+    each = activation_bytes(network, recipe.data.size, autocast)
+    needed = each * recipe.optimiser.batch
+    free = psutil.virtual_memory().available
+    if needed > free:
+        fits = max(int(0.8 * free / each) // processes * processes, 1)
+        raise OutOfMemoryError(
+            f"a batch of {recipe.optimiser.batch} images of {recipe.data.size[0]}x{recipe.data.size[1]} needs at least "
+            f"{needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free; "
+            f"set optimiser.batch to {fits} or less, or network.features lower"
+        )

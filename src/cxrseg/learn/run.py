@@ -1,0 +1,138 @@
+"""The run folder: everything that a training run leaves behind, and the rules for going on with one."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cxrseg._version import __version__
+from cxrseg.data.sample import Dataset
+from cxrseg.errors import TrainingError
+from cxrseg.io.write import write_bytes, write_json
+from cxrseg.learn.recipe import Recipe, load_recipe
+
+__all__ = ["RunFolder"]
+
+_PACKAGES = ("kornia", "lightning", "monai", "numpy", "segmentation_models_pytorch", "timm", "torch")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    Attributes:
+        root: the folder; holds recipe.yaml, manifest.json, history.csv, model.onnx, checkpoints/, figures/ and
+            tensorboard/.
+    """
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe, every setting spelt out."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, seed, device, dataset, command, and how the run ended."""
+        return self.root / "manifest.json"
+
+    @property
+    def history(self) -> Path:
+        """A row of figures for each epoch."""
+        return self.root / "history.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """best.ckpt and last.ckpt."""
+        return self.root / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the epoch with the best val Dice."""
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Everything needed to go on after the last complete epoch."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def figures(self) -> Path:
+        """PNG and SVG."""
+        return self.root / "figures"
+
+    @property
+    def model(self) -> Path:
+        """The model file: all that prediction needs."""
+        return self.root / "model.onnx"
+
+    def begin(self, recipe: Recipe, dataset: Dataset, resume: bool) -> None:
+        """Make the folder, or check that the run in it is the one that is to go on.
+
+        Raises:
+            TrainingError: the folder is in use by another run, or holds a run of another recipe or dataset.
+        """
+        if self.recipe.exists():
+            if not resume:
+                raise TrainingError(
+                    f"{self.root} holds a run already; go on with it with --resume, or name another folder with -o"
+                )
+            self._check_same(recipe, dataset)
+        elif self.root.exists() and any(self.root.iterdir()):
+            raise TrainingError(f"{self.root} is not empty and holds no run; name another folder with -o")
+        write_bytes(self.recipe, recipe.to_yaml().encode())
+
+    def write_manifest(self, recipe: Recipe, dataset: Dataset, device: str, **more: Any) -> None:
+        """Write the manifest: what made this run, so that another can make it again."""
+        write_json(
+            self.manifest,
+            {
+                "cxrseg": __version__,
+                "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "seed": recipe.seed,
+                "device": device,
+                "threads": torch.get_num_threads(),
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "packages": {package: version(package) for package in _PACKAGES},
+                "dataset": {
+                    "path": os.fspath(dataset.root),
+                    "layout": dataset.layout,
+                    "images": dataset.describe(),
+                    "sha256": dataset.fingerprint,
+                },
+                **more,
+            },
+        )
+
+    def _check_same(self, recipe: Recipe, dataset: Dataset) -> None:
+        old, new = load_recipe(self.recipe).model_dump(), recipe.model_dump()
+        faults = [
+            f"{section}.{key}: the run has {before!r}, now {after!r}"
+            for section in ("data", "network", "loss", "augment", "optimiser")
+            for key, before in old[section].items()
+            if (after := new[section][key]) != before
+        ]
+        if old["seed"] != new["seed"]:
+            faults.append(f"seed: the run has {old['seed']}, now {new['seed']}")
+        if faults:
+            listed = "\n  - ".join(faults)
+            raise TrainingError(
+                f"{self.root} was begun with another recipe, so it cannot go on with this one; take the old settings, "
+                f"or name another folder with -o:\n  - {listed}"
+            )
+        manifest = self.manifest
+        if manifest.exists() and dataset.fingerprint not in manifest.read_text(encoding="utf-8"):
+            raise TrainingError(
+                f"{self.root} was begun on other images than {dataset.root} holds now; name another folder with -o"
+            )

@@ -1,0 +1,164 @@
+"""The two lungs told apart in one lung mask.
+
+Left and right are the patient's: in the usual radiological view the patient's right lung is on the image's
+left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from cxrseg.measure.surface import boundary_pixels, nearest
+
+__all__ = ["Lung", "find_lungs", "split_lungs"]
+
+_Mask = npt.NDArray[np.bool_]
+_Labels = npt.NDArray[np.signedinteger]
+
+_ISLAND = 0.05
+"""A connected piece below this share of the largest piece is an island: it goes to the lung nearest to it."""
+
+_VALLEY = 0.8
+"""A connected piece is two lungs where a column between two peaks is below this share of the lower peak."""
+
+_WIDE = 0.6
+"""A connected piece is two lungs where it is wider than this share of the image; one lung hardly ever is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lung:
+    """One lung.
+
+    Attributes:
+        mask: (H, W) bool; empty where the lung was not found.
+        top, bottom: the rows [top, bottom) of its large pieces; islands belong to it, but do not stretch it.
+    """
+
+    mask: _Mask
+    top: int
+    bottom: int
+
+
+def split_lungs(lungs: _Mask) -> tuple[_Mask, _Mask]:
+    """Tell the two lungs apart.
+
+    Pieces one above the other make one lung. Lungs that touch are cut along the narrowest column near the
+    middle of the piece, or, where it has no waist, along its middle. Where only one lung is seen, the half of
+    the image that holds its centroid says which one it is. Islands go to the nearest lung.
+
+    Args:
+        lungs: (H, W) bool, both lungs, in the usual view (the patient's right on the image's left).
+
+    Returns:
+        (H, W) bool of the patient's left lung and of the patient's right lung; together they are `lungs`.
+    """
+    left, right = find_lungs(lungs)
+    return left.mask, right.mask
+
+
+def find_lungs(lungs: _Mask) -> tuple[Lung, Lung]:
+    """The patient's left and right lung, as `split_lungs` tells them apart.
+
+    Args:
+        lungs: (H, W) bool.
+    """
+    nothing = Lung(np.zeros(lungs.shape, dtype=bool), 0, 0)
+    if not lungs.any():
+        return nothing, nothing
+    labels, sizes = _pieces(lungs)
+    large = np.flatnonzero(sizes >= _ISLAND * sizes.max())
+    groups = _groups(labels, large)
+    if len(groups) == 1:
+        piece = _among(labels, groups[0])
+        column = _cut(piece)
+        if column is None:
+            one = replace(_lung(piece), mask=lungs.copy())
+            return (one, nothing) if _centre(piece) > (lungs.shape[1] - 1) / 2 else (nothing, one)
+        left, right = piece.copy(), piece
+        left[:, :column], right[:, column:] = False, False
+    else:
+        left, right = _two_sides(labels, groups)
+    found = _lung(left), _lung(right)
+    _give_islands(labels, np.setdiff1d(np.flatnonzero(sizes), large), left, right)
+    return found
+
+
+def _lung(mask: _Mask) -> Lung:
+    rows = np.flatnonzero(mask.any(axis=1))
+    return Lung(mask, int(rows[0]), int(rows[-1]) + 1)
+
+
+def _pieces(mask: _Mask) -> tuple[_Labels, _Labels]:
+    """Labels of the connected pieces (diagonals connect), and the size of each; the background has size 0."""
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3), dtype=bool))
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels, sizes
+
+
+def _among(labels: _Labels, chosen: Iterable[int]) -> _Mask:
+    """Where the label is among the chosen; a table look-up, several times faster than np.isin."""
+    table = np.zeros(int(labels.max()) + 1, dtype=bool)
+    table[list(chosen)] = True
+    return table[labels]
+
+
+def _groups(labels: _Labels, pieces: _Labels) -> list[list[int]]:
+    """Put pieces that lie one above the other together: they share over half of the narrower's columns."""
+    boxes = ndimage.find_objects(labels)
+    spans = [(int(piece), boxes[piece - 1][1].start, boxes[piece - 1][1].stop) for piece in pieces]
+    groups: list[list[tuple[int, int, int]]] = []
+    for span in spans:
+        over = [group for group in groups if any(_shares_columns(span, other) for other in group)]
+        groups = [group for group in groups if group not in over]
+        groups.append([span, *(other for group in over for other in group)])
+    return [[piece for piece, _, _ in group] for group in groups]
+
+
+def _shares_columns(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
+    shared = min(a[2], b[2]) - max(a[1], b[1])
+    return shared > 0.5 * min(a[2] - a[1], b[2] - b[1])
+
+
+def _cut(piece: _Mask) -> int | None:
+    """The column at which two touching lungs part, or None where the piece is one lung."""
+    widths = np.count_nonzero(piece, axis=0)
+    columns = np.flatnonzero(widths)
+    first, span = int(columns[0]), int(columns[-1] - columns[0] + 1)
+    middle = widths[first + span // 3 : first + span - span // 3]
+    narrowest = np.flatnonzero(middle == middle.min())
+    column = first + span // 3 + int(narrowest[len(narrowest) // 2])
+    lower_peak = min(widths[:column].max(initial=0), widths[column:].max())
+    if widths[column] < _VALLEY * lower_peak:
+        return column
+    return first + span // 2 if span > max(1, _WIDE * piece.shape[1]) else None
+
+
+def _centre(mask: _Mask) -> float:
+    """The column of a mask's centroid."""
+    widths = np.count_nonzero(mask, axis=0)
+    return float(np.average(np.arange(widths.size), weights=widths))
+
+
+def _two_sides(labels: _Labels, groups: list[list[int]]) -> tuple[_Mask, _Mask]:
+    """The patient's left and right lung: groups in order of their centroids, parted at the widest gap."""
+    masks = sorted((_among(labels, group) for group in groups), key=_centre)
+    part = int(np.argmax(np.diff([_centre(mask) for mask in masks]))) + 1
+    return np.logical_or.reduce(masks[part:]), np.logical_or.reduce(masks[:part])
+
+
+def _give_islands(labels: _Labels, islands: _Labels, left: _Mask, right: _Mask) -> None:
+    """Add each island to the lung nearest to the middle of its box, in place."""
+    if not islands.size:
+        return
+    boxes = ndimage.find_objects(labels)
+    sides = [boxes[island - 1] for island in islands]
+    centres = np.array([[(side.start + side.stop - 1) / 2 for side in box] for box in sides])
+    nearer_left = nearest(centres, boundary_pixels(left)) < nearest(centres, boundary_pixels(right))
+    left |= _among(labels, islands[nearer_left])
+    right |= _among(labels, islands[~nearer_left])

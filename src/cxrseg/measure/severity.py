@@ -1,0 +1,172 @@
+"""How much of the lungs is infected: shares per lung and zone, and the extent score of Wong et al.
+
+Left and right are the patient's: in the usual radiological view the patient's right lung is on the image's
+left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg.errors import ImageError
+from cxrseg.measure.lungs import Lung, find_lungs
+
+__all__ = [
+    "SEVERITY_COLUMNS",
+    "Severity",
+    "extent_score",
+    "grade",
+    "infected_share",
+    "lung_extent",
+    "measure_severity",
+]
+
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Severity:
+    """How much of the lungs is infected; None where it cannot be said.
+
+    Attributes:
+        infected_share: share of both lungs' pixels that are infected, in [0, 1]; None without lungs.
+        infected_share_left, infected_share_right: the same for the patient's left and right lung.
+        infected_share_left_upper, ..., infected_share_right_lower: the same for thirds of each lung's height.
+        infected_area_mm2: projected area of the infection within the lungs; None without spacing or lungs.
+        extent_score: 0 to 8, see `extent_score`.
+        grade: 'none', 'mild', 'moderate' or 'severe', see `grade`.
+    """
+
+    infected_share: float | None
+    infected_share_left: float | None
+    infected_share_right: float | None
+    infected_share_left_upper: float | None
+    infected_share_left_middle: float | None
+    infected_share_left_lower: float | None
+    infected_share_right_upper: float | None
+    infected_share_right_middle: float | None
+    infected_share_right_lower: float | None
+    infected_area_mm2: float | None
+    extent_score: int | None
+    grade: str | None
+
+    def as_row(self) -> dict[str, Any]:
+        """Column name to value, in the order of `SEVERITY_COLUMNS`, for CSV and JSON."""
+        return asdict(self)
+
+
+SEVERITY_COLUMNS = tuple(field.name for field in fields(Severity))
+"""The columns that `Severity.as_row` fills."""
+
+
+def measure_severity(
+    infection: _Mask, lungs: _Mask, spacing_mm: tuple[float, float] | None = None
+) -> Severity:
+    """Measure the infection within the lungs; what lies outside of them is not counted.
+
+    Args:
+        infection: (H, W) bool.
+        lungs: (H, W) bool, both lungs.
+        spacing_mm: (row, column) distance of pixel centres in mm, or None where unknown. Where it is that of
+            the detector, areas are larger than in the body, since a radiograph magnifies.
+
+    Raises:
+        ImageError: the masks differ in shape.
+    """
+    if infection.shape != lungs.shape:
+        raise ImageError(
+            f"expected an infection mask of the lungs' shape {lungs.shape}, got {infection.shape}"
+        )
+    left, right = find_lungs(lungs)
+    share_left, *zones_left = _shares(infection, left)
+    share_right, *zones_right = _shares(infection, right)
+    score = extent_score(share_left, share_right)
+    area = None
+    if spacing_mm is not None and lungs.any():
+        area = float(np.count_nonzero(infection & lungs)) * spacing_mm[0] * spacing_mm[1]
+    return Severity(
+        infected_share=infected_share(infection, lungs),
+        infected_share_left=share_left,
+        infected_share_right=share_right,
+        infected_share_left_upper=zones_left[0],
+        infected_share_left_middle=zones_left[1],
+        infected_share_left_lower=zones_left[2],
+        infected_share_right_upper=zones_right[0],
+        infected_share_right_middle=zones_right[1],
+        infected_share_right_lower=zones_right[2],
+        infected_area_mm2=area,
+        extent_score=score,
+        grade=None if score is None else grade(score),
+    )
+
+
+def infected_share(infection: _Mask, region: _Mask) -> float | None:
+    """Share of a region's pixels that are infected, in [0, 1]; None where the region is empty.
+
+    Args:
+        infection: (H, W) bool.
+        region: (H, W) bool, such as the lungs or one lung.
+    """
+    return _ratio(int(np.count_nonzero(infection & region)), int(np.count_nonzero(region)))
+
+
+def lung_extent(share: float) -> int:
+    """Extent of one lung: 0 none, 1 below 25%, 2 up to 50%, 3 up to 75%, 4 above.
+
+    Wong et al. 2020 (PMC7233401, Figure 2c) give <25%, 25-50%, 50-75% and >75%, which leaves 50% open. Here
+    25% and 50% count as 2, and 75% as 3, so that '<25%' and '>75%' hold as printed. Any infected pixel makes
+    1: sweep specks away before, not here.
+
+    Args:
+        share: infected share of the lung, in [0, 1].
+    """
+    if share <= 0:
+        return 0
+    if share < 0.25:
+        return 1
+    return 2 if share <= 0.5 else 3 if share <= 0.75 else 4
+
+
+def extent_score(share_left: float | None, share_right: float | None) -> int | None:
+    """Extent of both lungs together, 0 to 8; None where a lung was not found.
+
+    A lung that is missing from the mask may be one that is wholly opaque, so it is not counted as healthy.
+    Source: Wong et al. 2020 (PMC7233401), which Cohen et al. 2020 (arXiv:2005.11856) call geographic extent.
+
+    Args:
+        share_left, share_right: infected share of each lung, in [0, 1], or None where it was not found.
+    """
+    if share_left is None or share_right is None:
+        return None
+    return lung_extent(share_left) + lung_extent(share_right)
+
+
+def grade(score: int) -> str:
+    """Extent score in a word: 0 'none', 1 and 2 'mild', 3 to 5 'moderate', 6 to 8 'severe'.
+
+    A convention of cxrseg that makes tables easier to read. No published cut points were found for this
+    score, and the word says nothing about how ill the patient is.
+
+    Args:
+        score: extent score, 0 to 8.
+    """
+    return "none" if score == 0 else "mild" if score <= 2 else "moderate" if score <= 5 else "severe"
+
+
+def _shares(infection: _Mask, lung: Lung) -> list[float | None]:
+    """Infected share of a lung, then of the upper, middle and lower third of its height."""
+    infected = np.count_nonzero(infection & lung.mask, axis=1)
+    whole = np.count_nonzero(lung.mask, axis=1)
+    third = (lung.bottom - lung.top) / 3
+    edges = (0, lung.top + round(third), lung.top + round(2 * third), len(whole))
+    spans = [slice(None), *(slice(start, stop) for start, stop in pairwise(edges))]
+    return [_ratio(int(infected[span].sum()), int(whole[span].sum())) for span in spans]
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None

@@ -1,0 +1,141 @@
+"""The model file: one ONNX graph with everything needed to use it in its metadata. No pickle is ever read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxrseg._version import __version__
+from cxrseg.errors import MissingExtraError, ModelFileError
+from cxrseg.io.write import write_bytes
+
+if TYPE_CHECKING:
+    import openvino
+
+__all__ = ["FORMAT", "INPUT", "METADATA_KEY", "OUTPUT", "ModelInfo", "read_model", "write_model"]
+
+FORMAT = 1
+"""Version of the metadata's layout; a reader refuses a newer one."""
+
+METADATA_KEY = "cxrseg"
+"""Key of the ONNX metadata property that holds the JSON."""
+
+INPUT = "radiograph"
+"""Name of the graph's input: (N, 1, H, W) float32 in [0, 1], bright is dense."""
+
+OUTPUT = "logits"
+"""Name of the graph's output: (N, C, H, W) float32; probability = sigmoid(logits / temperature)."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about itself.
+
+    Attributes:
+        name: the recipe's name.
+        channels: names of the output channels, in order.
+        size: (height, width) of the input in pixels.
+        normalisation: mean and standard deviation, applied inside the graph to pixels in [0, 1].
+        threshold: probability from which a pixel is marked.
+        temperature: divides the logits.
+        fitted_on: what threshold and temperature were fitted on, or None where they are the defaults.
+        recipe: the whole recipe.
+        dataset: layout, counts and fingerprint of what it was trained on.
+        figures: what was measured, by the split's name.
+        licence: terms of the weights, and whom to cite.
+        version: version of cxrseg that wrote it.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    size: tuple[int, int]
+    normalisation: Mapping[str, float]
+    threshold: float = 0.5
+    temperature: float = 1.0
+    fitted_on: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    version: str = __version__
+
+    def to_json(self) -> str:
+        """The metadata's JSON."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: Path) -> ModelInfo:
+        """Read the metadata's JSON.
+
+        Args:
+            text: what `to_json` gave.
+            source: the file it comes from, for messages.
+
+        Raises:
+            ModelFileError: it is damaged, or of a newer format.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("format") > FORMAT:
+                raise ModelFileError(f"{source} was written by a newer cxrseg; update with pip install -U cxrseg")
+            known = {entry.name for entry in dataclasses.fields(cls)}
+            values = {key: value for key, value in values.items() if key in known}
+            height, width = values["size"]
+            return cls(**{**values, "channels": tuple(values["channels"]), "size": (height, width)})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelFileError(f"the metadata of {source} is damaged ({error!r}); export it anew") from error
+
+
+def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
+    """Write a model file atomically.
+
+    Args:
+        path: where, ending in .onnx.
+        graph: a serialised ONNX ModelProto with input `INPUT` and output `OUTPUT`.
+        info: what the file says about itself.
+
+    Raises:
+        MissingExtraError: the onnx package is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError("writing a model file needs onnx: pip install 'cxrseg[train]'") from None
+    model = onnx.load_from_string(graph)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
+    model.producer_name, model.producer_version = "cxrseg", __version__
+    write_bytes(path, model.SerializeToString())
+
+
+def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
+    """Read a model file.
+
+    Args:
+        path: an .onnx file that cxrseg wrote.
+
+    Returns:
+        The graph, not compiled yet, and what it says about itself.
+
+    Raises:
+        ModelFileError: no such file, no ONNX graph, or one without cxrseg's metadata.
+    """
+    import openvino
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one")
+    try:
+        model = openvino.Core().read_model(str(path))
+    except RuntimeError as error:
+        raise ModelFileError(f"{path} is no ONNX graph, or is damaged; export or download it anew") from error
+    place = ["framework", METADATA_KEY]
+    if not model.has_rt_info(place):
+        raise ModelFileError(
+            f"{path} is an ONNX graph without the metadata of cxrseg; only files that 'cxrseg train' wrote can be used"
+        )
+    return model, ModelInfo.from_json(str(model.get_rt_info(place).value), path)

@@ -1,0 +1,154 @@
+"""Counts, ratios, the scores of an image and the four means."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cxrseg.errors import ImageError
+from cxrseg.measure.metrics import Counts, count, rmse, score, squared_error, summarise
+
+EMPTY = np.zeros((8, 10), dtype=bool)
+
+
+def box(rows: slice, columns: slice) -> np.ndarray:
+    mask = EMPTY.copy()
+    mask[rows, columns] = True
+    return mask
+
+
+def blob(seed: int, shape: tuple[int, int] = (96, 80), level: float = 0.3) -> np.ndarray:
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 6)
+    return noise > level * noise.std()
+
+
+def test_counts_and_ratios_by_hand() -> None:
+    counts = count(box(slice(0, 4), slice(0, 4)), box(slice(2, 4), slice(0, 6)))
+    assert counts == Counts(tp=8, fp=8, fn=4, tn=60)
+    assert counts.dice == pytest.approx(16 / 28)
+    assert counts.iou == pytest.approx(8 / 20)
+    assert counts.precision == pytest.approx(8 / 16)
+    assert counts.recall == pytest.approx(8 / 12)
+    assert counts.specificity == pytest.approx(60 / 68)
+    assert counts.status == ""
+
+
+def test_counts_pool_by_addition() -> None:
+    pooled = Counts(1, 2, 3, 4) + Counts(10, 20, 30, 40)
+    assert pooled == Counts(11, 22, 33, 44)
+    assert pooled.pixels == 110
+
+
+def test_empty_cases_are_named_and_undefined() -> None:
+    some = box(slice(1, 3), slice(1, 3))
+    nothing, missed, alarm = count(EMPTY, EMPTY), count(EMPTY, some), count(some, EMPTY)
+    assert [each.status for each in (nothing, missed, alarm)] == ["both empty", "missed", "false alarm"]
+    assert (nothing.both_empty, nothing.missed, nothing.false_alarm) == (True, False, False)
+    assert math.isnan(nothing.dice) and math.isnan(nothing.iou)
+    assert missed.dice == missed.recall == 0 and math.isnan(missed.precision)
+    assert alarm.dice == alarm.precision == 0 and math.isnan(alarm.recall)
+    assert math.isnan(count(EMPTY, ~EMPTY).specificity)
+
+
+def test_rmse_runs_over_all_pixels_of_all_images() -> None:
+    probability = np.zeros((2, 4, 4), dtype=np.float32)
+    truth = np.zeros((2, 4, 4), dtype=bool)
+    probability[0], truth[1, :2] = 0.5, True
+    assert rmse(probability, truth) == pytest.approx(math.sqrt((16 * 0.25 + 8) / 32))
+    sums = [squared_error(p, t) for p, t in zip(probability, truth, strict=True)]
+    assert sum(total for total, _ in sums) == pytest.approx(12)
+    assert sum(pixels for _, pixels in sums) == 32
+
+
+def test_wrong_shapes_and_nan_are_refused() -> None:
+    with pytest.raises(ImageError, match=r"shape \(8, 10\), got \(8, 9\)"):
+        count(EMPTY[:, :9], EMPTY)
+    with pytest.raises(ImageError, match=r"shape \(8, 10\), got \(7, 10\)"):
+        rmse(np.zeros((7, 10)), EMPTY)
+    with pytest.raises(ImageError, match="nan or inf"):
+        score(np.full(EMPTY.shape, np.nan), EMPTY)
+    with pytest.raises(ImageError, match="shape"):
+        score(np.zeros(EMPTY.shape), EMPTY, lungs=EMPTY[1:])
+
+
+def test_score_thresholds_from_the_threshold_upwards() -> None:
+    truth = box(slice(2, 5), slice(2, 5))
+    probability = np.where(truth, np.float32(0.5), np.float32(0.49))
+    assert score(probability, truth).dice == 1
+    assert score(probability, truth).status == ""
+    assert score(probability, truth, threshold=0.51).status == "missed"
+    assert score(probability, truth, threshold=0.3).fp == truth.size - 9
+
+
+def test_score_of_a_shifted_box() -> None:
+    truth, moved = box(slice(2, 6), slice(2, 6)), box(slice(2, 6), slice(5, 9))
+    row = score(moved.astype(np.float32), truth, lungs=box(slice(0, 8), slice(0, 5)))
+    assert (row.tp, row.fp, row.fn, row.tn) == (4, 12, 12, 52)
+    assert row.rmse == pytest.approx(math.sqrt(24 / 80))
+    assert row.hd95 == pytest.approx(3)
+    assert 0 < row.nsd2 < 1 and 0 < row.assd < 3
+    assert row.lungs_marked == 0
+    assert list(row.as_row())[:5] == ["status", "tp", "fp", "fn", "tn"]
+
+
+def test_missed_image_counts_as_its_diagonal_and_nan_becomes_none() -> None:
+    missed = score(np.zeros(EMPTY.shape), box(slice(1, 3), slice(1, 3)))
+    assert missed.hd95 == missed.assd == pytest.approx(math.hypot(8, 10))
+    assert (missed.dice, missed.nsd2, missed.status) == (0, 0, "missed")
+    row = missed.as_row()
+    assert row["precision"] is None and row["lungs_marked"] is None and row["dice"] == 0
+    nothing = score(np.zeros(EMPTY.shape), EMPTY)
+    assert math.isnan(nothing.hd95) and math.isnan(nothing.nsd2) and math.isnan(nothing.dice)
+
+
+def test_the_four_means_do_not_mix() -> None:
+    lungs = box(slice(0, 8), slice(0, 10))
+    small, large = box(slice(0, 1), slice(0, 2)), box(slice(0, 8), slice(0, 8))
+    cases = [
+        (large, large),  # found
+        (EMPTY, small),  # missed
+        (EMPTY, EMPTY),  # rightly empty
+        (small, EMPTY),  # 2 of 80 pixels of the lungs marked: 2.5%
+    ]
+    result = summarise([score(p.astype(np.float32), t, lungs) for p, t in cases])
+    assert (result["images"], result["infected"]) == (4, 2)
+    assert (result["both_empty"], result["missed"], result["false_alarm"]) == (1, 1, 1)
+    assert result["infected_per_image"]["dice"] == {"mean": 0.5, "n": 2}
+    assert result["infected_per_image"]["precision"] == {"mean": 1.0, "n": 1}
+    assert result["infected_per_image"]["hd95"]["mean"] == pytest.approx(math.hypot(8, 10) / 2)
+    assert result["infected_pooled"]["dice"] == {"value": pytest.approx(128 / 130), "n": 2}
+    assert result["all_images_empty_on_empty_is_1"]["dice"] == {"mean": 0.5, "n": 4}
+    assert result["all_images_empty_on_empty_is_1"]["nsd2"] == {"mean": 0.5, "n": 4}
+    assert result["uninfected_marked"] == {"share": 0.5, "n": 2, "limit": 0.01}
+    assert result["rmse"] == {"value": pytest.approx(math.sqrt(4 / 320)), "n": 4}
+    assert result["infected_pooled"]["rmse"] == {"value": pytest.approx(math.sqrt(2 / 160)), "n": 2}
+
+
+def test_one_percent_of_the_lungs_is_not_more_than_one_percent() -> None:
+    lungs = np.ones((10, 10), dtype=bool)
+    marked = np.zeros((10, 10), dtype=bool)
+    marked[0, 0] = True
+    row = score(marked.astype(np.float32), np.zeros((10, 10), dtype=bool), lungs)
+    assert row.lungs_marked == 0.01
+    assert summarise([row])["uninfected_marked"]["share"] == 0
+
+
+def test_means_over_nothing_are_none_and_json_takes_them() -> None:
+    for rows in ([], [score(np.zeros(EMPTY.shape), EMPTY)]):
+        result = json.loads(json.dumps(summarise(rows), allow_nan=False))
+        assert result["infected_per_image"]["dice"] == {"mean": None, "n": 0}
+        assert result["infected_pooled"]["dice"] == {"value": None, "n": 0}
+        assert result["uninfected_marked"]["share"] is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_dice_and_iou_agree_with_monai(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    monai = pytest.importorskip("monai.metrics")
+    prediction, truth = blob(seed), blob(seed + 100, level=0.6) | blob(seed, level=0.9)
+    a, b = (torch.from_numpy(mask)[None, None] for mask in (prediction, truth))
+    counts = count(prediction, truth)
+    assert counts.dice == pytest.approx(monai.DiceMetric()(a.float(), b.float()).item(), rel=1e-6)
+    assert counts.iou == pytest.approx(monai.compute_iou(a.float(), b.float()).item(), rel=1e-6)
