@@ -27,7 +27,7 @@ def test_a_name_in_another_script_is_no_fault(tmp_path: Path) -> None:
     with print_style():
         figure = new_figure(50, 25)
         figure.subplots().set_title("胸部 $x_1$")
-    assert "胸部 $x_1$" in save_figure(figure, tmp_path / "f")[1].read_text(encoding="utf-8")
+    assert ">胸部 $x_1$<" in save_figure(figure, tmp_path / "f")[1].read_text(encoding="utf-8")
 
 
 def test_importing_the_room_does_not_load_matplotlib() -> None:

@@ -77,9 +77,7 @@ def test_a_mask_of_another_shape_is_named() -> None:
         preview(gray((10, 10)), truth=np.zeros((9, 10), dtype=bool))
 
 
-@pytest.mark.parametrize(
-    "shape", [(200, 200), (256, 256), (1000, 800), (4000, 3000), (200, 1500), (1500, 200)]
-)
+@pytest.mark.parametrize("shape", [(200, 200), (256, 256), (1000, 800), (4000, 3000), (200, 1500), (1500, 200)])
 def test_preview_has_a_bounded_size_and_a_caption(shape: tuple[int, int]) -> None:
     picture = preview(gray(shape), box(shape, 50, 50, 60, 60), lines=["Infected: 12%"])
     height, width, _ = picture.shape

@@ -109,11 +109,7 @@ def test_share_of_an_empty_region_is_unknown() -> None:
 
 
 def test_columns_are_those_of_the_statistics() -> None:
-    zones = [
-        f"infected_share_{side}_{third}"
-        for side in ("left", "right")
-        for third in ("upper", "middle", "lower")
-    ]
+    zones = [f"infected_share_{side}_{third}" for side in ("left", "right") for third in ("upper", "middle", "lower")]
     expected = ["infected_share", "infected_share_left", "infected_share_right", *zones]
     assert list(SEVERITY_COLUMNS) == [*expected, "infected_area_mm2", "extent_score", "grade"]
     assert list(measure_severity(LUNGS, LUNGS).as_row()) == [field.name for field in fields(Severity)]

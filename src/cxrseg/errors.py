@@ -8,8 +8,8 @@
     ├── RecipeError             a setting is unknown, out of range or contradicts another
     ├── ModelFileError          a model file is missing, damaged or does not fit
     ├── TrainingError           a training run cannot start or go on
-    │   ├── OutOfMemoryError    the batch does not fit
-    │   └── DiskFullError       no room for a checkpoint or result; names the disk
+    │   └── OutOfMemoryError    the batch does not fit
+    ├── DiskFullError           no room for a checkpoint, result or download; names the disk
     ├── DownloadError           a download failed or is not what was announced
     └── MissingExtraError       an optional part of cxrseg is not installed (says which `pip install`)
 
@@ -71,7 +71,7 @@ class OutOfMemoryError(TrainingError):
     """The batch does not fit into the memory of the device."""
 
 
-class DiskFullError(TrainingError):
+class DiskFullError(CxrsegError):
     """There is no room left to write; the last complete file is untouched."""
 
 

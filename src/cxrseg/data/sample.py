@@ -125,9 +125,7 @@ class Dataset:
         )
         if not kept:
             wanted = f"split {split or 'any'}, categories {', '.join(categories) if categories else 'any'}"
-            raise DatasetError(
-                f"{self.root} ({self.layout}) has no images of {wanted}; it has: {self.describe()}"
-            )
+            raise DatasetError(f"{self.root} ({self.layout}) has no images of {wanted}; it has: {self.describe()}")
         return Dataset(self.root, self.layout, kept)
 
     def describe(self) -> str:

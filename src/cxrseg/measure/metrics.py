@@ -148,9 +148,7 @@ def squared_error(probability: npt.NDArray[np.floating], mask: _Mask) -> tuple[f
         ImageError: the shapes differ, or a probability is not finite.
     """
     if probability.shape != mask.shape:
-        raise ImageError(
-            f"expected a probability map of the mask's shape {mask.shape}, got {probability.shape}"
-        )
+        raise ImageError(f"expected a probability map of the mask's shape {mask.shape}, got {probability.shape}")
     difference = np.subtract(probability, mask, dtype=np.float64).ravel()
     total = float(difference @ difference)
     if not math.isfinite(total):

@@ -64,9 +64,7 @@ SEVERITY_COLUMNS = tuple(field.name for field in fields(Severity))
 """The columns that `Severity.as_row` fills."""
 
 
-def measure_severity(
-    infection: _Mask, lungs: _Mask, spacing_mm: tuple[float, float] | None = None
-) -> Severity:
+def measure_severity(infection: _Mask, lungs: _Mask, spacing_mm: tuple[float, float] | None = None) -> Severity:
     """Measure the infection within the lungs; what lies outside of them is not counted.
 
     Args:
@@ -79,9 +77,7 @@ def measure_severity(
         ImageError: the masks differ in shape.
     """
     if infection.shape != lungs.shape:
-        raise ImageError(
-            f"expected an infection mask of the lungs' shape {lungs.shape}, got {infection.shape}"
-        )
+        raise ImageError(f"expected an infection mask of the lungs' shape {lungs.shape}, got {infection.shape}")
     left, right = find_lungs(lungs)
     share_left, *zones_left = _shares(infection, left)
     share_right, *zones_right = _shares(infection, right)

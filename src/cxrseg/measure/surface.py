@@ -65,9 +65,7 @@ class SurfaceDistances:
         return float(near / (self.forth.size + self.back.size))
 
 
-def surface_distances(
-    prediction: _Mask, truth: _Mask, spacing: tuple[float, float] = _PIXELS
-) -> SurfaceDistances:
+def surface_distances(prediction: _Mask, truth: _Mask, spacing: tuple[float, float] = _PIXELS) -> SurfaceDistances:
     """Measure the boundaries of two masks against each other.
 
     A boundary pixel is a pixel of the mask with at least one of its 4 neighbours outside the mask. Beyond the
@@ -102,9 +100,7 @@ def assd(prediction: _Mask, truth: _Mask, spacing: tuple[float, float] = _PIXELS
     return surface_distances(prediction, truth, spacing).assd
 
 
-def nsd(
-    prediction: _Mask, truth: _Mask, tolerance: float = 2.0, spacing: tuple[float, float] = _PIXELS
-) -> float:
+def nsd(prediction: _Mask, truth: _Mask, tolerance: float = 2.0, spacing: tuple[float, float] = _PIXELS) -> float:
     """Normalised surface Dice in [0, 1]; `tolerance` has the unit of `spacing`; see `surface_distances`."""
     return surface_distances(prediction, truth, spacing).nsd(tolerance)
 

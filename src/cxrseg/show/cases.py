@@ -54,9 +54,7 @@ class Case:
         for name in ("truth", "lungs", "prediction"):
             mask = getattr(self, name)
             if mask is not None and mask.shape != self.pixels.shape:
-                wanted = (
-                    f"expected the {name} of {self.title} in the shape of its pixels, {self.pixels.shape}"
-                )
+                wanted = f"expected the {name} of {self.title} in the shape of its pixels, {self.pixels.shape}"
                 raise ImageError(f"{wanted}, got {mask.shape}")
 
 
@@ -119,9 +117,7 @@ def draw_overlays(cases: Sequence[Case], path: Path) -> list[Path]:
     """
     colours = {"prediction": COLOURS["infection"], "truth": COLOURS["truth"], "lungs": COLOURS["lungs"]}
     legend = {
-        name: colour
-        for name, colour in colours.items()
-        if any(getattr(case, name) is not None for case in cases)
+        name: colour for name, colour in colours.items() if any(getattr(case, name) is not None for case in cases)
     }
     return _draw_images(cases, {"": _overlaid}, path, legend, NOTICE)
 
@@ -154,9 +150,7 @@ def _draw_images(
                 if line == 0:
                     axes.set_title(case.title)
                 if column == 0:
-                    axes.text(
-                        -0.04, 0.5, label, transform=axes.transAxes, rotation=90, ha="right", va="center"
-                    )
+                    axes.text(-0.04, 0.5, label, transform=axes.transAxes, rotation=90, ha="right", va="center")
         _add_legend(figure, legend or {})
         if notice:
             figure.supxlabel(notice, fontsize=8)
@@ -198,8 +192,7 @@ def _masks(case: Case, infection: _Mask | None, lungs: _Mask | None = None) -> _
 def _overlaid(case: Case) -> _Picture:
     shape = _shape(case)
     prediction, lungs, truth = (
-        None if mask is None else resized_mask(mask, shape)
-        for mask in (case.prediction, case.lungs, case.truth)
+        None if mask is None else resized_mask(mask, shape) for mask in (case.prediction, case.lungs, case.truth)
     )
     # Wider lines than on a screen: on paper the picture is some 40 mm wide.
     width = round(1.5 * line_width(shape))

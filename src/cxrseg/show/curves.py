@@ -46,9 +46,7 @@ def draw_dice(history: History, path: Path, best_epoch: int | None = None) -> li
     return _draw_curves(history, {"dice": "Dice (0 to 1)", "iou": "IoU (0 to 1)"}, path, best_epoch)
 
 
-def _draw_curves(
-    history: History, panels: Mapping[str, str], path: Path, best_epoch: int | None
-) -> list[Path]:
+def _draw_curves(history: History, panels: Mapping[str, str], path: Path, best_epoch: int | None) -> list[Path]:
     """One panel for each metric that the history has (the first in any case), train and val in each."""
     shown = [name for name in panels if any(_points(history, f"{part}_{name}") for part in ("train", "val"))]
     shown = shown or list(panels)[:1]
@@ -80,9 +78,7 @@ def _draw_metric(axes: Axes, history: History, name: str, best_epoch: int | None
     axes.set_axisbelow(True)
     if axes.lines:
         # Above the panel, where it hides no curve.
-        axes.legend(
-            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, columnspacing=0.9, handletextpad=0.4
-        )
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, columnspacing=0.9, handletextpad=0.4)
     else:
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, "no values recorded", transform=axes.transAxes, ha="center", va="center")
