@@ -69,11 +69,13 @@ def make(
         data.PixelData = encapsulate([frame])
         data["PixelData"].VR = "OB"
         data["PixelData"].is_undefined_length = True
-    for keyword, value in attributes.items():
-        if value is None:
-            delattr(data, keyword)
-        else:
-            setattr(data, keyword, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what is wrong on purpose
+        for keyword, value in attributes.items():
+            if value is None:
+                delattr(data, keyword)
+            else:
+                setattr(data, keyword, value)
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         if keyword in data:
             data[keyword].VR = "SS" if data.PixelRepresentation else "US"
@@ -82,7 +84,9 @@ def make(
 
 def as_bytes(data: Dataset) -> bytes:
     buffer = BytesIO()
-    data.save_as(buffer, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        data.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
@@ -302,7 +306,9 @@ def test_a_lut_that_states_too_many_bits_is_not_read_as_darkness(tmp_path: Path)
 
 
 def test_the_modality_lut_comes_before_the_window(tmp_path: Path) -> None:
-    data = make(ModalityLUTSequence=table([value // 2 + 10 for value in range(4096)]), WindowCenter=1000, WindowWidth=900)
+    data = make(
+        ModalityLUTSequence=table([value // 2 + 10 for value in range(4096)]), WindowCenter=1000, WindowWidth=900
+    )
     found = read_dicom(saved(tmp_path, data))
     expected = np.clip((PIXELS // 2 + 10 - 999.5) / 899 + 0.5, 0, 1)
     np.testing.assert_allclose(found.pixels, expected, atol=1e-5)
@@ -347,9 +353,7 @@ def test_padding_takes_no_part_and_is_black_after_polarity(tmp_path: Path) -> No
     hole[:6] = True
     inside = (padded - padded[~hole].min()) / np.ptp(padded[~hole]).astype(float)
     for photometric, expected in [("MONOCHROME2", inside), ("MONOCHROME1", 1 - inside)]:
-        data = make(
-            padded, PixelPaddingValue=4000, PixelPaddingRangeLimit=4095, PhotometricInterpretation=photometric
-        )
+        data = make(padded, PixelPaddingValue=4000, PixelPaddingRangeLimit=4095, PhotometricInterpretation=photometric)
         found = read_dicom(saved(tmp_path, data))
         np.testing.assert_allclose(found.pixels[~hole], expected[~hole], atol=1e-6)
         assert (found.pixels[hole] == 0).all()
@@ -363,7 +367,10 @@ def test_signed_padding(tmp_path: Path) -> None:
     assert (found.pixels[:5] == 0).all()
     np.testing.assert_allclose(found.pixels[5:], stretched(signed[5:]), atol=1e-6)
     only = np.full((9, 9), 7, np.uint16)
-    assert "nothing but padding" in refusal(tmp_path, make(only, PixelPaddingValue=7))
+    assert "same value" in refusal(tmp_path, make(only))
+    only[0] = 8
+    refused = refusal(tmp_path, make(only, PixelPaddingValue=7, PixelPaddingRangeLimit=8))
+    assert "nothing but padding" in refused
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def train(
         progress=not quiet and sys.stderr.isatty(),
         on_epoch=None if quiet else _print_epoch,
     )
+    if not done.is_main:
+        return
     state = f"stopped after epoch {len(done.history)}; go on with --resume" if done.interrupted else "done"
     click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}: {_figures(done.best)}")
     click.echo(f"run         {done.folder.root}\nmodel file  {done.folder.model}\n{NOTICE}")

@@ -71,7 +71,10 @@ def _read(path: Path, window: int) -> Radiograph:
     data = dcmread(BytesIO(_explicit(_load(path))), force=True)
     _check_kind(data)
     layout = layout_of(data, _syntax(data))
-    pixels, steps = to_unit_interval(*decode(data, layout), data, layout, window)
+    stored, photometric = decode(data, layout)
+    if stored.min() == stored.max():  # also what OpenJPEG makes of some damaged streams
+        raise ImageError("is blank or damaged: all of its pixels have the same value; export it anew")
+    pixels, steps = to_unit_interval(stored, photometric, data, layout, window)
     distance, found = spacing(data)
     first = f"DICOM, {layout.syntax_name}, {layout.stored} bits{' signed' if layout.signed else ''}"
     return Radiograph(pixels, distance, str(path), (first, *steps, found), public_tags(data))

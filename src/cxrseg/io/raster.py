@@ -119,6 +119,8 @@ def _decode(path: Path) -> tuple[npt.NDArray[Any], list[str]]:
     steps: list[str] = []
     with _opened(path) as image:
         _check_size(path, image)
+        if image.format == "PNG":
+            _check_sums(path)
         orientation = _orientation(image)
         white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         image.load()
@@ -147,6 +149,16 @@ def _check_size(path: Path, image: Image.Image) -> None:
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise ImageError(f"{path} holds {pages} pages; save the radiograph alone")
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the check sums of a PNG, since Pillow reads some damaged ones as black and says nothing.
+
+    Raises:
+        Exception: what Pillow raises where they do not fit, or the end is missing.
+    """
+    with Image.open(path, formats=("PNG",)) as image:
+        image.verify()
 
 
 def _orientation(image: Image.Image, header_only: bool = False) -> int:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
+from cxrseg.errors import TrainingError
 from cxrseg.learn.augment import Augment
 from cxrseg.learn.batches import Batch, Batches, Pixels, epoch_seed, shuffled
 from cxrseg.learn.losses import build_loss, masked_mean
@@ -130,6 +131,14 @@ class Learner(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin to count."""
         self.scores["val"].to(self.device).reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Stop before weights that are no numbers any more reach a checkpoint."""
+        if not self.scores["train"].loss.isfinite():
+            raise TrainingError(
+                f"the training loss was no number any more in epoch {self.current_epoch + 1}; "
+                "lower optimiser.learning_rate, set optimiser.clip_norm, or take optimiser.precision=float32"
+            )
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step; logs the running loss, Dice and RMSE to the progress bar."""

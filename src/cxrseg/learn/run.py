@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import sys
@@ -89,15 +90,19 @@ class RunFolder:
             self._check_same(recipe, dataset)
         elif self.root.exists() and any(self.root.iterdir()):
             raise TrainingError(f"{self.root} is not empty and holds no run; name another folder with -o")
+        for unfinished in self.root.rglob(".*.part"):  # of a process that was killed while it wrote
+            unfinished.unlink()
         write_bytes(self.recipe, recipe.to_yaml().encode())
 
     def write_manifest(self, recipe: Recipe, dataset: Dataset, device: str, **more: Any) -> None:
         """Write the manifest: what made this run, so that another can make it again."""
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        before = json.loads(self.manifest.read_text(encoding="utf-8"))["commands"] if self.manifest.exists() else []
         write_json(
             self.manifest,
             {
                 "cxrseg": __version__,
-                "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                "commands": before if before[-1:] == [command] else [*before, command],
                 "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "seed": recipe.seed,
                 "device": device,

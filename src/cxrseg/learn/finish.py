@@ -1,0 +1,107 @@
+"""The end of a run: checkpoint to model file, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cxrseg.data.sample import Dataset
+from cxrseg.errors import TrainingError
+from cxrseg.learn.batches import Pixels
+from cxrseg.learn.export import export_model
+from cxrseg.learn.networks import build_network
+from cxrseg.learn.recipe import Recipe
+from cxrseg.learn.run import RunFolder
+from cxrseg.show.cases import Case, draw_overlays, draw_pairs, draw_triplets
+from cxrseg.show.curves import draw_dice, draw_loss, draw_rmse
+
+__all__ = ["finish", "load_weights"]
+
+_SHOWN = 4
+"""Validation images in the figures."""
+
+
+def load_weights(network: torch.nn.Module, source: Path) -> None:
+    """Load the weights of a run folder's best checkpoint, or of a checkpoint, into a network.
+
+    Raises:
+        TrainingError: there is no such checkpoint, it is damaged, or it is of another network.
+    """
+    path = RunFolder(source).best if source.is_dir() else source
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except FileNotFoundError:
+        raise TrainingError(f"expected a run folder or a checkpoint (.ckpt) at {source}, found none") from None
+    except Exception as error:  # torch.load raises nearly anything on a damaged file
+        raise TrainingError(f"{path} is no checkpoint of cxrseg, or is damaged ({error})") from error
+    weights = {key.removeprefix("network."): value for key, value in stored.items() if key.startswith("network.")}
+    ours = network.state_dict()
+    faults = [
+        f"{key}: {tuple(weights[key].shape) if key in weights else 'missing'} instead of {tuple(value.shape)}"
+        for key, value in ours.items()
+        if key not in weights or weights[key].shape != value.shape
+    ]
+    faults += [f"{key}: not in this network" for key in weights if key not in ours]
+    if faults:
+        raise TrainingError(
+            f"{path} is a checkpoint of another network ({len(faults)} of {len(ours)} tensors differ, "
+            f"such as {faults[0]}); train with the recipe that it was made with"
+        )
+    network.load_state_dict(weights)
+
+
+def finish(
+    folder: RunFolder,
+    recipe: Recipe,
+    dataset: Dataset,
+    val: Pixels,
+    history: list[dict[str, float | None]],
+    best: dict[str, float | None],
+) -> None:
+    """Export the best weights and draw the reports' figures.
+
+    Args:
+        folder: the run folder, with a best checkpoint.
+        recipe: what was trained.
+        dataset: what it was trained on.
+        val: the validation images, some of which are drawn.
+        history: a row of figures for each epoch.
+        best: the row of the best checkpoint.
+    """
+    network = build_network(recipe.network.model_copy(update={"pretrained": False}), len(recipe.data.targets)).eval()
+    load_weights(network, folder.best)
+    figures = {"val": {key.removeprefix("val_"): value for key, value in best.items() if key.startswith("val_")}}
+    export_model(folder.model, network, recipe, dataset, figures)
+    epoch = int(best["epoch"] or 0)
+    draw_loss(history, folder.figures / "loss", epoch)
+    draw_rmse(history, folder.figures / "rmse", epoch)
+    draw_dice(history, folder.figures / "dice", epoch)
+    cases = _cases(network, val)
+    if cases:
+        draw_pairs(cases, folder.figures / "pairs")
+        draw_triplets(cases, folder.figures / "triplets")
+        draw_overlays(cases, folder.figures / "overlays")
+
+
+def _cases(network: torch.nn.Module, val: Pixels) -> list[Case]:
+    """A few validation images with the first target's mask in them, from small to large."""
+    areas = (val.masks[:, 0].sum((1, 2)) * val.present[:, 0]).numpy()
+    marked = np.argsort(areas, kind="stable")[np.count_nonzero(areas == 0) :]
+    if not len(marked):
+        return []
+    # The ends of the range are the oddest images; a few steps in between show more.
+    chosen = marked[np.linspace(0, len(marked) - 1, min(_SHOWN + 2, len(marked))).round().astype(int)][-_SHOWN - 1 : -1]
+    batch = val.batch(torch.from_numpy(chosen))
+    with torch.no_grad():
+        probabilities = network(batch.images.float() / 255).sigmoid().numpy()
+    return [
+        Case(
+            title=val.names[index],
+            pixels=batch.images[row, 0].numpy().astype(np.float32) / np.float32(255),
+            truth=batch.masks[row, 0].numpy().astype(bool),
+            prediction=probabilities[row, 0] >= 0.5,
+        )
+        for row, index in enumerate(chosen)
+    ]
