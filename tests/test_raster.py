@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -140,11 +141,11 @@ TURNS = {
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
-@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "deep"),
+    [("PNG", False), ("PNG", True), ("TIFF", False), ("TIFF", True), ("WEBP", False), ("JPEG", False)],
+)
 def test_the_orientation_is_applied(tmp_path: Path, orientation: int, kind: str, deep: bool) -> None:
-    if deep and kind in ("WEBP", "JPEG"):
-        pytest.skip("no 16 bits in this format")
     values = DEEP if deep else GRAY
     exif = Image.Exif()
     exif[274] = orientation
@@ -228,7 +229,7 @@ def test_bombs_are_refused_before_they_are_decoded(tmp_path: Path, monkeypatch: 
 def test_a_file_cut_short_is_refused(tmp_path: Path, name: str) -> None:
     whole = FILES[name]
     expected = read_raster(saved(tmp_path, whole)).pixels
-    for length in range(0, len(whole) - 1, max(1, len(whole) // 80)):
+    for length in range(0, len(whole) - 1, max(1, len(whole) // 40)):
         path = saved(tmp_path, whole[:length])
         try:
             found = read_raster(path)
@@ -250,7 +251,7 @@ def test_a_flipped_byte_in_a_png_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 @settings(
-    max_examples=60,
+    max_examples=30,
     derandomize=True,
     deadline=None,
     database=None,
@@ -290,10 +291,8 @@ def test_warnings_of_pillow_do_not_escape(tmp_path: Path) -> None:
             damaged = bytearray(content)
             damaged[-place] ^= 0x55
             for read in (read_raster, read_size):
-                try:
+                with suppress(ImageError):
                     read(saved(tmp_path, bytes(damaged)))
-                except ImageError:
-                    pass
     assert not caught
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cxrseg._version import __version__
+from cxrseg.cli_predict import predict
 from cxrseg.errors import CxrsegError
 
 __all__ = ["main"]
@@ -29,7 +30,7 @@ class _Commands(click.Group):
             if (error.name or "").partition(".")[0] == "cxrseg":
                 raise
             raise click.ClickException(
-                f"this command needs the package {error.name!r}: pip install 'cxrseg[all]'"
+                f"this command needs the package {error.name!r}: pip install 'cxrseg[train]'"
             ) from error
 
 
@@ -52,7 +53,7 @@ _categories_option = click.option(
 )
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, **_example("cxrseg demo"))
 @click.version_option(__version__, prog_name="cxrseg")
 def main() -> None:
     """Find and measure COVID-19 and pneumonia infection on chest X-rays.
@@ -83,6 +84,12 @@ def demo(out: Path) -> None:
 @click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
 @click.option("--start-from", type=_path, help="Begin with the weights of this run folder or checkpoint.")
+@click.option(
+    "--hold-out",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Hold this share of the training images out as 'val', for a dataset that has none.",
+)
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="GPUs, or CPU processes.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
@@ -93,19 +100,22 @@ def train(
     overrides: tuple[str, ...],
     resume: bool,
     start_from: Path | None,
+    hold_out: float | None,
     device: str,
     processes: int,
     quiet: bool,
 ) -> None:
     """Train a recipe: a shipped one (see 'cxrseg recipes') or a YAML file."""
     from cxrseg.data.layout import open_dataset
+    from cxrseg.data.splits import hold_out as held_out
     from cxrseg.learn.fit import train as fit
     from cxrseg.learn.recipe import load_recipe
 
     chosen = load_recipe(recipe, overrides)
+    dataset = open_dataset(dataset_path)
     done = fit(
         chosen,
-        open_dataset(dataset_path),
+        dataset if hold_out is None else held_out(dataset, "val", hold_out, chosen.seed),
         out or Path("runs") / chosen.name,
         resume=resume,
         start_from=start_from,
@@ -162,6 +172,9 @@ def evaluate(
     click.echo(f"\nrows   {out / 'scores.csv'}\nmeans  {out / 'summary.json'}\n{NOTICE}")
 
 
+main.add_command(predict)
+
+
 @main.command(**_example("cxrseg info runs/seed/model.onnx"))
 @click.argument("model", type=_path)
 def info(model: Path) -> None:
@@ -197,7 +210,7 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "cxrseg", "_CXRSEG_COMPLETE").source())
 
 
-@main.group()
+@main.group(**_example("cxrseg data preview covid-qu-ex"))
 def data() -> None:
     """Datasets: download, look at, or make one."""
 
@@ -206,18 +219,22 @@ def data() -> None:
 @click.argument("which", type=click.Choice(["covid-qu-ex", "medsegbench"]))
 @click.option("-o", "--out", type=_folder, default="datasets", show_default=True, help="Where it goes.")
 @click.option(
-    "--size",
-    type=click.Choice(["128", "256", "512"]),
-    default="256",
-    show_default=True,
-    help="MedSegBench's.",
+    "--size", type=click.Choice(["128", "256", "512"]), default="256", show_default=True, help="MedSegBench's."
 )
-def fetch(which: str, out: Path, size: str) -> None:
+@click.option("--archive", type=_path, help="Unpack this zip of COVID-QU-Ex, downloaded already, instead.")
+def fetch(which: str, out: Path, size: str, archive: Path | None) -> None:
     """Download COVID-QU-Ex from Kaggle, or its MedSegBench edition from Zenodo; goes on where it broke off."""
     from cxrseg.data.fetch import fetch_covid_qu_ex, fetch_medsegbench
 
-    found = fetch_covid_qu_ex(out) if which == "covid-qu-ex" else fetch_medsegbench(out, int(size))
-    click.echo(found)
+    if which == "covid-qu-ex":
+        click.echo(fetch_covid_qu_ex(out, archive=archive))
+    else:
+        click.echo(fetch_medsegbench(out, int(size), progress=_print_download if sys.stderr.isatty() else None))
+
+
+def _print_download(done: int, total: int | None) -> None:
+    of = f" of {total / 1e6:.0f}" if total else ""
+    click.echo(f"\r{done / 1e6:.0f}{of} MB", nl=done == total, err=True)
 
 
 @data.command(**_example("cxrseg data preview covid-qu-ex --split train -o preview"))

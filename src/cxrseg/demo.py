@@ -39,13 +39,13 @@ class Demo:
         summary = self.evaluation.summary()
         infection: Mapping[str, Any] = summary["infection"]
         infected = infection["infected_per_image"]
-        marked = infection["uninfected_marked"]
+        marked = infection["by_category"]["Normal"]["uninfected_marked"]
         return [
             (f"infection Dice, {infected['dice']['n']} infected images", f"{infected['dice']['mean']:.3f}"),
             ("infection IoU", f"{infected['iou']['mean']:.3f}"),
             ("infection RMSE, all images", f"{infection['rmse']['value']:.3f}"),
             ("lungs Dice", f"{summary['lungs']['infected_per_image']['dice']['mean']:.3f}"),
-            (f"uninfected images marked, of {marked['n']}", f"{marked['share']:.0%}"),
+            (f"normal images marked over 1%, of {marked['n']}", f"{marked['share']:.0%}"),
             (f"threshold baseline Dice (pixels >= {self.baseline[0]:.2f})", f"{self.baseline[1]:.3f}"),
         ]
 

@@ -1,9 +1,9 @@
 """The stored values of a DICOM image: transfer syntaxes, bit layout and sign, before any display transform.
 
 Decoders: imagecodecs (BSD-3; libjpeg-turbo, CharLS, OpenJPEG) for the JPEG families, pydicom's own Python for
-RLE and uncompressed data. Tried on 1,500 damaged streams each, GDCM aborted the process on one in twelve JPEG
+RLE and uncompressed data. Tried on up to 1,500 damaged streams each, GDCM aborted the process on one in twelve JPEG
 streams (on JPEG-LS and JPEG 2000 too) and does not read 12-bit JPEG Extended; pylibjpeg-libjpeg ended the
-process on some and is GPL; OpenJPH ran without end on some HTJ2K streams that OpenJPEG refused. The decoders
+process on one and is GPL; OpenJPH ran for minutes on an HTJ2K stream that OpenJPEG refuses. The decoders
 chosen did none of that, once the size in a stream's header is compared with the data set's beforehand.
 """
 

@@ -25,7 +25,7 @@ MAX_PIXELS = 100_000_000
 
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-_PHOTOMETRIC, _ORIENTATION = 262, 274  # TIFF and EXIF tags
+_WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION = 256, 257, 262, 274  # TIFF and EXIF tags
 
 
 def read_raster(path: Path | str) -> Radiograph:
@@ -87,21 +87,24 @@ def read_size(path: Path | str) -> tuple[int, int]:
     path = Path(path)
     with _opened(path) as image:
         width, height = image.size
-        # Pillow has turned the size of a TIFF already.
-        turned = image.format != "TIFF" and _orientation(image, header_only=True) in (5, 6, 7, 8)
+        if image.format == "TIFF":  # some versions of Pillow have turned its size already, others not yet
+            tags = getattr(image, "tag_v2", {})
+            width, height = int(tags.get(_WIDTH, width)), int(tags.get(_HEIGHT, height))
+        turned = _orientation(image, header_only=True) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An image whose header is read; whatever Pillow raises meanwhile comes out as an ImageError."""
-    if not path.exists():
-        raise ImageError(f"expected an image at {path}, but there is no such file")
-    if not path.is_file():  # reading a pipe would wait for ever
-        raise ImageError(f"expected an image at {path}, but it is no file")
     try:
+        if not path.exists():
+            raise ImageError(f"expected an image at {path}, but there is no such file")
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise ImageError(f"expected an image at {path}, but it is no file")
         # Quiet: our own limit refuses large images with a reason, and odd metadata is no matter to us.
-        with quiet(), Image.open(path, formats=_FORMATS) as image:
+        # An open file, not its name: given a name, Pillow 13 maps a plain TIFF into memory and garbles a turned one.
+        with quiet(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             yield image
     except ImageError:
         raise
@@ -124,7 +127,8 @@ def _decode(path: Path) -> tuple[npt.NDArray[Any], list[str]]:
         orientation = _orientation(image)
         white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        # Pillow turns a TIFF while loading it; a second time would undo or spoil that.
+        upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
         if orientation in range(2, 9):
             steps.append("EXIF orientation applied")
         if upright.mode not in (*_DEEP_MODES, "L"):

@@ -154,10 +154,13 @@ def summary_table(evaluation: Evaluation) -> list[str]:
             _line("all images, empty on empty = 1", every | {"rmse": values["rmse"]}, "mean"),
         ]
         if marked["n"]:
-            lines.append(
-                f"  images without, more than {marked['limit']:.0%} of the lungs marked: "
-                f"{marked['share']:.1%} of {marked['n']}"
-            )
+            parts = {"in all": marked} | {
+                category: found["uninfected_marked"]
+                for category, found in values["by_category"].items()
+                if found["uninfected_marked"]["n"]
+            }
+            shares = ", ".join(f"{name} {part['share']:.1%} of {part['n']}" for name, part in parts.items())
+            lines.append(f"  images without, more than {marked['limit']:.0%} of the lungs marked: {shares}")
     return lines
 
 
