@@ -146,7 +146,7 @@ def _opacity(patient: Patient, category: str, rng: np.random.Generator) -> _Opac
     noise = smooth_noise(rng, _LUNG_PIXELS, (7, 14, 28, 56), 0.5)
     if category == "COVID-19":
         share, likely = _covid(patient, tile, right, left, rng)
-        strength = rng.uniform(max(0.45, 0.75 - 2 * share), 0.9)
+        strength = rng.uniform(max(0.55, 0.8 - 2 * share), 0.95)
     else:
         share, likely = _lobar(tile, right, left, rng)
         strength = rng.uniform(0.5, 0.85)
@@ -154,7 +154,7 @@ def _opacity(patient: Patient, category: str, rng: np.random.Generator) -> _Opac
     lungs = right + left > 0.5
     level = np.quantile(field[lungs], 1 - share) if share < 1 else field.min() - 1
     # Few pixels of a speck lie far above the level: with a narrower feather they still become dense.
-    feather = rng.uniform(0.35, 0.8) * min(1.0, 0.4 + 4 * share)
+    feather = rng.uniform(0.2, 0.5) * min(1.0, 0.4 + 4 * share)
     edge = np.clip((field - level) / feather + 0.5, 0, 1)
     edge = edge * edge * (3 - 2 * edge)
     patchy = np.clip(0.82 + 0.12 * smooth_noise(rng, _LUNG_PIXELS, (14, 28, 56), 0.9), 0.6, 1)

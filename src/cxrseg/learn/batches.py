@@ -68,13 +68,17 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
     """The samples of a split that a recipe trains on.
 
     Raises:
-        DatasetError: the split has none of them.
+        DatasetError: the split is missing, or has none of them.
     """
+    if split == "val" and not any(sample.split == "val" for sample in dataset.samples):
+        raise DatasetError(
+            f"{dataset.root} has no split 'val' to judge each epoch by; hold a share of its train images out "
+            "with --hold-out 0.2 (cxrseg.data.splits.hold_out)"
+        )
     categorised = any(sample.category for sample in dataset.samples)
     chosen = dataset.select(split, recipe.categories if categorised else None)
-    return tuple(
-        sample for sample in chosen.samples if not (sample.infection_is_by_definition and recipe.non_covid == "out")
-    )
+    unused = recipe.non_covid == "out" or (recipe.non_covid == "lungs" and "lungs" not in recipe.targets)
+    return tuple(sample for sample in chosen.samples if not (unused and sample.infection_is_by_definition))
 
 
 def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:

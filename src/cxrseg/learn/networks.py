@@ -75,9 +75,9 @@ def build_network(recipe: NetworkRecipe, channels: int) -> nn.Module:
 
 
 def _from_scratch(recipe: NetworkRecipe, channels: int) -> nn.Module:
+    from monai.networks.nets.attentionunet import AttentionUnet
     from monai.networks.nets.basic_unet import BasicUNet, UpCat
     from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
-    from monai.networks.nets.attentionunet import AttentionUnet
     from monai.networks.nets.unet import UNet
 
     levels = [recipe.features * 2**level for level in range(5)]
@@ -93,7 +93,11 @@ def _from_scratch(recipe: NetworkRecipe, channels: int) -> nn.Module:
     if recipe.name == "attention-unet":
         return AttentionUnet(2, 1, channels, levels, strides=(2, 2, 2, 2), dropout=recipe.dropout)
     if recipe.name == "unet++":
-        return BasicUNetPlusPlus(2, 1, channels, features, act="relu", norm="batch", dropout=recipe.dropout)
+        nested = BasicUNetPlusPlus(2, 1, channels, features, act="relu", norm="batch", dropout=recipe.dropout)
+        for depth in (1, 2, 3):
+            # Outputs for deep supervision: unused, and several processes would wait for their gradients.
+            setattr(nested, f"final_conv_0_{depth}", nn.Identity())
+        return nested
     if recipe.name == "residual-unet":
         return UNet(
             2,

@@ -60,7 +60,7 @@ def make_trainer(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes if "TORCHELASTIC_RUN_ID" in os.environ else 1,
-            strategy="ddp" if devices != 1 and not isinstance(devices, list) else "auto",
+            strategy=_strategy(recipe, devices),
             precision=_PRECISIONS[recipe.optimiser.precision],
             max_epochs=recipe.optimiser.epochs,
             gradient_clip_val=recipe.optimiser.clip_norm,
@@ -88,6 +88,13 @@ def _devices(device: str, processes: int) -> tuple[str, int | list[int]]:
         raise TrainingError("no GPU that torch can use was found; take -d cpu, or install a torch build for it")
     count = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
     return ("gpu" if has_gpu and kind != "cpu" else "cpu"), [int(number)] if number else count
+
+
+def _strategy(recipe: Recipe, devices: int | list[int]) -> str:
+    if devices == 1 or isinstance(devices, list):
+        return "auto"
+    # Some pairs of decoder and encoder have weights that no output depends on; plain DDP would wait for them.
+    return "ddp" if recipe.network.encoder is None else "ddp_find_unused_parameters_true"
 
 
 @contextmanager
