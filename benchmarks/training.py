@@ -171,7 +171,8 @@ def main() -> None:
     images = args.steps * recipe.optimiser.batch
     base = images / statistics.median(peer_seconds)
     print(
-        f"{args.recipe} on {device}, {torch.get_num_threads()} threads, batch {recipe.optimiser.batch}, {args.rounds} rounds of {args.steps} steps"
+        f"{args.recipe} on {device}, {torch.get_num_threads()} threads, batch {recipe.optimiser.batch}, "
+        f"{args.rounds} rounds of {args.steps} steps"
     )
     print(f"{'':44}{'images/s':>10}{'ratio':>8}{'waiting for data':>18}")
     print(f"{'plain PyTorch loop, float32':44}{base:10.2f}{1:8.2f}{'':>18}")
