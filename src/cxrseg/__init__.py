@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from cxrseg.judge.evaluate import Evaluation, evaluate
     from cxrseg.learn.fit import Run, train
     from cxrseg.learn.recipe import Recipe, load_recipe
-    from cxrseg.segment.segmenter import Prediction, Segmenter
+    from cxrseg.segment.once import segment
+    from cxrseg.segment.prediction import Prediction
+    from cxrseg.segment.segmenter import Segmenter
 
 _HOMES = {
     "CxrsegError": "errors",
     "Dataset": "data.sample",
     "Evaluation": "judge.evaluate",
-    "Prediction": "segment.segmenter",
+    "Prediction": "segment.prediction",
     "Radiograph": "io.radiograph",
     "Recipe": "learn.recipe",
     "Run": "learn.fit",
@@ -56,6 +58,7 @@ __all__ = [
     "load_recipe",
     "make_phantom",
     "open_dataset",
+    "segment",
     "train",
     "write_phantoms",
 ]
@@ -64,6 +67,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
+    if name == "segment":  # the room itself, which can be called
+        return import_module("cxrseg.segment")
     if name not in _HOMES:
         raise AttributeError(f"module 'cxrseg' has no attribute {name!r}")
     return getattr(import_module(f"cxrseg.{_HOMES[name]}"), name)

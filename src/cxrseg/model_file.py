@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cxrseg._version import __version__
@@ -16,7 +19,7 @@ from cxrseg.io.write import write_bytes
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["FORMAT", "INPUT", "METADATA_KEY", "OUTPUT", "ModelInfo", "read_model", "write_model"]
+__all__ = ["FORMAT", "INPUT", "METADATA_KEY", "OUTPUT", "ModelInfo", "load_openvino", "read_model", "write_model"]
 
 FORMAT = 1
 """Version of the metadata's layout; a reader refuses a newer one."""
@@ -107,9 +110,27 @@ def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
         raise MissingExtraError("writing a model file needs onnx: pip install 'cxrseg[train]'") from None
     model = onnx.load_from_string(graph)
     del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]  # the exporter's notes: paths of the machine that trained, and a sixth of the file
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "cxrseg", __version__
     write_bytes(path, model.SerializeToString())
+
+
+def load_openvino() -> ModuleType:
+    """Import OpenVINO without its model converter.
+
+    `import openvino` alone imports the converter too, which reports the import to a server on the internet and takes
+    longer than all the rest. Where another package has imported OpenVINO before, it stays as it is.
+    """
+    converter = "openvino.tools.ovc"
+    if "openvino" in sys.modules:
+        return sys.modules["openvino"]
+    sys.modules[converter] = None  # type: ignore[assignment]  # importing it fails, which openvino puts up with
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        del sys.modules[converter]
 
 
 def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
@@ -124,8 +145,7 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
     Raises:
         ModelFileError: no such file, no ONNX graph, or one without cxrseg's metadata.
     """
-    import openvino
-
+    openvino = load_openvino()
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one")
@@ -138,4 +158,8 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
         raise ModelFileError(
             f"{path} is an ONNX graph without the metadata of cxrseg; only files that 'cxrseg train' wrote can be used"
         )
-    return model, ModelInfo.from_json(str(model.get_rt_info(place).value), path)
+    try:
+        text = str(model.get_rt_info(place).value)
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"the metadata of {path} is damaged ({error}); export it anew") from error
+    return model, ModelInfo.from_json(text, path)

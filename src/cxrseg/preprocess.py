@@ -41,7 +41,7 @@ def mask_to_input(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDA
     """
     if mask.shape == size:
         return mask
-    return _resized(mask.astype(np.float32), size) >= 0.5
+    return _resized(mask.astype(np.float32), size, Image.Resampling.BOX) >= 0.5
 
 
 def to_source(probability: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -57,9 +57,11 @@ def to_source(probability: npt.NDArray[np.float32], shape: tuple[int, int]) -> n
     return np.clip(_resized(probability, shape), 0.0, 1.0)
 
 
-def _resized(values: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+def _resized(
+    values: npt.NDArray[np.float32], shape: tuple[int, int], how: Image.Resampling = Image.Resampling.BILINEAR
+) -> npt.NDArray[np.float32]:
     if values.shape == shape:
         return values
     height, width = shape
     image = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((width, height), how))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.data.sample import Dataset
+from cxrseg.errors import DatasetError
 from cxrseg.measure.metrics import count
 
 __all__ = ["threshold_baseline"]
@@ -22,6 +23,10 @@ def threshold_baseline(train: Dataset, test: Dataset) -> tuple[float, float]:
 
     Returns:
         The threshold in [0, 1], and its Dice on `test`: the mean per image over the infected images.
+
+    Raises:
+        DatasetError: one of the two has no infected image.
+        ImageError: an image cannot be read.
     """
     best = int(_dices(train).mean(0).argmax())
     return float(_STEPS[best]), float(_dices(test)[:, best].mean())
@@ -35,4 +40,8 @@ def _dices(dataset: Dataset) -> npt.NDArray[np.float64]:
         if truth is not None and truth.any():
             pixels = sample.read_image().pixels
             rows.append([count(pixels >= step, truth).dice for step in _STEPS])
+    if not rows:
+        raise DatasetError(
+            f"{dataset.root} has no infected image to find or judge a threshold on: {dataset.describe()}"
+        )
     return np.array(rows)

@@ -88,7 +88,8 @@ def evaluate(
         DatasetError: images cannot be read (all of them are listed), or have none of the model's masks.
         ModelFileError: the model file cannot be used.
     """
-    segmenter = Segmenter(model, threshold)
+    # Every image of the dataset is judged, and in float32: figures must not depend on the machine.
+    segmenter = Segmenter(model, threshold, gate=False, precision="float32")
     scores: dict[str, list[tuple[Sample, ImageScore]]] = {channel: [] for channel in segmenter.info.channels}
     faults: list[str] = []
 

@@ -78,7 +78,13 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
     categorised = any(sample.category for sample in dataset.samples)
     chosen = dataset.select(split, recipe.categories if categorised else None)
     unused = recipe.non_covid == "out" or (recipe.non_covid == "lungs" and "lungs" not in recipe.targets)
-    return tuple(sample for sample in chosen.samples if not (unused and sample.infection_is_by_definition))
+    kept = tuple(sample for sample in chosen.samples if not (unused and sample.infection_is_by_definition))
+    if not kept:
+        raise DatasetError(
+            f"{dataset.root} has only Non-COVID images in split {split!r}, and the recipe leaves these out; set "
+            "data.non_covid=background, or take more of data.categories"
+        )
+    return kept
 
 
 def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import (
     TQDMProgressBar,
 )
 
+from cxrseg.errors import TrainingError
 from cxrseg.io.write import write_atomic, write_csv
 from cxrseg.learn.learner import Learner
 from cxrseg.learn.recipe import Recipe
@@ -80,6 +81,11 @@ class History(Callback):
                 for index, target in enumerate(pl_module.recipe.data.targets):
                     part = "" if index == 0 else f"{target}_"
                     row[f"{split}_{part}{figure}"] = _number(figures[figure][index])
+        if row["train_loss"] is None or math.isinf(row["train_loss"]):
+            raise TrainingError(
+                f"the loss is no number any more in epoch {trainer.current_epoch + 1}; set optimiser.learning_rate lower, "
+                "or optimiser.clip_norm to 1. The checkpoints of the epochs before stand"
+            )
         self.rows.append(row)
         if not trainer.is_global_zero:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,26 @@ from cxrseg.learn.run import RunFolder
 from cxrseg.show.cases import Case, draw_overlays, draw_pairs, draw_triplets
 from cxrseg.show.curves import draw_dice, draw_loss, draw_rmse
 
-__all__ = ["finish", "load_weights"]
+__all__ = ["finish", "load_weights", "read_checkpoint"]
 
 _SHOWN = 4
 """Validation images in the figures."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read all of a checkpoint.
+
+    Raises:
+        TrainingError: there is none, or it is damaged.
+    """
+    try:
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        stored["state_dict"].items()
+    except FileNotFoundError:
+        raise TrainingError(f"expected a run folder or a checkpoint (.ckpt) at {path}, found none") from None
+    except Exception as error:  # torch.load raises nearly anything on a damaged file
+        raise TrainingError(f"{path} is no checkpoint of cxrseg, or is damaged ({error})") from error
+    return stored
 
 
 def load_weights(network: torch.nn.Module, source: Path) -> None:
@@ -30,12 +47,7 @@ def load_weights(network: torch.nn.Module, source: Path) -> None:
         TrainingError: there is no such checkpoint, it is damaged, or it is of another network.
     """
     path = RunFolder(source).best if source.is_dir() else source
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except FileNotFoundError:
-        raise TrainingError(f"expected a run folder or a checkpoint (.ckpt) at {source}, found none") from None
-    except Exception as error:  # torch.load raises nearly anything on a damaged file
-        raise TrainingError(f"{path} is no checkpoint of cxrseg, or is damaged ({error})") from error
+    stored = read_checkpoint(path)["state_dict"]
     weights = {key.removeprefix("network."): value for key, value in stored.items() if key.startswith("network.")}
     ours = network.state_dict()
     faults = [
@@ -88,11 +100,13 @@ def finish(
 def _cases(network: torch.nn.Module, val: Pixels) -> list[Case]:
     """A few validation images with the first target's mask in them, from small to large."""
     areas = (val.masks[:, 0].sum((1, 2)) * val.present[:, 0]).numpy()
-    marked = np.argsort(areas, kind="stable")[np.count_nonzero(areas == 0) :]
-    if not len(marked):
+    chosen = np.argsort(areas, kind="stable")[np.count_nonzero(areas == 0) :]
+    if not len(chosen):
         return []
-    # The ends of the range are the oddest images; a few steps in between show more.
-    chosen = marked[np.linspace(0, len(marked) - 1, min(_SHOWN + 2, len(marked))).round().astype(int)][-_SHOWN - 1 : -1]
+    if len(chosen) > _SHOWN + 1:
+        # The ends of the range are the oddest images; a few steps in between show more.
+        chosen = chosen[np.linspace(0, len(chosen) - 1, _SHOWN + 2).round().astype(int)[1:-1]]
+    chosen = chosen[-_SHOWN:]
     batch = val.batch(torch.from_numpy(chosen))
     with torch.no_grad():
         probabilities = network(batch.images.float() / 255).sigmoid().numpy()

@@ -16,7 +16,7 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
 from cxrseg.learn.batches import load_pixels, select_samples
 from cxrseg.learn.callbacks import History, callbacks_for
-from cxrseg.learn.finish import finish, load_weights
+from cxrseg.learn.finish import finish, load_weights, read_checkpoint
 from cxrseg.learn.learner import Learner
 from cxrseg.learn.memory import check_memory
 from cxrseg.learn.recipe import Recipe
@@ -96,12 +96,17 @@ def train(
         processes=processes,
         progress=progress,
     )
-    if trainer.is_global_zero:
-        folder.write_manifest(recipe, used, str(trainer.strategy.root_device), ended=None)
     if trainer.strategy.root_device.type == "cpu":
         check_memory(learner.network, recipe, trainer.world_size)
+    if trainer.is_global_zero:
+        # Not before all is known to fit: a run that could not start leaves no folder that refuses the next try.
+        folder.write_recipe(recipe)
+        folder.write_manifest(recipe, used, str(trainer.strategy.root_device), ended=None)
+    checkpoint = folder.last if resume and folder.last.exists() else None
+    if checkpoint is not None:
+        read_checkpoint(checkpoint)  # Lightning's own words on a damaged one would help no one
     with quiet(), _memory_errors(recipe):
-        interrupted = _fit(trainer, learner, folder.last if resume and folder.last.exists() else None)
+        interrupted = _fit(trainer, learner, checkpoint)
     if not history.rows:
         raise TrainingError(f"stopped before the first epoch was over; {folder.root} holds nothing to use yet")
     best = max(history.rows, key=lambda row: row["val_dice"] or 0.0)

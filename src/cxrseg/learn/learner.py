@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
-from cxrseg.errors import TrainingError
 from cxrseg.learn.augment import Augment
 from cxrseg.learn.batches import Batch, Batches, Pixels, epoch_seed, shuffled
 from cxrseg.learn.losses import build_loss, masked_mean
@@ -132,14 +131,6 @@ class Learner(LightningModule):
         """Begin to count."""
         self.scores["val"].to(self.device).reset()
 
-    def on_train_epoch_end(self) -> None:
-        """Stop before weights that are no numbers any more reach a checkpoint."""
-        if not self.scores["train"].loss.isfinite():
-            raise TrainingError(
-                f"the training loss was no number any more in epoch {self.current_epoch + 1}; "
-                "lower optimiser.learning_rate, set optimiser.clip_norm, or take optimiser.precision=float32"
-            )
-
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step; logs the running loss, Dice and RMSE to the progress bar."""
         images, masks = self.augment(batch.images.float() / 255, batch.masks.float())
@@ -176,15 +167,18 @@ class Learner(LightningModule):
         figures = self.scores["val"].figures()
         dice = figures["dice"][0]
         self.log("val_loss", figures["loss"][0], logger=False)
-        # A set without any mask has no Dice; then 0 keeps the first epoch as best.
-        self.log("val_dice", 0.0 if math.isnan(dice) else dice, prog_bar=True, logger=False)
+        # A set without any mask has no Dice; then 0 keeps the first epoch as best. Rounded as in history.csv, so that
+        # the best row is of the best checkpoint.
+        self.log("val_dice", 0.0 if math.isnan(dice) else round(dice, 6), prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule by name."""
         recipe = self.recipe.optimiser
         optimiser = _optimiser(recipe, self.network)
         if recipe.schedule == "plateau":
-            plateau = ReduceLROnPlateau(optimiser, factor=0.5, patience=3)
+            plateau = ReduceLROnPlateau(
+                optimiser, factor=0.5, patience=2
+            )  # PyTorch's patience bears so many, then acts
             return {
                 "optimizer": optimiser,
                 "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss", "interval": "epoch"},

@@ -8,20 +8,28 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from cxrseg.errors import OutOfMemoryError
+from cxrseg.errors import OutOfMemoryError, RecipeError
 from cxrseg.learn.recipe import Recipe
 
 __all__ = ["activation_bytes", "check_memory"]
+
+_TRIAL_SIDE = 256
 
 
 def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.dtype | None) -> float:
     """Bytes that one image's backward pass keeps, measured on a batch of two.
 
+    Larger images are measured in small, so that the trial itself fits; what is kept grows with the pixels.
+
     Args:
         network: as `build_network` made it; left as it is.
         size: (height, width) in pixels.
         autocast: the lower precision, or None.
+
+    Raises:
+        RecipeError: the network cannot work on images of this size.
     """
+    height, width = (min(side, _TRIAL_SIDE) for side in size)
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -36,10 +44,15 @@ def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None),
     ):
-        logits = trial(torch.zeros(2, 1, *size))
+        try:
+            logits = trial(torch.zeros(2, 1, height, width))
+        except RuntimeError as error:
+            raise RecipeError(
+                f"the network cannot work on images of {height}x{width} ({error}); set data.size larger, or another network"
+            ) from error
     total = sum(count for place, count in kept.items() if place not in fixed)
     del logits
-    return total / 2
+    return total / 2 * (size[0] * size[1]) / (height * width)
 
 
 def check_memory(network: nn.Module, recipe: Recipe, processes: int) -> None:
@@ -47,6 +60,7 @@ def check_memory(network: nn.Module, recipe: Recipe, processes: int) -> None:
 
     Raises:
         OutOfMemoryError: it cannot fit; the message says what would.
+        RecipeError: the network cannot work on images of the recipe's size.
     """
     autocast = torch.bfloat16 if recipe.optimiser.precision == "bfloat16" else None
     each = activation_bytes(network, recipe.data.size, autocast)

@@ -77,10 +77,10 @@ class RunFolder:
         return self.root / "model.onnx"
 
     def begin(self, recipe: Recipe, dataset: Dataset, resume: bool) -> None:
-        """Make the folder, or check that the run in it is the one that is to go on.
+        """Check that a run may begin here, or that the run in the folder is the one that is to go on.
 
         Raises:
-            TrainingError: the folder is in use by another run, or holds a run of another recipe or dataset.
+            TrainingError: the folder holds other things, another run, or a run of another recipe or dataset.
         """
         if self.recipe.exists():
             if not resume:
@@ -92,6 +92,9 @@ class RunFolder:
             raise TrainingError(f"{self.root} is not empty and holds no run; name another folder with -o")
         for unfinished in self.root.rglob(".*.part"):  # of a process that was killed while it wrote
             unfinished.unlink()
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the recipe; from now on the folder holds a run."""
         write_bytes(self.recipe, recipe.to_yaml().encode())
 
     def write_manifest(self, recipe: Recipe, dataset: Dataset, device: str, **more: Any) -> None:

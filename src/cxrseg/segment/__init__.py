@@ -1,1 +1,36 @@
-"""Radiograph to prediction, without torch."""
+"""Radiograph to prediction, without torch. The package itself can be called: `cxrseg.segment(image, model)`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cxrseg.io.radiograph import Radiograph
+    from cxrseg.segment.prediction import Prediction
+
+__all__: list[str] = []
+
+
+class _Callable(ModuleType):
+    """The users' one function bears the room's name, and Python would let whichever is imported last hide the other."""
+
+    def __call__(
+        self,
+        image: Path | str | Radiograph | npt.NDArray[np.generic],
+        model: Path | str | Sequence[Path | str],
+        **options: Any,
+    ) -> Prediction:
+        """Find infection and lungs on one chest radiograph: see `cxrseg.segment.once.segment`."""
+        from cxrseg.segment.once import segment
+
+        return segment(image, model, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,44 +1,81 @@
-"""Runs a model file. No torch."""
+"""Runs a model file: OpenVINO on the CPU, PyTorch on a GPU where one is asked for."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.model_file import read_model
+from cxrseg.errors import ModelFileError
+from cxrseg.model_file import ModelInfo, load_openvino, read_model
+from cxrseg.segment.cache import read_compiled, write_compiled
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Precision"]
+
+Precision = Literal["auto", "float32"]
+
+_Pixels = npt.NDArray[np.float32]
+
+
+class _Runner(Protocol):
+    info: ModelInfo
+    precision: str
+
+    def run(self, pixels: _Pixels) -> _Pixels: ...
 
 
 class Engine:
-    """A model file, compiled by OpenVINO for this machine's CPU, in float32. May be called from many threads.
+    """A model file, ready to run on this machine. May be called from many threads.
+
+    On the CPU the model is compiled by OpenVINO; what it compiled is kept in a cache folder, see
+    `cxrseg.segment.cache`. On a GPU it is run by PyTorch.
 
     Args:
         path: the model file.
+        precision: 'float32', or 'auto' for bfloat16 where the processor computes with it. On a GPU, 'auto' is
+            float32 with TF32 products.
+        device: 'cpu', 'gpu' or 'gpu:N'.
+        streams: how many images the processor works on at the same time.
+        threads: over how many threads that is spread; None takes all processors.
 
     Raises:
-        ModelFileError: the file is missing, damaged or no model file of cxrseg.
+        ModelFileError: the file is missing, damaged or no model file of cxrseg; or the device is unknown.
+        MissingExtraError: a GPU is asked for, and PyTorch is not installed or sees none.
 
     Attributes:
         info: what the model file says about itself.
+        precision: what it computes with, 'float32', 'bfloat16' or 'tf32'.
+        sha256: of the model file's content, in hexadecimal.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        import openvino
-        from openvino import opset13 as ops
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        precision: Precision = "float32",
+        device: str = "cpu",
+        streams: int = 1,
+        threads: int | None = None,
+    ) -> None:
+        if precision not in ("auto", "float32"):
+            raise ModelFileError(f"expected the precision auto or float32, got {precision!r}")
+        if device != "cpu" and device.partition(":")[0] not in ("gpu", "cuda"):
+            raise ModelFileError(f"expected the device cpu, gpu or gpu:N, got {device!r}")
+        self.sha256 = _sha256(Path(path))
+        self._runner: _Runner
+        if device == "cpu":
+            self._runner = _OpenVino(Path(path), self.sha256, precision, streams, threads)
+        else:
+            from cxrseg.segment.torch_engine import TorchRunner
 
-        graph, self.info = read_model(path)
-        temperature = ops.constant(np.float32(self.info.temperature))
-        probability = ops.sigmoid(ops.divide(graph.output(0).get_node().input_value(0), temperature))
-        model = openvino.Model([probability], graph.get_parameters(), "cxrseg")
-        # Without the hint OpenVINO takes bfloat16 where the processor has it, and the figures change.
-        self._compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        self._local = threading.local()
+            self._runner = TorchRunner(Path(path), device, precision)
+        self.info, self.precision = self._runner.info, self._runner.precision
 
-    def run(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run(self, pixels: _Pixels) -> _Pixels:
         """Run the network.
 
         Args:
@@ -47,8 +84,58 @@ class Engine:
         Returns:
             (N, C, H, W) float32 probabilities in [0, 1], channels in the order of `info.channels`.
         """
+        return self._runner.run(pixels)
+
+
+class _OpenVino:
+    """A model compiled for this machine's CPU."""
+
+    def __init__(self, path: Path, sha256: str, precision: Precision, streams: int, threads: int | None) -> None:
+        openvino = load_openvino()
+        core = openvino.Core()
+        fast = precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = "bfloat16" if fast else "float32"
+        # Without the hint OpenVINO takes bfloat16 where the processor has it.
+        settings = {"INFERENCE_PRECISION_HINT": "bf16" if fast else "f32", "NUM_STREAMS": str(streams)}
+        if threads is not None:
+            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
+        made_by = (sha256, openvino.__version__, processor, *map("=".join, settings.items()))
+        found = read_compiled(made_by, lambda blob: core.import_model(blob, "CPU", settings))
+        if found is None:
+            graph, info = read_model(path)
+            compiled = core.compile_model(_with_probabilities(graph, info.temperature), "CPU", settings)
+            write_compiled(made_by, info, compiled.export_model)
+            found = compiled, info
+        self._compiled, self.info = found
+        self._local = threading.local()
+
+    def run(self, pixels: _Pixels) -> _Pixels:
         request = getattr(self._local, "request", None)
         if request is None:  # a request holds the buffers of one call, so each thread has its own
             request = self._local.request = self._compiled.create_infer_request()
         result = request.infer([np.ascontiguousarray(pixels[:, None])])
         return np.array(result[0], dtype=np.float32)
+
+
+def _with_probabilities(graph: Any, temperature: float) -> Any:
+    """The graph with sigmoid(logits / temperature) as its output."""
+    openvino = load_openvino()
+    from openvino import opset13 as ops
+
+    logits = graph.output(0).get_node().input_value(0)
+    probability = ops.sigmoid(ops.divide(logits, ops.constant(np.float32(temperature))))
+    return openvino.Model([probability], graph.get_parameters(), "cxrseg")
+
+
+def _sha256(path: Path) -> str:
+    """Hexadecimal sum of a file's content."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ModelFileError(
+            f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one"
+        ) from None
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read as a model file ({error.strerror})") from error

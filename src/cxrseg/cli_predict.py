@@ -1,0 +1,112 @@
+"""The command `predict`: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["predict"]
+
+_NOTICE = "Research use only. Not for diagnosis."
+_EXAMPLE = "cxrseg predict -i images -o found -m runs/seed/model.onnx --preview"
+
+
+@click.command(epilog=f"\b\nExample:\n  {_EXAMPLE}", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-i", "--input", "source", required=True, type=click.Path(exists=True, path_type=Path), help="An image or a folder."
+)
+@click.option(
+    "-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Always a folder."
+)
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A model file; with several, their probabilities are averaged.",
+)
+@click.option("-ta", "--task", type=click.Choice(["opacity", "covid19"]), default="opacity", show_default=True)
+@click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
+@click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")
+@click.option("-s", "--statistics", is_flag=True, help="Print each file's measures; statistics.csv has them anyway.")
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the model's.")
+@click.option("--tta", is_flag=True, help="Average with the mirrored image: slower, a little better.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32"]),
+    default="auto",
+    show_default=True,
+    help="auto: bfloat16 where the processor has it.",
+)
+@click.option("--save-probabilities", is_flag=True, help="Write the infection's probabilities, 16 bit.")
+@click.option("--force", is_flag=True, help="Warn where an image would be refused.")
+@click.option("--resume", is_flag=True, help="Go on where a stopped run into the same folder stopped.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: on a Ray cluster whose machines share the files' folders.",
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="A cluster; else $RAY_ADDRESS, or one is started here.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Print a line for each file.")
+def predict(
+    source: Path,
+    out: Path,
+    statistics: bool,
+    resume: bool,
+    engine: str,
+    ray_address: str | None,
+    quiet: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
+    """Find and measure infection: from X-ray files to masks, measures and pictures.
+
+    Exit code 0: all files went well; 1: some were refused or failed; 2: wrong usage.
+    """
+    from cxrseg.segment.batch import Options, predict_files
+
+    work = None
+    if engine == "ray":
+        from cxrseg.segment.cluster import on_ray
+
+        work = on_ray(ray_address)
+
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        logging.getLogger("cxrseg").setLevel(logging.DEBUG)
+
+    def show(row: Mapping[str, Any], done: int, total: int) -> None:
+        if not quiet and (verbose or row["status"] != "ok"):
+            click.echo(_line(row), err=True)
+        if statistics and row["status"] == "ok":
+            click.echo(_measures(row))
+        if not quiet and not verbose and total > 1 and sys.stderr.isatty():
+            click.echo(f"\r{done} of {total}", nl=done == total, err=True)
+
+    found = predict_files(source, out, Options(**options), resume=resume, on_row=show, work=work)
+    if not quiet:
+        counts = ", ".join(f"{count} {status}" for status, count in found.counts.items() if count)
+        click.echo(f"{counts} in {found.seconds:.1f} s\nstatistics  {found.statistics}\n{_NOTICE}")
+    sys.exit(0 if not found.counts["refused"] + found.counts["failed"] else 1)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    said = [row["reason"]] if row["reason"] else row["warnings"]
+    return f"{row['path']}: {row['status']}" + (f" ({'; '.join(said)})" if said else "")
+
+
+def _measures(row: Mapping[str, Any]) -> str:
+    if row["infected_share"] is None:
+        return f"{row['path']}: no lungs found"
+    score = "unknown" if row["extent_score"] is None else f"{row['extent_score']} of 8 ({row['grade']})"
+    return f"{row['path']}: infected {row['infected_share']:.1%} of the lungs, extent score {score}"

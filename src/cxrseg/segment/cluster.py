@@ -1,0 +1,215 @@
+"""Files on a Ray cluster: each processor of it loads the models once, and takes a few files at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cxrseg import errors
+from cxrseg.errors import CxrsegError, MissingExtraError
+from cxrseg.segment.batch import Done, Options, Work, predict_one, settings_of
+from cxrseg.segment.inputs import Input
+from cxrseg.segment.results import empty_row, write_outputs
+from cxrseg.segment.segmenter import Segmenter
+
+__all__ = ["on_ray"]
+
+_log = logging.getLogger(__name__)
+
+_GROUP = 8
+"""Files that a worker takes at a time, and that are begun again where it dies."""
+
+_RETRIES = 2
+"""How often a group is given out again because its worker died; after that each of its files is tried alone."""
+
+_STORE = 2**28
+"""Bytes for Ray's object store where a cluster is started here: what passes through it are names and rows."""
+
+
+def on_ray(address: str | None = None) -> Work:
+    """How `predict_files` works on a Ray cluster: pass it as `work`.
+
+    Each processor of the cluster, or each GPU where one is asked for, is a worker. All of them must see the input, the
+    output and the model files at the same paths, and have the same cxrseg. Where a worker or its machine dies, its
+    files are done again elsewhere; since files appear whole or not at all, and rows are counted here, none is lost and
+    none counted twice. A file on which a worker dies each time gets a row 'failed'.
+
+    Args:
+        address: the cluster's, such as 'HOST:6379' or 'auto'; None takes $RAY_ADDRESS, or else starts a cluster on
+            this machine for the time of the run. Where `ray.init` was called before, that cluster is taken.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        CxrsegError: (while working) no cluster answers, it has no processor or GPU to offer, or its workers have
+            another version of cxrseg or of the models than this process.
+    """
+    # These must be there before Ray is imported. Nothing is reported to Ray's makers.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    try:
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError("Ray is not installed; pip install 'cxrseg[ray]', or use the engine local") from error
+
+    def work(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
+        if not todo:
+            return
+        with _connected(address):
+            try:
+                yield from _every(todo, out, segmenter, options)
+            except ray.exceptions.RayError as error:
+                raise CxrsegError(
+                    f"the Ray cluster could not go on ({_first_line(error)}); what was done stands, use --resume"
+                ) from error
+        _remove_parts(out, todo)
+
+    return work
+
+
+def _every(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
+    """One result for each file, whatever happens to the workers."""
+    left = {item.name: item for item in todo}
+    for group in (_GROUP, 1):
+        for value in _results(list(left.values()), out, segmenter, options, group) if left else ():
+            item = left.pop(value["name"], None)
+            if item is not None:  # a second result of the same file says the same
+                yield item, value["stamp"], value["row"]
+        if left:
+            _log.warning("%d files were lost with their workers%s", len(left), "; trying again" if group > 1 else "")
+    reason = "each worker that took it died: out of memory, or a crash in a decoder"
+    for item in left.values():
+        write_outputs(out, item.stem, None, None)
+        row = empty_row(item.name, "failed", reason, segmenter.mark, segmenter.thresholds.get("infection"))
+        yield item, None, row
+
+
+def _results(
+    todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options, group: int
+) -> Iterator[Mapping[str, Any]]:
+    """What workers answer, as it comes; files of workers that died too often are missing."""
+    import ray.data
+
+    unit = {"num_cpus": 1} if options.device == "cpu" else {"num_gpus": 1}
+    groups = -(-len(todo) // group)
+    workers = min(_workers("CPU" if options.device == "cpu" else "GPU"), groups)
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # a group that is given up must not end the run
+    with ray.data.DataContext.current(context):
+        # Text both ways: names need not be UTF-8, and rows hold values of many types.
+        files = ray.data.from_items(
+            [{"file": json.dumps([os.path.abspath(item.path), item.name, item.stem])} for item in todo],  # noqa: PTH100
+            override_num_blocks=groups,
+        )
+        answers = files.map_batches(
+            _Worker,
+            batch_size=group,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            fn_constructor_args=(out.absolute(), _for_workers(options), settings_of(segmenter, options)),
+            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": _RETRIES},
+            **unit,
+        )
+        for answer in answers.iter_rows():
+            value = json.loads(answer["answer"])
+            if "error" in value:
+                raise getattr(errors, value["error"])(value["message"])
+            yield value
+
+
+class _Worker:
+    """Runs in a process of the cluster: takes files, answers rows.
+
+    Args:
+        out: the output folder.
+        options: how.
+        settings: what the rows depend on, as the process that started the run sees it.
+    """
+
+    def __init__(self, out: Path, options: Options, settings: Mapping[str, Any]) -> None:
+        self._out, self._options, self._settings = out, options, settings
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        return {"answer": [json.dumps(self._answer(*json.loads(file))) for file in batch["file"]]}
+
+    def _answer(self, path: str, name: str, stem: str) -> dict[str, Any]:
+        try:
+            _, stamp, row = predict_one(Input(Path(path), name, stem), self._out, self._segmenter, self._options)
+        except CxrsegError as error:  # a full disk, or models that do not fit: ends the run
+            return {"error": type(error).__name__, "message": f"on {socket.gethostname()}: {error}"}
+        return {"name": name, "stamp": stamp, "row": row}
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        options = self._options
+        segmenter = options.segmenter(streams=1, threads=1 if options.device == "cpu" else None)
+        found = settings_of(segmenter, options)
+        other = [
+            f"{key} {found[key]} (not {self._settings[key]})" for key in found if found[key] != self._settings[key]
+        ]
+        if other:
+            raise CxrsegError(
+                f"expected every worker to work as the process that started the run, but this one has "
+                f"{', '.join(other)}; install the same cxrseg and models everywhere, and use --precision float32 where "
+                f"only some processors have bfloat16"
+            )
+        return segmenter
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    here = {"include_dashboard": False, "object_store_memory": _STORE, "num_cpus": _processors()}
+    try:
+        ray.init(where, log_to_driver=False, logging_level=logging.ERROR, **(here if where == "local" else {}))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise CxrsegError(
+            f"expected a Ray cluster at {where}, but none could be used ({_first_line(error)}); see 'ray status'"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _workers(kind: str) -> int:
+    import ray
+
+    count = int(ray.cluster_resources().get(kind, 0))
+    if count == 0:
+        raise CxrsegError(f"expected a Ray cluster with a {kind}, got one without; see 'ray status'")
+    return count
+
+
+def _for_workers(options: Options) -> Options:
+    """Paths that mean the same in another folder; and Ray shows each worker its own GPU only."""
+    models = tuple(model.absolute() for model in options.models)
+    return replace(options, models=models, device="cpu" if options.device == "cpu" else "gpu")
+
+
+def _remove_parts(out: Path, items: Sequence[Input]) -> None:
+    """Files that a worker was writing when it died."""
+    for folder in {(out / item.stem).parent for item in items}:
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

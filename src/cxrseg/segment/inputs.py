@@ -1,0 +1,114 @@
+"""What a user points at, a file or a folder, to the images in it and the names of what comes out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cxrseg.data.pairs import natural_key
+from cxrseg.errors import ImageError
+from cxrseg.io.raster import RASTER_SUFFIXES
+from cxrseg.io.read import is_dicom
+
+__all__ = ["Input", "find_inputs"]
+
+_JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
+_IMAGE_SUFFIXES = (*RASTER_SUFFIXES, ".dcm", ".dicom")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image to be looked at.
+
+    Attributes:
+        path: the file.
+        name: its path below the folder that the user named, with '/'; the file's name where a file was named.
+        stem: what its outputs are called below the output folder, such as 'sub/name': `name` without its ending, or
+            with it where another input differs only in that.
+    """
+
+    path: Path
+    name: str
+    stem: str
+
+
+def find_inputs(source: Path, out: Path) -> tuple[list[Input], Counter[str]]:
+    """Find the images in a folder and all folders below it, in natural order.
+
+    Hidden files and folders are passed over, and so is the output folder. What is no image by its ending is opened to
+    see whether it is DICOM, which often has none.
+
+    Args:
+        source: a file, taken as it is, or a folder.
+        out: the output folder.
+
+    Returns:
+        The images, and how many other files there are, by their ending.
+
+    Raises:
+        ImageError: there is no such file or folder, no image in it, or it is the output folder itself.
+    """
+    if source.is_dir():
+        if _same(source, out):
+            raise ImageError(f"expected an output folder other than the input folder {source}; results need their own")
+        others: Counter[str] = Counter()
+        names = [entry.relative_to(source).as_posix() for entry in _images(source, out, set(), others)]
+        if not names:
+            kinds = ", ".join(f"{count} {ending}" for ending, count in others.items()) or "nothing"
+            raise ImageError(f"expected images in {source} ({', '.join(_IMAGE_SUFFIXES)}, or DICOM), found {kinds}")
+        return [Input(source / name, _text(name), _text(stem)) for name, stem in _stems(names).items()], others
+    if not source.exists():
+        raise ImageError(f"expected an image or a folder of images at {source}, but there is none")
+    name = _text(source.name)
+    return [Input(source, name, _without_ending(name))], Counter()
+
+
+def _images(folder: Path, out: Path, above: set[tuple[int, int]], others: Counter[str]) -> Iterator[Path]:
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link that leads back up
+        return
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    folders = []
+    for entry in sorted(entries, key=lambda entry: natural_key(entry.name)):
+        if entry.name.casefold() in _JUNK:
+            continue
+        if entry.is_dir():
+            folders.append(entry)
+        elif entry.suffix.lower() in _IMAGE_SUFFIXES or is_dicom(entry):
+            yield entry
+        else:
+            others[entry.suffix.lower() or "without ending"] += 1
+    for entry in folders:
+        if not _same(entry, out):
+            yield from _images(entry, out, above | {here}, others)
+
+
+def _stems(names: list[str]) -> dict[str, str]:
+    """Name to the stem of its outputs; names that would share one, also where case is ignored, keep their ending."""
+    stems = {name: _without_ending(name) for name in names}
+    while True:
+        counts = Counter(stem.casefold() for stem in stems.values())
+        # A stem may meet another input's whole name: a.png and a.jpg keep theirs, then so must a.png.png.
+        clashing = [name for name, stem in stems.items() if counts[stem.casefold()] > 1 and stem != name]
+        if not clashing:
+            return stems
+        stems.update(zip(clashing, clashing, strict=True))
+
+
+def _without_ending(name: str) -> str:
+    path = PurePosixPath(name)
+    # A DICOM file without an ending may be named after a UID, full of dots.
+    return str(path.with_suffix("")) if path.suffix.lower() in _IMAGE_SUFFIXES else name
+
+
+def _text(name: str) -> str:
+    """A name that can be written as UTF-8, also where the file system holds other bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace") if os.sep == "/" else name
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)

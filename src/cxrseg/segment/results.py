@@ -1,0 +1,155 @@
+"""A prediction to the row and the files that come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.write import write_atomic, write_mask, write_probability
+from cxrseg.measure.severity import SEVERITY_COLUMNS, Severity
+from cxrseg.segment.prediction import ModelMark, Prediction
+
+__all__ = ["COLUMNS", "empty_row", "row_of", "write_outputs"]
+
+COLUMNS = (
+    *("path", "status", "reason", "warnings", "width", "height", "spacing_mm"),
+    *SEVERITY_COLUMNS,
+    *("confidence", "model", "model_version", "model_sha256", "threshold"),
+)
+"""Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
+differ; shares are 0 to 1; what is not known is empty. `warnings` are joined by '; ' in the CSV."""
+
+_DIGITS = 6
+
+
+def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: float | None) -> dict[str, Any]:
+    """The row of a file without a prediction.
+
+    Args:
+        name: the file's.
+        status: 'refused' or 'failed'.
+        reason: why.
+        model: which weights.
+        threshold: of the infection.
+    """
+    known: dict[str, Any] = {
+        "path": name,
+        "status": status,
+        "reason": reason,
+        "warnings": [],
+        "model": model.name,
+        "model_version": model.version,
+        "model_sha256": model.sha256,
+        "threshold": threshold,
+    }
+    return {column: known.get(column) for column in COLUMNS}
+
+
+def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[str, Any]:
+    """The row of a file, with a value for each of `COLUMNS`, ready for JSON.
+
+    Args:
+        name: the file's.
+        radiograph: what was read from it.
+        prediction: what was found on it.
+    """
+    found = prediction.severity.as_row() if prediction.severity is not None else {}
+    confidence = prediction.confidence
+    height, width = radiograph.shape
+    return {
+        **empty_row(
+            name, prediction.status, prediction.reason, prediction.model, prediction.thresholds.get("infection")
+        ),
+        "warnings": list(prediction.warnings),
+        "width": width,
+        "height": height,
+        "spacing_mm": _spacing(radiograph.spacing_mm),
+        **{column: round(value, _DIGITS) if isinstance(value, float) else value for column, value in found.items()},
+        "confidence": None if confidence is None else round(confidence, _DIGITS),
+    }
+
+
+def write_outputs(
+    out: Path,
+    stem: str,
+    radiograph: Radiograph | None,
+    prediction: Prediction | None,
+    *,
+    save_probabilities: bool = False,
+    preview: bool = False,
+) -> None:
+    """Write the masks and what else was asked for; what an earlier run left under these names is removed.
+
+    Args:
+        out: the output folder.
+        stem: what the files' names begin with, such as 'sub/name'.
+        radiograph: what was read, or None.
+        prediction: what was found on it, or None: then nothing is written. A refused one has no files either.
+        save_probabilities: write STEM_probability.png too.
+        preview: write STEM_preview.png too.
+
+    Raises:
+        DiskFullError: no room was left.
+    """
+    found = prediction.probabilities if prediction is not None else {}
+    written = []
+    for channel in found:
+        assert prediction is not None
+        written.append(f"{stem}_{channel}.png")
+        write_mask(out / written[-1], prediction.mask(channel))
+    if save_probabilities and "infection" in found:
+        written.append(f"{stem}_probability.png")
+        write_probability(out / written[-1], found["infection"])
+    if preview and found:
+        assert prediction is not None and radiograph is not None
+        written.append(f"{stem}_preview.png")
+        _write_preview(out / written[-1], radiograph, prediction)
+    for kind in ("infection", "lungs", "probability", "preview"):
+        if f"{stem}_{kind}.png" not in written:
+            (out / f"{stem}_{kind}.png").unlink(missing_ok=True)
+
+
+def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
+    from PIL import Image
+
+    from cxrseg.show.overlay import preview  # here, since only previews need it
+
+    masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
+    picture = preview(radiograph.pixels, masks.get("infection"), masks.get("lungs"), _caption(prediction))
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
+
+
+def _caption(prediction: Prediction) -> Sequence[str]:
+    lines = _numbers(prediction.severity) if prediction.severity is not None else []
+    how = [f"model {prediction.model.name} {prediction.model.version}"]
+    if "infection" in prediction.thresholds:
+        how.append(f"threshold {prediction.thresholds['infection']:g}")
+    if prediction.confidence is not None:
+        how.append(f"confidence {prediction.confidence:.2f}")
+    return [*lines, ", ".join(how), *(f"Warning: {warning}" for warning in prediction.warnings)]
+
+
+def _numbers(severity: Severity) -> list[str]:
+    left, right = _percent(severity.infected_share_left), _percent(severity.infected_share_right)
+    first = f"Infected: {_percent(severity.infected_share)} of the lungs (patient's right {right}, left {left})"
+    if severity.infected_area_mm2 is not None:
+        first += f", {severity.infected_area_mm2 / 100:.1f} cm²"
+    if severity.extent_score is None:
+        return [first, "Extent score: not known, since two lungs were not found"]
+    return [first, f"Extent score: {severity.extent_score} of 8 ({severity.grade})"]
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.1f}%"
+
+
+def _spacing(spacing: tuple[float, float] | None) -> float | str | None:
+    if spacing is None:
+        return None
+    row, column = (round(value, _DIGITS) for value in spacing)
+    return row if row == column else f"{row:g}x{column:g}"

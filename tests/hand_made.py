@@ -1,0 +1,58 @@
+"""A chest drawn by hand, and a model file that finds its parts by brightness alone: answers that are known."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from cxrseg.model_file import INPUT, OUTPUT, ModelInfo, write_model
+
+BODY, LUNG, INFECTION = 0.55, 0.15, 0.95
+
+
+def chest(
+    shape: tuple[int, int], infected: bool = True
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(H, W) float32 in [0, 1] of two dark lungs in a body, one with a bright spot; the spot; the lungs."""
+    height, width = shape
+    rows = (np.arange(height)[:, None] + 0.5) / height
+    columns = (np.arange(width)[None] + 0.5) / width
+    lungs = np.zeros(shape, dtype=bool)
+    for column in (0.3, 0.7):
+        lungs |= ((rows - 0.45) / 0.3) ** 2 + ((columns - column) / 0.14) ** 2 <= 1
+    spot = ((rows - 0.5) / 0.11) ** 2 + ((columns - 0.69) / 0.07) ** 2 <= 1
+    infection = spot if infected else np.zeros(shape, dtype=bool)
+    pixels = np.where(infection, INFECTION, np.where(lungs, LUNG + 0.1 * rows, BODY + 0.1 * rows))
+    return pixels.astype(np.float32), infection, lungs
+
+
+def hand_model(
+    path: Path, size: int = 128, infected_above: float = 0.77, threshold: float = 0.5, shift: int = 0
+) -> Path:
+    """A model file: infection is brighter than `infected_above`, lungs that or darker than 0.4.
+
+    With `shift`, both lie so many pixels too far to the right.
+    """
+    side = 2 * abs(shift) + 1
+    weight = np.zeros((2, 1, side, side), dtype=np.float32)
+    weight[0, 0, side // 2, side // 2 - shift], weight[1, 0, side // 2, side // 2 - shift] = 40, -40
+    bias = np.array([-40 * infected_above, 40 * 0.4], dtype=np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", [INPUT, "weight", "bias"], ["both"], pads=[side // 2] * 4),
+            helper.make_node("Split", ["both"], ["bright", "dark"], axis=1, num_outputs=2),
+            helper.make_node("Max", ["bright", "dark"], ["lungs"]),
+            helper.make_node("Concat", ["bright", "lungs"], [OUTPUT], axis=1),
+        ],
+        "hand",
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["images", 1, size, size])],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["images", 2, size, size])],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(made)
+    info = ModelInfo("hand", ("infection", "lungs"), (size, size), {"mean": 0.0, "std": 1.0}, threshold=threshold)
+    write_model(path, made.SerializeToString(), info)
+    return path

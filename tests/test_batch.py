@@ -1,0 +1,254 @@
+"""Many files: names, rows, failures, and going on after a kill."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxrseg.errors import CxrsegError, DiskFullError, ImageError
+from cxrseg.io.raster import read_mask
+from cxrseg.segment import batch
+from cxrseg.segment.batch import JOURNAL, Options, predict_files
+from cxrseg.segment.inputs import find_inputs
+from cxrseg.segment.journal import Journal
+from hand_made import chest, hand_model
+
+COLUMNS = (
+    "path,status,reason,warnings,width,height,spacing_mm,infected_share,infected_share_left,infected_share_right,"
+    "infected_share_left_upper,infected_share_left_middle,infected_share_left_lower,infected_share_right_upper,"
+    "infected_share_right_middle,infected_share_right_lower,infected_area_mm2,extent_score,grade,confidence,model,"
+    "model_version,model_sha256,threshold"
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
+
+
+def draw(path: Path, infected: bool = True, shape: tuple[int, int] = (180, 200)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(chest(shape, infected)[0] * 255).astype(np.uint8)).save(path)
+
+
+def rows_of(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "statistics.csv").open(newline="") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+def everything(out: Path) -> Iterator[tuple[str, bytes]]:
+    """All that a run leaves, but for its times."""
+    for path in sorted(out.rglob("*")):
+        if path.is_file() and path.name not in (JOURNAL, "manifest.json"):
+            yield path.relative_to(out).as_posix(), path.read_bytes()
+
+
+def test_files_and_columns_are_named_as_promised(options: Options, tmp_path: Path) -> None:
+    draw(tmp_path / "in" / "sub" / "one.png")
+    draw(tmp_path / "in" / "two.jpg", infected=False)
+    out = tmp_path / "out"
+    result = predict_files(tmp_path / "in", out, Options(options.models, preview=True, save_probabilities=True))
+    kinds = ("infection", "lungs", "preview", "probability")
+    expected = [*(f"sub/one_{kind}.png" for kind in kinds), *(f"two_{kind}.png" for kind in kinds)]
+    found = [name for name, _ in everything(out)]
+    assert found == sorted([*expected, "statistics.csv", "statistics.json"])
+    assert (out / "statistics.csv").read_text().splitlines()[0] == COLUMNS
+    table, listed = rows_of(out), json.loads((out / "statistics.json").read_text())
+    assert [row["path"] for row in listed] == ["two.jpg", "sub/one.png"] == list(table)
+    assert list(listed[0]) == COLUMNS.split(",")
+    sick, healthy = table["sub/one.png"], table["two.jpg"]
+    assert float(sick["infected_share_left"]) > 0.1 > float(sick["infected_share_right"]) == 0
+    assert (healthy["infected_share"], healthy["extent_score"], healthy["grade"]) == ("0.0", "0", "none")
+    assert (sick["width"], sick["height"], sick["spacing_mm"], sick["infected_area_mm2"]) == ("200", "180", "", "")
+    assert set(np.unique(np.asarray(Image.open(out / "sub" / "one_infection.png")))) == {0, 255}
+    probability = np.asarray(Image.open(out / "sub" / "one_probability.png"))
+    assert probability.dtype == np.uint16 and probability.max() > 65000 and probability.shape == (180, 200)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["counts"] == {"ok": 2, "refused": 0, "failed": 0} == dict(result.counts)
+    assert manifest["models"][0]["sha256"] == sick["model_sha256"] and manifest["versions"]["openvino"]
+
+
+def test_inputs_with_one_name_stay_apart(options: Options, tmp_path: Path) -> None:
+    for name in ("a/x.png", "b/x.png", "b/x.jpg", "b/x.png.png", "x.bmp"):
+        draw(tmp_path / "in" / name, infected=name != "b/x.png")
+    out = tmp_path / "out"
+    assert predict_files(tmp_path / "in", out, options).counts["ok"] == 5
+    stems = ["a/x", "b/x.jpg", "b/x.png", "b/x.png.png", "x"]
+    assert {name for name, _ in everything(out) if "infection" in name} == {f"{stem}_infection.png" for stem in stems}
+    assert [bool(read_mask(out / f"{stem}_infection.png").any()) for stem in stems] == [True, True, False, True, True]
+
+
+def test_the_search_is_natural_and_passes_over_what_is_hidden_and_its_own(tmp_path: Path) -> None:
+    for name in ("x10.png", "x2.png", ".hidden.png", ".git/y.png", "out/z.png", "__MACOSX/w.png", "deep/er/v.PNG"):
+        draw(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "deep" / "up").symlink_to(tmp_path)
+    inputs, others = find_inputs(tmp_path, tmp_path / "out")
+    assert [item.name for item in inputs] == ["IM0001", "x2.png", "x10.png", "deep/er/v.PNG"]
+    assert inputs[0].stem == "IM0001" and others == {".txt": 1}
+    with pytest.raises(ImageError, match="other than the input"):
+        find_inputs(tmp_path, tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="found nothing"):
+        find_inputs(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(ImageError, match="there is none"):
+        find_inputs(tmp_path / "missing", tmp_path / "out")
+
+
+def test_names_that_are_no_text_are_written_as_text(options: Options, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.png")
+    try:
+        draw(tmp_path / "in" / odd)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    assert predict_files(tmp_path / "in", tmp_path / "out", options).counts["ok"] == 1
+    assert list(rows_of(tmp_path / "out")) == ["caf\\xe9.png"]
+
+
+def test_failures_are_rows_and_leave_no_masks(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for name in ("bad", "blank", "broken", "good"):
+        draw(tmp_path / "in" / f"{name}.png")
+    predict_files(tmp_path / "in", out, options)  # so that masks of an earlier run lie there
+    whole = (tmp_path / "in" / "bad.png").read_bytes()
+    (tmp_path / "in" / "bad.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("L", (200, 200), 90).save(tmp_path / "in" / "blank.png")
+    read = batch.read_radiograph
+
+    def breaking(path: Path) -> Any:
+        if path.stem == "broken":
+            raise ZeroDivisionError("a fault of ours")
+        return read(path)
+
+    monkeypatch.setattr(batch, "read_radiograph", breaking)
+    result = predict_files(tmp_path / "in", out, options)
+    assert result.counts == {"ok": 1, "refused": 2, "failed": 1}
+    table = rows_of(out)
+    assert table["bad.png"]["status"] == "refused" and str(tmp_path) not in table["bad.png"]["reason"]
+    assert "blank" in table["blank.png"]["reason"] and table["blank.png"]["width"] == "200"
+    assert table["broken.png"]["reason"] == "ZeroDivisionError: a fault of ours"
+    assert table["blank.png"]["infected_share"] == "" and table["blank.png"]["grade"] == ""
+    assert [name for name, _ in everything(out) if name.endswith(".png")] == ["good_infection.png", "good_lungs.png"]
+    monkeypatch.setattr(batch, "read_radiograph", read)
+    again = predict_files(tmp_path / "in", out, options, resume=True)
+    assert (again.counts["ok"], again.resumed) == (2, 3)  # what failed is tried again
+
+
+def test_a_killed_run_goes_on_to_the_same_end(options: Options, tmp_path: Path) -> None:
+    count = 40
+    for number in range(count):
+        draw(tmp_path / "in" / f"{number % 3}" / f"x{number}.png", infected=number % 2 == 0, shape=(900, 800 + number))
+    (tmp_path / "in" / "bad.png").write_bytes(b"no image")
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    command = [sys.executable, "-m", "cxrseg", "predict", "-i", str(tmp_path / "in"), "-m", str(options.models[0])]
+    process = subprocess.Popen([*command, "-o", str(out), "-q"])
+    journal = out / JOURNAL
+    while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 5):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 4 <= done < count + 1 and not (out / "statistics.csv").exists()
+    with journal.open("ab") as file:
+        file.write(b'{"name": "half a li')
+    assert subprocess.run([*command, "-o", str(out), "--resume"], capture_output=True, check=False).returncode == 1
+    assert json.loads((out / "manifest.json").read_text())["resumed"] == done
+    predict_files(tmp_path / "in", whole, options)
+    for leftover in out.rglob("*.part"):
+        leftover.unlink()
+    assert list(everything(out)) == list(everything(whole))
+    assert len(rows_of(out)) == count + 1
+
+
+def test_resuming_looks_at_options_and_at_changed_files(options: Options, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    predict_files(tmp_path / "in", out, options)
+    with pytest.raises(CxrsegError, match=r"tta False \(now True\)"):
+        predict_files(tmp_path / "in", out, Options(options.models, tta=True), resume=True)
+    draw(tmp_path / "in" / "b.png", infected=False, shape=(190, 200))
+    seen: list[tuple[str, int, int]] = []
+    result = predict_files(
+        tmp_path / "in",
+        out,
+        options,
+        resume=True,
+        on_row=lambda row, done, total: seen.append((row["path"], done, total)),
+    )
+    assert seen == [("b.png", 2, 2)] and result.resumed == 1
+    assert rows_of(out)["b.png"]["grade"] == "none" and rows_of(out)["a.png"]["grade"] == "mild"
+    assert predict_files(tmp_path / "in", out, options).resumed == 0
+
+
+def test_a_full_disk_ends_the_run(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        draw(tmp_path / "in" / f"{number}.png")
+    tried: list[str] = []
+
+    def full(out: Path, stem: str, *rest: Any, **more: Any) -> None:
+        tried.append(stem)
+        raise DiskFullError("no room left")
+
+    monkeypatch.setattr(batch, "write_outputs", full)
+    with pytest.raises(DiskFullError):
+        predict_files(tmp_path / "in", tmp_path / "out", options)
+    assert len(tried) < 30
+
+
+def test_a_folder_that_cannot_be_written_is_named(options: Options, tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CxrsegError, match="another output folder"):
+        predict_files(tmp_path / "a.png", tmp_path / "file" / "out", options)
+
+
+def test_few_files_are_on_their_way_at_any_time(options: Options, tmp_path: Path) -> None:
+    given: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(50):
+            given.append(number)
+            yield number
+
+    results = batch._each(lambda number: number, items(), 2)  # type: ignore[arg-type, return-value, type-var]
+    taken = [next(results)]
+    assert len(given) <= 5
+    taken += list(results)
+    assert sorted(taken) == list(range(50))  # type: ignore[type-var]
+
+
+def test_a_damaged_journal_keeps_what_comes_before(tmp_path: Path) -> None:
+    path = tmp_path / JOURNAL
+    with Journal(path, {"a": 1}, resume=False) as journal:
+        for name in "xyz":
+            journal.add(name, [1, 2], {"path": name})
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"name": "z"', b'"name: "z"'))
+    with Journal(path, {"a": 1}, resume=True) as journal:
+        assert [row["path"] for row in journal.rows("zyx")] == ["y", "x"]
+        assert journal.has("x", [1, 2]) and not journal.has("x", [1, 3]) and not journal.has("z", [1, 2])
+        journal.add("z", None, {"path": "z"})
+        assert not journal.has("z", None)
+    shutil.copy(path, tmp_path / "copy")
+    with Journal(tmp_path / "copy", {"a": 1}, resume=True) as journal:
+        assert [row["path"] for row in journal.rows("xyz")] == ["x", "y", "z"]

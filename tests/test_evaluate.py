@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxrseg.data.layout import open_dataset
+from cxrseg.data.sample import Dataset, Sample
+from cxrseg.errors import DatasetError, ModelFileError
+from cxrseg.judge.baseline import threshold_baseline
+from cxrseg.judge.evaluate import Evaluation, evaluate, summary_table, write_evaluation
+
+DARK, BRIGHT = 51, 204
+PIXELS = 64 * 64
+
+
+def box(rows: slice, columns: slice) -> Any:
+    mask = np.zeros((64, 64), bool)
+    mask[rows, columns] = True
+    return mask
+
+
+NOTHING = box(slice(0), slice(0))
+LUNGS = box(slice(10, 50), slice(10, 35))  # 1000 pixels
+
+
+@pytest.fixture
+def known(tmp_path: Path, write_sample: Callable[..., None]) -> Dataset:
+    """Five images of which it is known what the model that marks bright pixels finds."""
+    cases = {
+        # name: category, truth, what is bright
+        "covid_1": ("COVID-19", box(slice(10, 30), slice(10, 20)), box(slice(10, 30), slice(10, 30))),  # 200 of 400
+        "covid_2": ("COVID-19", box(slice(10, 20), slice(10, 20)), NOTHING),  # 100 missed
+        "Normal (1)": ("Normal", NOTHING, NOTHING),
+        "Normal (2)": ("Normal", NOTHING, box(slice(10, 15), slice(10, 20))),  # 50 marked: 5% of the lungs
+        "non_COVID (1)": ("Non-COVID", NOTHING, box(slice(10, 11), slice(10, 15))),  # 5 marked: 0.5%
+    }
+    for name, (category, truth, bright) in cases.items():
+        write_sample(name, np.where(bright, BRIGHT, DARK).astype(np.uint8), truth, LUNGS, category=category)
+    return open_dataset(tmp_path / "data")
+
+
+@pytest.fixture
+def judged(bright_model: Path, known: Dataset) -> Evaluation:
+    return evaluate(bright_model, known)
+
+
+def without(dataset: Dataset, name: str, *targets: str) -> Dataset:
+    """The dataset without some masks of one image."""
+    samples = tuple(
+        Sample(s.name, s.split, s.category, s.image, {k: v for k, v in s.masks.items() if k not in targets})
+        if s.name.endswith(name)
+        else s
+        for s in dataset.samples
+    )
+    return Dataset(dataset.root, dataset.layout, samples)
+
+
+def test_every_image_has_its_row(judged: Evaluation) -> None:
+    rows = {sample.name.rpartition("/")[2]: found for sample, found in judged.scores["infection"]}
+    counts = {name: (row.tp, row.fp, row.fn, row.status) for name, row in rows.items()}
+    assert counts == {
+        "covid_1": (200, 200, 0, ""),
+        "covid_2": (0, 0, 100, "missed"),
+        "Normal (1)": (0, 0, 0, "both empty"),
+        "Normal (2)": (0, 50, 0, "false alarm"),
+        "non_COVID (1)": (0, 5, 0, "false alarm"),
+    }
+    first = rows["covid_1"]
+    assert (first.dice, first.iou, first.precision, first.recall) == pytest.approx((2 / 3, 1 / 2, 1 / 2, 1))
+    assert first.specificity == pytest.approx(1 - 200 / (PIXELS - 200))
+    assert first.rmse == pytest.approx(math.sqrt(200 / PIXELS), abs=1e-6)
+    assert first.hd95 == pytest.approx(10, abs=1)
+    assert rows["Normal (2)"].lungs_marked == pytest.approx(0.05)
+    assert rows["non_COVID (1)"].lungs_marked == pytest.approx(0.005)
+    assert [found.tn + found.fp + found.fn + found.tp for found in rows.values()] == [PIXELS] * 5
+
+
+def test_the_four_means_stand_side_by_side(judged: Evaluation) -> None:
+    found = judged.summary()["infection"]
+    assert {key: found[key] for key in ("images", "infected", "missed", "false_alarm", "both_empty")} == {
+        "images": 5,
+        "infected": 2,
+        "missed": 1,
+        "false_alarm": 2,
+        "both_empty": 1,
+    }
+    assert found["infected_per_image"]["dice"] == {"mean": pytest.approx(1 / 3), "n": 2}
+    assert found["infected_pooled"]["dice"] == {"value": pytest.approx(2 * 200 / (400 + 200 + 100)), "n": 2}
+    assert found["infected_pooled"]["iou"]["value"] == pytest.approx(200 / 500)
+    every = found["all_images_empty_on_empty_is_1"]
+    assert every["dice"] == {"mean": pytest.approx((2 / 3 + 0 + 1 + 0 + 0) / 5), "n": 5}
+    assert found["uninfected_marked"] == {"share": pytest.approx(1 / 3), "n": 3, "limit": 0.01}
+    assert found["rmse"]["value"] == pytest.approx(math.sqrt((200 + 100 + 50 + 5) / (5 * PIXELS)), abs=1e-6)
+
+
+def test_categories_are_summed_up_apart(judged: Evaluation) -> None:
+    found = judged.summary()["infection"]["by_category"]
+    assert list(found) == ["COVID-19", "Non-COVID", "Normal"]
+    assert found["Normal"]["uninfected_marked"] == {"share": 0.5, "n": 2, "limit": 0.01}
+    assert found["Non-COVID"]["uninfected_marked"]["share"] == 0
+    assert found["COVID-19"]["infected_per_image"]["dice"]["n"] == 2
+    assert found["Normal"]["infected_per_image"]["dice"] == {"mean": None, "n": 0}
+
+
+def test_the_summary_says_what_was_judged_by_what(judged: Evaluation, known: Dataset) -> None:
+    found = judged.summary()
+    assert found["model"]["name"] == "tiny"
+    assert found["dataset"]["sha256"] == known.fingerprint
+    assert found["thresholds"] == {"infection": 0.5, "lungs": 0.5}
+    assert "Not for diagnosis" in found["note"]
+    assert "Dice" in found["empty_masks"]
+
+
+def test_lungs_are_judged_too(judged: Evaluation) -> None:
+    rows = {sample.name.rpartition("/")[2]: found for sample, found in judged.scores["lungs"]}
+    assert rows["Normal (1)"].tp == 1000  # all is dark, so all is lung to this model
+    assert rows["Normal (1)"].fp == PIXELS - 1000
+    assert math.isnan(rows["Normal (1)"].lungs_marked)
+
+
+def test_it_is_written_as_csv_and_json(tmp_path: Path, judged: Evaluation) -> None:
+    write_evaluation(judged, tmp_path / "out")
+    with (tmp_path / "out" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert list(rows[0])[:5] == ["name", "split", "category", "target", "status"]
+    row = next(row for row in rows if row["name"].endswith("covid_1") and row["target"] == "infection")
+    assert (row["split"], row["category"], row["tp"], row["fn"]) == ("test", "COVID-19", "200", "0")
+    assert float(row["dice"]) == pytest.approx(2 / 3)
+    empty = next(row for row in rows if row["name"].endswith("Normal (1)") and row["target"] == "infection")
+    assert (empty["status"], empty["dice"], empty["hd95"]) == ("both empty", "", "")
+    stored = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert stored == json.loads(json.dumps(judged.summary()))
+
+
+def test_the_table_has_the_means(judged: Evaluation) -> None:
+    text = "\n".join(summary_table(judged))
+    assert "infection at 0.5: 5 images, 2 with a mask, 1 missed, 2 false alarms, 1 empty on both sides" in text
+    lines = {line.strip().split("  ")[0]: line.split() for line in text.splitlines()}
+    assert "0.3333" in lines["images with a mask, per image"]
+    assert "0.5714" in lines["images with a mask, pixels pooled"]
+    assert "0.3333" in lines["all images, empty on empty = 1"]
+    assert "lungs at 0.5" in text
+
+
+def test_an_image_without_a_mask_has_no_row(bright_model: Path, known: Dataset) -> None:
+    found = evaluate(bright_model, without(known, "covid_1", "infection"))
+    assert [sample.name[-7:] for sample, _ in found.scores["infection"]] == [
+        "covid_2",
+        "OVID (1)"[-7:],
+        "mal (1)",
+        "mal (2)",
+    ]
+    assert len(found.scores["lungs"]) == 5
+
+
+def test_where_lungs_are_unknown_the_models_own_count(bright_model: Path, known: Dataset) -> None:
+    found = evaluate(bright_model, without(known, "Normal (2)", "lungs"))
+    rows = {sample.name.rpartition("/")[2]: row for sample, row in found.scores["infection"]}
+    assert rows["Normal (2)"].lungs_marked == 0  # this model's lungs are all that is not bright
+    assert len(found.scores["lungs"]) == 4
+
+
+def test_a_dataset_without_any_of_the_masks_is_refused(bright_model: Path, known: Dataset) -> None:
+    bare = Dataset(
+        known.root, known.layout, tuple(Sample(s.name, s.split, s.category, s.image, {}) for s in known.samples)
+    )
+    with pytest.raises(DatasetError, match=r"none of the masks that the model finds \(infection, lungs\)"):
+        evaluate(bright_model, bare)
+
+
+def test_all_unreadable_images_are_listed(bright_model: Path, known: Dataset) -> None:
+    broken = [known.samples[0].image, known.samples[3].masks["infection"]]
+    for path in broken:
+        assert isinstance(path, Path)
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DatasetError, match="2 of 5 images cannot be judged") as caught:
+        evaluate(bright_model, known)
+    assert len(caught.value.faults) == 2
+    for path, fault in zip(broken, caught.value.faults, strict=True):
+        assert str(path) in fault
+
+
+def test_another_threshold_is_used_and_said(bright_model: Path, known: Dataset, tmp_path: Path) -> None:
+    found = evaluate(bright_model, known, threshold=0.9)
+    assert found.summary()["thresholds"] == {"infection": 0.9, "lungs": 0.5}
+    with pytest.raises(ModelFileError, match="there is none"):
+        evaluate(tmp_path / "none.onnx", known)
+
+
+def test_progress_is_told_image_by_image(bright_model: Path, known: Dataset) -> None:
+    seen: list[tuple[int, int]] = []
+    evaluate(bright_model, known, on_image=lambda done, of: seen.append((done, of)))
+    assert seen == [(number, 5) for number in range(1, 6)]
+
+
+def test_images_that_are_no_chest_at_all_are_judged_too(
+    tmp_path: Path, bright_model: Path, write_sample: Callable[..., None]
+) -> None:
+    # Prediction refuses such images; a dataset's figures must not lose them without a word.
+    write_sample("covid_1", np.full((64, 64), BRIGHT, np.uint8), box(slice(64), slice(32)), LUNGS)
+    found = evaluate(bright_model, open_dataset(tmp_path / "data"))
+    assert found.scores["infection"][0][1].dice == pytest.approx(2 / 3)
+
+
+def baseline_set(tmp_path: Path, write_sample: Callable[..., None], split: str, extra: Any) -> Dataset:
+    truth = box(slice(10, 30), slice(10, 30))
+    image = np.where(truth, 0.7 * 255, 0.3 * 255)
+    image[extra] = 0.9 * 255
+    write_sample("covid_1", image.astype(np.uint8), truth, LUNGS, split=split)
+    write_sample("Normal (1)", np.full((64, 64), 250, np.uint8), NOTHING, LUNGS, split=split, category="Normal")
+    return open_dataset(tmp_path / "data").select(split.lower())
+
+
+def test_the_threshold_baseline_is_found_on_one_set_and_judged_on_another(
+    tmp_path: Path, write_sample: Callable[..., None]
+) -> None:
+    train = baseline_set(tmp_path, write_sample, "Train", NOTHING)
+    test = baseline_set(tmp_path, write_sample, "Test", box(slice(40, 50), slice(40, 60)))  # 200 pixels brighter still
+    threshold, dice = threshold_baseline(train, test)
+    assert threshold == 20 / 64  # the first step above 0.3
+    assert dice == pytest.approx(2 * 400 / (400 + 600))
+    assert threshold_baseline(train, train)[1] == 1
+
+
+def test_a_baseline_needs_infected_images(tmp_path: Path, write_sample: Callable[..., None]) -> None:
+    dataset = baseline_set(tmp_path, write_sample, "Train", NOTHING)
+    with pytest.raises(DatasetError, match="no infected image"):
+        threshold_baseline(dataset.select(categories=["Normal"]), dataset)
+    with pytest.raises(DatasetError, match="no infected image"):
+        threshold_baseline(dataset, dataset.select(categories=["Normal"]))

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from cxrseg.errors import ModelFileError
+from cxrseg.model_file import METADATA_KEY, ModelInfo, read_model, write_model
+
+INFO = ModelInfo(
+    name="mine",
+    channels=("infection", "lungs"),
+    size=(64, 96),
+    normalisation={"mean": 0.5, "std": 0.25},
+    threshold=0.4,
+    temperature=1.5,
+    fitted_on="val",
+    recipe={"network": {"name": "unet"}, "text": "ä \" ' \n \u2028"},
+    dataset={"layout": "own", "sha256": "0" * 64},
+    figures={"val": {"dice": 0.75, "iou": None}},
+    licence="mine alone",
+)
+
+
+@pytest.fixture
+def rewritten(tmp_path: Path, bright_model: Path) -> Callable[[str | None], Path]:
+    """The model file with other metadata, or without."""
+
+    def write(text: str | None) -> Path:
+        model = onnx.load(bright_model)
+        del model.metadata_props[:]
+        if text is not None:
+            onnx.helper.set_model_props(model, {METADATA_KEY: text})
+        path = tmp_path / "model.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
+def message(path: Path) -> str:
+    with pytest.raises(ModelFileError) as caught:
+        read_model(path)
+    assert path.name in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_metadata_read_back_equal(tmp_path: Path, bright_model: Path) -> None:
+    write_model(tmp_path / "mine.onnx", bright_model.read_bytes(), INFO)
+    assert read_model(tmp_path / "mine.onnx")[1] == INFO
+    assert ModelInfo.from_json(INFO.to_json(), Path("mine.onnx")) == INFO
+
+
+def test_the_graph_is_left_as_it_was(tmp_path: Path, bright_model: Path) -> None:
+    write_model(tmp_path / "mine.onnx", bright_model.read_bytes(), INFO)
+    before, after = onnx.load(bright_model), onnx.load(tmp_path / "mine.onnx")
+    assert before.graph == after.graph
+    assert after.producer_name == "cxrseg"
+
+
+def test_a_newer_format_is_refused(rewritten: Callable[[str | None], Path]) -> None:
+    values = json.loads(INFO.to_json())
+    assert "newer cxrseg" in message(rewritten(json.dumps({**values, "format": values["format"] + 1})))
+
+
+def test_a_key_of_a_later_writer_is_passed_over(rewritten: Callable[[str | None], Path]) -> None:
+    path = rewritten(json.dumps({**json.loads(INFO.to_json()), "mood": "good"}))
+    assert read_model(path)[1] == INFO
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", "null", "{}", '{"format": 1}', '{"format": "1"}', '{"format": 1, "size": 64, "channels": []}'],
+)
+def test_damaged_metadata_are_an_error(rewritten: Callable[[str | None], Path], text: str) -> None:
+    assert "damaged" in message(rewritten(text)) or text == ""
+
+
+def test_a_graph_without_metadata_is_an_error(rewritten: Callable[[str | None], Path]) -> None:
+    assert "without the metadata of cxrseg" in message(rewritten(None))
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    assert "there is none" in message(tmp_path / "nothing.onnx")
+    assert "there is none" in message(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_file_is_an_error(tmp_path: Path, tiny_run: object, bright_model: Path, share: float) -> None:
+    for source in (bright_model, tiny_run.folder.model):  # type: ignore[attr-defined]
+        data = source.read_bytes()
+        path = tmp_path / "cut.onnx"
+        path.write_bytes(data[: int(share * len(data))])
+        message(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"no graph", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(1000), b"<net></net>", b"PK\x03\x04" + bytes(50)]
+)
+@pytest.mark.parametrize("name", ["model.onnx", "model", "model.xml", "model.pb", "model.ckpt"])
+def test_what_is_no_graph_is_an_error(tmp_path: Path, data: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    message(path)
+
+
+def test_a_file_with_flipped_bytes_is_an_error_or_reads(tmp_path: Path, bright_model: Path) -> None:
+    data = bytearray(bright_model.read_bytes())
+    path = tmp_path / "flipped.onnx"
+    for place in range(0, len(data), max(len(data) // 40, 1)):
+        flipped = bytearray(data)
+        flipped[place] ^= 0xFF
+        path.write_bytes(flipped)
+        try:
+            read_model(path)
+        except ModelFileError as error:
+            assert "flipped.onnx" in str(error)

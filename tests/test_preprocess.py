@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.ndimage import center_of_mass, gaussian_filter
+
+from cxrseg.preprocess import mask_to_input, to_input, to_source
+
+
+def noise(shape: tuple[int, int], seed: int = 0) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def blob(shape: tuple[int, int], row: float, column: float) -> npt.NDArray[np.float32]:
+    """A soft spot around a place that is given as a share of height and width."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    radius = 0.08 * min(shape)
+    squared = (rows - row * shape[0]) ** 2 + (columns - column * shape[1]) ** 2
+    return np.exp(-squared / (2 * radius**2)).astype(np.float32)
+
+
+def test_the_right_size_comes_back_unchanged() -> None:
+    pixels = noise((64, 96))
+    assert np.array_equal(to_input(pixels, (64, 96)), pixels)
+    assert np.array_equal(to_source(pixels, (64, 96)), pixels)
+    mask = pixels > 0.5
+    assert np.array_equal(mask_to_input(mask, (64, 96)), mask)
+
+
+@pytest.mark.parametrize("shape", [(37, 50), (64, 64), (301, 200), (1, 7)])
+@pytest.mark.parametrize("size", [(64, 64), (32, 96)])
+def test_shape_type_and_range(shape: tuple[int, int], size: tuple[int, int]) -> None:
+    pixels = noise(shape)
+    found, back = to_input(pixels, size), to_source(noise(size), shape)
+    assert (found.shape, back.shape) == (size, shape)
+    assert found.dtype == back.dtype == np.float32
+    for values in (found, back):
+        assert 0 <= values.min() <= values.max() <= 1
+    mask = mask_to_input(pixels > 0.5, size)
+    assert (mask.shape, mask.dtype) == (size, np.bool_)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_an_even_image_stays_even(value: float) -> None:
+    pixels = np.full((37, 51), value, np.float32)
+    np.testing.assert_allclose(to_input(pixels, (64, 32)), value, atol=1e-6)
+    np.testing.assert_allclose(to_source(pixels, (101, 13)), value, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (101, 77), (53, 131), (299, 301), (33, 35)])
+@pytest.mark.parametrize("size", [(64, 64), (96, 64)])
+@pytest.mark.parametrize(("row", "column"), [(0.5, 0.5), (0.3, 0.65), (0.72, 0.28)])
+def test_there_and_back_shifts_nothing(
+    shape: tuple[int, int], size: tuple[int, int], row: float, column: float
+) -> None:
+    pixels = blob(shape, row, column)
+    small = to_input(pixels, size)
+    # Half a source pixel, and on the way half a pixel of the network: no shift by a corner's half pixel.
+    there = np.subtract(center_of_mass(small), [row * size[0] - 0.5, column * size[1] - 0.5])
+    assert np.abs(there).max() < 0.1
+    back = np.subtract(center_of_mass(to_source(small, shape)), center_of_mass(pixels))
+    assert np.abs(back).max() < 0.1
+
+
+def test_shrinking_does_not_alias() -> None:
+    stripes = np.zeros((256, 256), np.float32)
+    stripes[:, ::2] = 1
+    small = to_input(stripes, (64, 64))
+    assert np.abs(small[:, 2:-2] - 0.5).max() < 0.05
+
+
+def test_there_and_back_keeps_a_smooth_image() -> None:
+    pixels = gaussian_filter(noise((151, 149)), 6)
+    pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
+    back = to_source(to_input(pixels, (96, 96)), (151, 149))
+    assert np.abs(back - pixels).max() < 0.05
+
+
+@pytest.mark.parametrize("factor", [2, 4, 3])
+def test_a_pixel_belongs_to_the_mask_where_half_of_its_area_does(factor: int) -> None:
+    mask = np.random.default_rng(1).random((32 * factor, 64 * factor)) > 0.5
+    area = mask.reshape(32, factor, 64, factor).mean((1, 3))
+    assert np.array_equal(mask_to_input(mask, (32, 64)), area >= 0.5)
+    assert (area == 0.5).any() or factor == 3  # the limit itself was met
+
+
+def test_a_mask_keeps_its_area_and_place_when_it_grows() -> None:
+    mask = np.zeros((32, 32), bool)
+    mask[8:20, 4:9] = True
+    grown = mask_to_input(mask, (96, 64))
+    expected = np.zeros((96, 64), bool)
+    expected[24:60, 8:18] = True
+    assert np.array_equal(grown, expected)
+
+
+@pytest.mark.parametrize("shape", [(67, 91), (100, 300), (300, 200)])
+def test_a_mask_of_an_odd_size_keeps_its_share(shape: tuple[int, int]) -> None:
+    mask = blob(shape, 0.4, 0.6) > 0.3
+    small = mask_to_input(mask, (64, 64))
+    assert small.mean() == pytest.approx(mask.mean(), rel=0.06)
+    assert np.abs(np.subtract(center_of_mass(small), [0.4 * 64 - 0.5, 0.6 * 64 - 0.5])).max() < 0.5
+
+
+def test_the_given_pixels_are_left_as_they_were() -> None:
+    pixels = noise((40, 40))
+    before = pixels.copy()
+    to_input(pixels, (64, 64))[:] = 0
+    to_source(pixels, (64, 64))
+    assert np.array_equal(pixels, before)
+
+
+def test_pixels_that_lie_apart_in_memory_are_read_right() -> None:
+    wide = noise((80, 40))
+    assert np.array_equal(to_input(wide[::2], (32, 32)), to_input(wide[::2].copy(), (32, 32)))
+    assert np.array_equal(to_input(wide[:, ::-1], (32, 32)), to_input(wide[:, ::-1].copy(), (32, 32)))
