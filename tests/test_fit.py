@@ -29,6 +29,7 @@ from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeE
 from cxrseg.judge.evaluate import evaluate
 from cxrseg.learn.callbacks import history_columns
 from cxrseg.learn.fit import Run, train
+from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe, load_recipe
 from cxrseg.learn.run import RunFolder
 
@@ -77,7 +78,7 @@ def checkpoint(path: Path) -> dict[str, Any]:
 
 
 def tensors(value: Any, place: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of a checkpoint: weights, their average, and what the optimiser remembers."""
+    """Every tensor in it, with its place."""
     if isinstance(value, torch.Tensor):
         yield place, value
     elif isinstance(value, dict):
@@ -89,7 +90,10 @@ def tensors(value: Any, place: str = "") -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def differing(one: Path, other: Path) -> list[str]:
-    first, second = dict(tensors(checkpoint(one))), dict(tensors(checkpoint(other)))
+    kept = ("state_dict", "optimizer_states", "averaging_state", "current_model_state")
+    stored = [checkpoint(path) for path in (one, other)]
+    assert {key for key in stored[0] if key.endswith(("state", "states", "state_dict"))} <= set(kept)
+    first, second = (dict(tensors({key: value[key] for key in kept if key in value})) for value in stored)
     assert first.keys() == second.keys()
     assert len(first) > 50
     return [key for key, value in first.items() if not torch.equal(value, second[key])]
@@ -423,11 +427,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def fill(folder: Path) -> Path:
     filler = folder / "filler"
-    with filler.open("wb") as file:
+    with filler.open("wb", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(4096))
-                file.flush()
         except OSError as error:
             assert error.errno == errno.ENOSPC
     return filler
@@ -606,23 +609,23 @@ def test_early_stopping(tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[
 def test_the_average_of_the_weights_is_what_is_kept(
     tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
 ) -> None:
-    def weights(name: str, **settings: Any) -> torch.Tensor:
-        run = train(tiny_recipe(optimiser={"epochs": 1, **settings}), dataset, tmp_path / name, device="cpu")
-        stored = checkpoint(run.folder.best)["state_dict"]
+    def weights(place: str, **settings: Any) -> torch.Tensor:
+        run = train(tiny_recipe(optimiser={"epochs": 4, **settings}), dataset, tmp_path / place, device="cpu")
+        stored = checkpoint(run.folder.last)["state_dict"]
         return torch.cat(
             [value.flatten() for key, value in stored.items() if key.startswith("network") and key.endswith("weight")]
         )
 
     first, still = weights("plain"), weights("start", learning_rate=1e-12, name="sgd")
     slow = weights("slow", ema_decay=0.999)
-    assert (slow - still).norm() < 0.1 * (first - still).norm()  # hardly left where it began
+    assert (slow - still).norm() < 0.5 * (first - still).norm()  # hardly left where its first step led
 
 
 # Several processes
 
 
 def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> None:
-    recipe = tiny_recipe(optimiser={"learning_rate": 1e-3})
+    recipe = tiny_recipe(optimiser={"learning_rate": 1e-3, "name": "sgd"})
     process = begin(recipe, dataset, tmp_path / "two", "--processes", "2")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cxrseg.learn.fit.finish", lambda *_: None)
@@ -635,12 +638,18 @@ def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recip
     rows = [{key: float(value) for key, value in row.items()} for row in read_history(folder)]
     assert [row["epoch"] for row in rows] == [1, 2]
     # The same images in the same steps; but each process normalises its half of a batch by itself.
-    assert rows[0]["train_loss"] == pytest.approx(one.history[0]["train_loss"], rel=0.03)
-    assert rows[0]["train_rmse"] == pytest.approx(one.history[0]["train_rmse"], rel=0.03)
-    first, second = (checkpoint(path)["state_dict"] for path in (one.folder.last, folder.last))
-    for key, value in first.items():
-        if key.startswith("network.") and key.endswith("conv.weight"):
-            torch.testing.assert_close(second[key], value, rtol=0, atol=5e-3)
+    assert rows[0]["train_loss"] == pytest.approx(one.history[0]["train_loss"], rel=0.003)
+    assert rows[0]["train_rmse"] == pytest.approx(one.history[0]["train_rmse"], rel=0.003)
+    torch.manual_seed(recipe.seed)
+    began = build_network(recipe.network, 2).state_dict()
+
+    def moved(path: Path) -> torch.Tensor:
+        stored = checkpoint(path)["state_dict"]
+        return torch.cat([(stored[f"network.{key}"] - began[key]).flatten() for key in began if key.endswith("weight")])
+
+    first, second = moved(one.folder.last), moved(folder.last)
+    assert second.norm() == pytest.approx(first.norm(), rel=0.1)  # gradients are averaged, not summed
+    assert torch.nn.functional.cosine_similarity(first, second, 0) > 0.9
     # Figures of all processes together: the model file, judged by itself, has them too.
     best = max(rows, key=lambda row: row["val_dice"])
     summary = evaluate(folder.model, dataset.select("val")).summary()

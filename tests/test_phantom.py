@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import center_of_mass
 
 from cxrseg.data.phantom import DEFAULT_COUNTS, Phantom, make_phantom, write_phantoms
-from cxrseg.data.sample import CATEGORIES, SPLITS
+from cxrseg.data.sample import CATEGORIES, PHANTOM_MARK, SPLITS
 from cxrseg.errors import DatasetError
 from cxrseg.io.raster import read_mask, read_raster
 
@@ -158,7 +158,8 @@ def test_phantoms_are_written_in_the_layout_of_covid_qu_ex(tmp_path):
     counts = {"train": {"COVID-19": 2, "Non-COVID": 1, "Normal": 1}, "val": {"COVID-19": 1}, "test": {}}
     assert write_phantoms(tmp_path, counts, size=64, seed=4) == tmp_path
     base = tmp_path / "Infection Segmentation Data" / "Infection Segmentation Data"
-    found = sorted(str(path.relative_to(base)) for path in base.rglob("*") if path.is_file())
+    found = sorted(str(path.relative_to(base)) for path in base.rglob("*.png"))
+    assert "seed 4, size 64" in (base / PHANTOM_MARK).read_text()
     images = ["Train/COVID-19/{}/covid_1.png", "Train/COVID-19/{}/covid_2.png", "Val/COVID-19/{}/covid_3.png"]
     images += ["Train/Non-COVID/{}/non_COVID (1).png", "Train/Normal/{}/Normal (1).png"]
     kinds = ("images", "infection masks", "lung masks")

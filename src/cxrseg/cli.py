@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ class _Commands(click.Group):
             raise click.ClickException(
                 f"this command needs the package {error.name!r}: pip install 'cxrseg[train]'"
             ) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has gone; click ends in silence
+                raise
+            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error
 
 
 def _example(text: str) -> dict[str, Any]:

@@ -20,18 +20,18 @@ from scipy.ndimage import gaussian_filter
 from cxrseg.data import anatomy, exposure
 from cxrseg.data.anatomy import Patient
 from cxrseg.data.canvas import Frame, Grid, smooth_noise
-from cxrseg.data.sample import CATEGORIES, SPLITS
+from cxrseg.data.sample import CATEGORIES, PHANTOM_MARK, SPLITS
 from cxrseg.errors import DatasetError
-from cxrseg.io.write import write_atomic, write_mask
+from cxrseg.io.write import write_atomic, write_bytes, write_mask
 
 __all__ = ["DEFAULT_COUNTS", "MASK_SHARE", "Phantom", "make_phantom", "write_phantoms"]
 
 DEFAULT_COUNTS: Mapping[str, Mapping[str, int]] = {
-    "train": {"COVID-19": 160, "Non-COVID": 80, "Normal": 80},
+    "train": {"COVID-19": 240, "Non-COVID": 60, "Normal": 120},
     "val": {"COVID-19": 32, "Non-COVID": 16, "Normal": 16},
-    "test": {"COVID-19": 32, "Non-COVID": 16, "Normal": 16},
+    "test": {"COVID-19": 64, "Non-COVID": 16, "Normal": 32},
 }
-"""Images of each split and category that `write_phantoms` makes unless told otherwise: 448 in all, so that
+"""Images of each split and category that `write_phantoms` makes unless told otherwise: 596 in all, so that
 making them, training on them and judging take minutes on a small CPU."""
 
 MASK_SHARE = 0.3
@@ -222,6 +222,7 @@ def write_phantoms(
     _check(seed, CATEGORIES[0], (size, size))
     base = root / "Infection Segmentation Data" / "Infection Segmentation Data"
     jobs = _jobs(base, counts, seed)
+    write_bytes(base / PHANTOM_MARK, f"Synthetic chest X-rays, drawn by cxrseg: seed {seed}, size {size}.\n".encode())
     # Threads, because an atomic write mostly waits for the disk.
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda job: _write(*job, size=size), jobs))

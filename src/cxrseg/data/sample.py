@@ -15,7 +15,7 @@ from cxrseg.errors import DatasetError
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_mask, read_raster
 
-__all__ = ["CATEGORIES", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
+__all__ = ["CATEGORIES", "PHANTOM_MARK", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
 
 CATEGORIES = ("COVID-19", "Non-COVID", "Normal")
 """The categories of COVID-QU-Ex, in its own words."""
@@ -25,6 +25,10 @@ SPLITS = ("train", "val", "test")
 
 TARGETS = ("infection", "lungs")
 """The kinds of mask, as recipes name them."""
+
+
+PHANTOM_MARK = "phantom.txt"
+"""File beside the splits that says that these images are synthetic: no figure on them is a figure on patients."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from cxrseg.io.write import write_atomic, write_csv
 from cxrseg.learn.learner import Learner
 from cxrseg.learn.recipe import Recipe
 
-__all__ = ["AtomicCheckpoints", "History", "callbacks_for", "history_columns"]
+__all__ = ["AtomicCheckpoints", "History", "Patience", "callbacks_for", "history_columns"]
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -83,8 +83,8 @@ class History(Callback):
                     row[f"{split}_{part}{figure}"] = _number(figures[figure][index])
         if row["train_loss"] is None or math.isinf(row["train_loss"]):
             raise TrainingError(
-                f"the loss is no number any more in epoch {trainer.current_epoch + 1}; set optimiser.learning_rate lower, "
-                "or optimiser.clip_norm to 1. The checkpoints of the epochs before stand"
+                f"the loss is no number any more in epoch {trainer.current_epoch + 1}; set optimiser.learning_rate "
+                "lower, or optimiser.clip_norm to 1. The checkpoints of the epochs before stand"
             )
         self.rows.append(row)
         if not trainer.is_global_zero:
@@ -103,6 +103,15 @@ class History(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of a checkpoint."""
         self.rows = list(state_dict["rows"])
+
+
+class Patience(EarlyStopping):
+    """Early stopping that stays stopped: a run resumed after it has ended so trains no further epoch."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before the first epoch where patience was at its end already."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool) -> list[Callback]:
@@ -124,7 +133,7 @@ def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool
     if optimiser.ema_decay is not None:
         found.append(EMAWeightAveraging(decay=optimiser.ema_decay))
     if optimiser.patience is not None:
-        found.append(EarlyStopping("val_dice", mode="max", patience=optimiser.patience, verbose=False))
+        found.append(Patience("val_dice", mode="max", patience=optimiser.patience, verbose=False))
     always: dict[str, Any] = {
         "dirpath": folder,
         "enable_version_counter": False,

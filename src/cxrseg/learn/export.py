@@ -18,10 +18,10 @@ from cxrseg.model_file import INPUT, OUTPUT, ModelInfo, write_model
 
 __all__ = ["export_model"]
 
-_LICENCES = {
-    "COVID-QU-Ex": "CC BY-SA 4.0, as derived from COVID-QU-Ex; cite Tahir et al. 2021, "
-    "doi:10.1016/j.compbiomed.2021.105002, and doi:10.34740/kaggle/dsv/3122898. Research use, no diagnosis.",
-}
+_COVID_QU_EX_LICENCE = (
+    "CC BY-SA 4.0, as derived from COVID-QU-Ex; cite Tahir et al. 2021, "
+    "doi:10.1016/j.compbiomed.2021.105002, and doi:10.34740/kaggle/dsv/3122898. Research use, no diagnosis."
+)
 _OTHER_LICENCE = "The terms of the training data apply. Research use, no diagnosis."
 
 
@@ -41,7 +41,8 @@ def export_model(
         What the file says about itself.
     """
     mean, std = input_normalisation(recipe.network)
-    licence = next((terms for name, terms in _LICENCES.items() if name in dataset.layout), _OTHER_LICENCE)
+    # MedSegBench's arrays are an edition of the same images.
+    derived = dataset.layout.startswith(("COVID-QU-Ex", "MedSegBench"))
     info = ModelInfo(
         name=recipe.name,
         channels=recipe.data.targets,
@@ -54,7 +55,7 @@ def export_model(
             "sha256": dataset.fingerprint,
         },
         figures=figures,
-        licence=licence,
+        licence=_COVID_QU_EX_LICENCE if derived else _OTHER_LICENCE,
     )
     write_model(path, _to_onnx(network, recipe.data.size), info)
     return info

@@ -98,23 +98,30 @@ def train(
     )
     if trainer.strategy.root_device.type == "cpu":
         check_memory(learner.network, recipe, trainer.world_size)
+    checkpoint = _last_of(folder) if resume else None
     if trainer.is_global_zero:
         # Not before all is known to fit: a run that could not start leaves no folder that refuses the next try.
         folder.write_recipe(recipe)
         folder.write_manifest(recipe, used, str(trainer.strategy.root_device), ended=None)
-    checkpoint = folder.last if resume and folder.last.exists() else None
-    if checkpoint is not None:
-        read_checkpoint(checkpoint)  # Lightning's own words on a damaged one would help no one
     with quiet(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
     if not history.rows:
         raise TrainingError(f"stopped before the first epoch was over; {folder.root} holds nothing to use yet")
     best = max(history.rows, key=lambda row: row["val_dice"] or 0.0)
-    if trainer.is_global_zero:
+    run = Run(folder, history.rows, best, interrupted, trainer.is_global_zero)
+    if run.is_main:
         finish(folder, recipe, used, pixels["val"], history.rows, best)
         ended = "interrupted" if interrupted else "complete"
         folder.write_manifest(recipe, used, str(trainer.strategy.root_device), ended=ended, best=best)
-    return Run(folder, history.rows, best, interrupted, trainer.is_global_zero)
+    return run
+
+
+def _last_of(folder: RunFolder) -> Path | None:
+    """The checkpoint to go on from, None where the run ended before its first."""
+    if not folder.last.exists():
+        return None
+    read_checkpoint(folder.last)  # here, since Lightning's words on a damaged one would help no one
+    return folder.last
 
 
 def _fit(trainer: Trainer, learner: Learner, checkpoint: Path | None) -> bool:

@@ -48,7 +48,8 @@ def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.
             logits = trial(torch.zeros(2, 1, height, width))
         except RuntimeError as error:
             raise RecipeError(
-                f"the network cannot work on images of {height}x{width} ({error}); set data.size larger, or another network"
+                f"the network cannot work on images of {height}x{width} ({error}); "
+                "set data.size larger, or take another network"
             ) from error
     total = sum(count for place, count in kept.items() if place not in fixed)
     del logits

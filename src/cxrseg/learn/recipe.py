@@ -213,7 +213,7 @@ class Recipe(_Section):
 def shipped_recipes() -> dict[str, Path]:
     """Name to file of the recipes that come with cxrseg."""
     folder = Path(str(resources.files("cxrseg") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

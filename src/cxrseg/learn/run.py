@@ -88,6 +88,8 @@ class RunFolder:
                     f"{self.root} holds a run already; go on with it with --resume, or name another folder with -o"
                 )
             self._check_same(recipe, dataset)
+        elif self.root.is_file():
+            raise TrainingError(f"expected a run folder at {self.root}, but it is a file; name another folder with -o")
         elif self.root.exists() and any(self.root.iterdir()):
             raise TrainingError(f"{self.root} is not empty and holds no run; name another folder with -o")
         for unfinished in self.root.rglob(".*.part"):  # of a process that was killed while it wrote

@@ -20,9 +20,9 @@ from cxrseg._version import __version__
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
 from cxrseg.io.read import read_radiograph
 from cxrseg.io.write import write_atomic, write_csv, write_json
-from cxrseg.segment.engine import Precision
 from cxrseg.segment.inputs import Input, find_inputs
 from cxrseg.segment.journal import Journal
+from cxrseg.segment.options import Options, settings_of
 from cxrseg.segment.results import COLUMNS, empty_row, row_of, write_outputs
 from cxrseg.segment.segmenter import Segmenter
 
@@ -35,7 +35,7 @@ __all__ = [
     "on_threads",
     "predict_files",
     "predict_one",
-    "settings_of",
+    "processors",
 ]
 
 _log = logging.getLogger(__name__)
@@ -48,51 +48,10 @@ Row = Mapping[str, Any]
 Done = tuple[Input, Any, Row]
 """A file, its stamp (size and time of change) from before it was read, and its row."""
 
-Work = Callable[[Sequence[Input], Path, Segmenter, "Options"], Iterator[Done]]
+Work = Callable[[Sequence[Input], Path, Segmenter, Options], Iterator[Done]]
 """Does files, in any order: (files, output folder, models, options) to what is done, as it comes."""
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How files are predicted; what `Segmenter` takes, and what is written.
-
-    Attributes:
-        models: the model files.
-        task: 'opacity' or 'covid19'.
-        device: 'cpu', 'gpu' or 'gpu:N'.
-        threshold: probability from which a pixel is infection; None takes the models' own.
-        tta: average with the mirrored image.
-        precision: 'auto' or 'float32'.
-        force: warn where the gate would refuse.
-        save_probabilities: write the probability map of the infection.
-        preview: write a picture.
-    """
-
-    models: tuple[Path, ...]
-    task: str = "opacity"
-    device: str = "cpu"
-    threshold: float | None = None
-    tta: bool = False
-    precision: Precision = "auto"
-    force: bool = False
-    save_probabilities: bool = False
-    preview: bool = False
-
-    def segmenter(self, streams: int = 1, threads: int | None = None) -> Segmenter:
-        """The models, loaded; arguments and errors as for `Segmenter`."""
-        return Segmenter(
-            self.models,
-            self.threshold,
-            tta=self.tta,
-            precision=self.precision,
-            force=self.force,
-            task=self.task,
-            device=self.device,
-            streams=streams,
-            threads=threads,
-        )
 
 
 @dataclass(frozen=True)
@@ -144,7 +103,7 @@ def predict_files(
     """
     started, clock = datetime.now(UTC), time.monotonic()
     inputs, others = find_inputs(source, out)
-    segmenter = options.segmenter(streams=min(len(inputs), _processors()))
+    segmenter = options.segmenter(streams=min(len(inputs), processors()))
     with _opened(out, segmenter, options, resume) as journal:
         todo = [item for item in inputs if not journal.has(item.name, _stamp(item.path))]
         done = len(inputs) - len(todo)
@@ -170,7 +129,7 @@ def predict_files(
 def on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
     """Do files in a few threads of this process, so that reading, segmenting and writing overlap."""
     if todo:
-        workers = min(len(todo), _processors() + 1)
+        workers = min(len(todo), processors() + 1)
         yield from _each(lambda item: predict_one(item, out, segmenter, options), todo, workers)
 
 
@@ -227,16 +186,6 @@ def _each(function: Callable[[Input], _Result], items: Iterable[Input], workers:
             pool.shutdown(cancel_futures=True)
 
 
-def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
-    """All that a file's row depends on, besides the file."""
-    return {
-        "cxrseg": __version__,
-        "model_sha256": segmenter.mark.sha256,
-        "computes_with": segmenter.engines[0].precision,
-        **{key: value for key, value in asdict(options).items() if key not in ("models", "device", "precision")},
-    }
-
-
 def _opened(out: Path, segmenter: Segmenter, options: Options, resume: bool) -> Journal:
     try:
         return Journal(out / JOURNAL, settings_of(segmenter, options), resume=resume)
@@ -253,7 +202,8 @@ def _stamp(path: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _processors() -> int:
+def processors() -> int:
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,8 +16,9 @@ from typing import Any
 
 from cxrseg import errors
 from cxrseg.errors import CxrsegError, MissingExtraError
-from cxrseg.segment.batch import Done, Options, Work, predict_one, settings_of
+from cxrseg.segment.batch import Done, Work, predict_one, processors
 from cxrseg.segment.inputs import Input
+from cxrseg.segment.options import Options, settings_of
 from cxrseg.segment.results import empty_row, write_outputs
 from cxrseg.segment.segmenter import Segmenter
 
@@ -54,6 +56,8 @@ def on_ray(address: str | None = None) -> Work:
     # These must be there before Ray is imported. Nothing is reported to Ray's makers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    # Ray's default since 2.60 hands out processors only every 20 seconds.
+    os.environ.setdefault("RAY_DATA_CLUSTER_AUTOSCALER", "V2")
     try:
         import ray.data
     except ImportError as error:
@@ -96,10 +100,11 @@ def _results(
 ) -> Iterator[Mapping[str, Any]]:
     """What workers answer, as it comes; files of workers that died too often are missing."""
     import ray.data
+    from ray.util.annotations import RayDeprecationWarning
 
-    unit = {"num_cpus": 1} if options.device == "cpu" else {"num_gpus": 1}
+    unit = "CPU" if options.device == "cpu" else "GPU"
     groups = -(-len(todo) // group)
-    workers = min(_workers("CPU" if options.device == "cpu" else "GPU"), groups)
+    workers = min(_workers(unit), groups)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -110,14 +115,19 @@ def _results(
             [{"file": json.dumps([os.path.abspath(item.path), item.name, item.stem])} for item in todo],  # noqa: PTH100
             override_num_blocks=groups,
         )
-        answers = files.map_batches(
-            _Worker,
-            batch_size=group,
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            fn_constructor_args=(out.absolute(), _for_workers(options), settings_of(segmenter, options)),
-            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": _RETRIES},
-            **unit,
-        )
+        with warnings.catch_warnings():
+            # Ray 2.64 will drop `max_task_retries`, without which a file that kills its worker is tried for ever.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            answers = files.map_batches(
+                _Worker,
+                batch_size=group,
+                compute=ray.data.ActorPoolStrategy(size=workers),
+                fn_constructor_args=(out.absolute(), _for_workers(options), settings_of(segmenter, options)),
+                num_cpus=1 if unit == "CPU" else 0,
+                num_gpus=1 if unit == "GPU" else 0,
+                max_restarts=-1,
+                max_task_retries=_RETRIES,
+            )
         for answer in answers.iter_rows():
             value = json.loads(answer["answer"])
             if "error" in value:
@@ -150,7 +160,7 @@ class _Worker:
     @cached_property
     def _segmenter(self) -> Segmenter:
         options = self._options
-        segmenter = options.segmenter(streams=1, threads=1 if options.device == "cpu" else None)
+        segmenter = options.segmenter(streams=0)
         found = settings_of(segmenter, options)
         other = [
             f"{key} {found[key]} (not {self._settings[key]})" for key in found if found[key] != self._settings[key]
@@ -172,7 +182,7 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
         return
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    here = {"include_dashboard": False, "object_store_memory": _STORE, "num_cpus": _processors()}
+    here: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE, "num_cpus": processors()}
     try:
         ray.init(where, log_to_driver=False, logging_level=logging.ERROR, **(here if where == "local" else {}))
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -188,7 +198,7 @@ def _connected(address: str | None) -> Iterator[None]:
 def _workers(kind: str) -> int:
     import ray
 
-    count = int(ray.cluster_resources().get(kind, 0))
+    count = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call, unused-ignore]
     if count == 0:
         raise CxrsegError(f"expected a Ray cluster with a {kind}, got one without; see 'ray status'")
     return count
@@ -205,10 +215,6 @@ def _remove_parts(out: Path, items: Sequence[Input]) -> None:
     for folder in {(out / item.stem).parent for item in items}:
         for part in folder.glob(".*.part"):
             part.unlink(missing_ok=True)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from cxrseg.segment.cache import read_compiled, write_compiled
 __all__ = ["Engine", "Precision"]
 
 Precision = Literal["auto", "float32"]
+"""What a model file is run with on the CPU: 'auto' is bfloat16 where the processor computes with it."""
 
 _Pixels = npt.NDArray[np.float32]
 
@@ -39,8 +40,7 @@ class Engine:
         precision: 'float32', or 'auto' for bfloat16 where the processor computes with it. On a GPU, 'auto' is
             float32 with TF32 products.
         device: 'cpu', 'gpu' or 'gpu:N'.
-        streams: how many images the processor works on at the same time.
-        threads: over how many threads that is spread; None takes all processors.
+        streams: how many images the processor works on at the same time; 0 is one image on a single thread.
 
     Raises:
         ModelFileError: the file is missing, damaged or no model file of cxrseg; or the device is unknown.
@@ -53,13 +53,7 @@ class Engine:
     """
 
     def __init__(
-        self,
-        path: Path | str,
-        *,
-        precision: Precision = "float32",
-        device: str = "cpu",
-        streams: int = 1,
-        threads: int | None = None,
+        self, path: Path | str, *, precision: Precision = "float32", device: str = "cpu", streams: int = 1
     ) -> None:
         if precision not in ("auto", "float32"):
             raise ModelFileError(f"expected the precision auto or float32, got {precision!r}")
@@ -68,7 +62,7 @@ class Engine:
         self.sha256 = _sha256(Path(path))
         self._runner: _Runner
         if device == "cpu":
-            self._runner = _OpenVino(Path(path), self.sha256, precision, streams, threads)
+            self._runner = _OpenVino(Path(path), self.sha256, precision, streams)
         else:
             from cxrseg.segment.torch_engine import TorchRunner
 
@@ -90,15 +84,15 @@ class Engine:
 class _OpenVino:
     """A model compiled for this machine's CPU."""
 
-    def __init__(self, path: Path, sha256: str, precision: Precision, streams: int, threads: int | None) -> None:
+    def __init__(self, path: Path, sha256: str, precision: Precision, streams: int) -> None:
         openvino = load_openvino()
         core = openvino.Core()
         fast = precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bfloat16" if fast else "float32"
         # Without the hint OpenVINO takes bfloat16 where the processor has it.
-        settings = {"INFERENCE_PRECISION_HINT": "bf16" if fast else "f32", "NUM_STREAMS": str(streams)}
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = str(threads)
+        settings = {"INFERENCE_PRECISION_HINT": "bf16" if fast else "f32", "NUM_STREAMS": str(streams or 1)}
+        if not streams:
+            settings["INFERENCE_NUM_THREADS"] = "1"
         processor = core.get_property("CPU", "FULL_DEVICE_NAME")
         made_by = (sha256, openvino.__version__, processor, *map("=".join, settings.items()))
         found = read_compiled(made_by, lambda blob: core.import_model(blob, "CPU", settings))

@@ -16,6 +16,9 @@ from cxrseg.io.read import is_dicom
 __all__ = ["Input", "find_inputs"]
 
 _JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
+_MASK_FOLDERS = frozenset({"ground-truths", "infection masks", "lung masks", "masks"})
+"""Folders, in lower case, in which datasets keep masks beside their images; nobody wants these segmented."""
+
 _IMAGE_SUFFIXES = (*RASTER_SUFFIXES, ".dcm", ".dicom")
 
 
@@ -38,8 +41,8 @@ class Input:
 def find_inputs(source: Path, out: Path) -> tuple[list[Input], Counter[str]]:
     """Find the images in a folder and all folders below it, in natural order.
 
-    Hidden files and folders are passed over, and so is the output folder. What is no image by its ending is opened to
-    see whether it is DICOM, which often has none.
+    Hidden files and folders are passed over, and so are the output folder and a dataset's folders of masks. What is no
+    image by its ending is opened to see whether it is DICOM, which often has none.
 
     Args:
         source: a file, taken as it is, or a folder.
@@ -83,7 +86,9 @@ def _images(folder: Path, out: Path, above: set[tuple[int, int]], others: Counte
         else:
             others[entry.suffix.lower() or "without ending"] += 1
     for entry in folders:
-        if not _same(entry, out):
+        if entry.name.casefold() in _MASK_FOLDERS:
+            others[f"in {entry.name}"] += sum(1 for _ in entry.iterdir())
+        elif not _same(entry, out):
             yield from _images(entry, out, above | {here}, others)
 
 

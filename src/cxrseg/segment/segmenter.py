@@ -39,8 +39,7 @@ class Segmenter:
         task: 'opacity', or 'covid19' where the model has a head that judges the whole image.
         device: 'cpu', or a GPU: 'gpu' or 'gpu:N'.
         streams: how many images the processor works on at the same time; more gives more images a second, one the
-            shortest time for a single image.
-        threads: how many threads the processor's work is spread over; None takes all processors.
+            shortest time for a single image. 0 takes a single thread, for where other processes have the rest.
 
     Raises:
         ModelFileError: a file cannot be used, lacks what the task needs, or the threshold is not in (0, 1).
@@ -59,14 +58,11 @@ class Segmenter:
         task: str = "opacity",
         device: str = "cpu",
         streams: int = 1,
-        threads: int | None = None,
     ) -> None:
         paths = [models] if isinstance(models, Path | str) else list(models)
         if not paths:
             raise ModelFileError("expected at least one model file, got none")
-        self.engines = [
-            Engine(path, precision=precision, device=device, streams=streams, threads=threads) for path in paths
-        ]
+        self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
         self._tta, self._force, self._gate = tta, force, gate
         _check_task(task, paths)
         given = sum(engine.info.threshold for engine in self.engines) / len(self.engines)

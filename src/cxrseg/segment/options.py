@@ -1,0 +1,63 @@
+"""How files are predicted, and what their rows depend on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cxrseg._version import __version__
+from cxrseg.segment.engine import Precision
+from cxrseg.segment.segmenter import Segmenter
+
+__all__ = ["Options", "settings_of"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are predicted; what `Segmenter` takes, and what is written.
+
+    Attributes:
+        models: the model files.
+        task: 'opacity' or 'covid19'.
+        device: 'cpu', 'gpu' or 'gpu:N'.
+        threshold: probability from which a pixel is infection; None takes the models' own.
+        tta: average with the mirrored image.
+        precision: 'auto' or 'float32'.
+        force: warn where the gate would refuse.
+        save_probabilities: write the probability map of the infection.
+        preview: write a picture.
+    """
+
+    models: tuple[Path, ...]
+    task: str = "opacity"
+    device: str = "cpu"
+    threshold: float | None = None
+    tta: bool = False
+    precision: Precision = "auto"
+    force: bool = False
+    save_probabilities: bool = False
+    preview: bool = False
+
+    def segmenter(self, streams: int = 1) -> Segmenter:
+        """The models, loaded; `streams` and errors as for `Segmenter`."""
+        return Segmenter(
+            self.models,
+            self.threshold,
+            tta=self.tta,
+            precision=self.precision,
+            force=self.force,
+            task=self.task,
+            device=self.device,
+            streams=streams,
+        )
+
+
+def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
+    """All that a file's row depends on, besides the file."""
+    return {
+        "cxrseg": __version__,
+        "model_sha256": segmenter.mark.sha256,
+        "computes_with": segmenter.engines[0].precision,
+        **{key: value for key, value in asdict(options).items() if key not in ("models", "device", "precision")},
+    }

@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.shell_completion import shell_complete
+from click.testing import CliRunner, Result
+
+from cxrseg import __version__
+from cxrseg.cli import main
+from cxrseg.data.phantom import write_phantoms
+from cxrseg.learn.fit import Run
+from cxrseg.learn.recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTICE = "Research use only. Not for diagnosis."
+
+
+def commands(
+    command: click.Command = main, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from commands(inner, (*path, name))
+
+
+COMMANDS = dict(commands())
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="cxrseg")
+
+
+def works(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def parse(line: str) -> None:
+    """Parse a command line down to its last option, without running it."""
+    words = shlex.split(line.partition(" > ")[0], comments=True)
+    assert Path(words[0]).name == "cxrseg"
+    command: click.Command = main
+    context = main.make_context("cxrseg", words[1:])
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command = found
+        try:
+            context = found.make_context(name, rest, parent=context)
+        except click.BadParameter as error:
+            if "does not exist" in error.message:  # the example's own files
+                return
+            raise
+
+
+def documented() -> list[str]:
+    """Every call of cxrseg in a block of shell commands of README and docs."""
+    found = []
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for block in re.findall(r"```(?:bash|sh|shell)\n(.*?)```", path.read_text(encoding="utf-8"), re.S):
+            joined = block.replace("\\\n", " ")
+            for line in re.split(r"\n|&&", joined):
+                if re.match(r"\s*(\S*/)?cxrseg\s", line):
+                    found.append(line.strip())
+    return found
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_shows_an_example(path: tuple[str, ...], flag: str) -> None:
+    text = works(*path, flag)
+    assert text.startswith(f"Usage: {' '.join(['cxrseg', *path])}")
+    assert "Example:" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_example_in_help_can_be_called(path: tuple[str, ...]) -> None:
+    lines = works(*path, "--help").partition("Example:\n")[2].strip().splitlines()
+    assert lines
+    for line in lines:
+        inner = re.fullmatch(r'eval "\$\((.*)\)"', line.strip())
+        parse(inner[1] if inner else line.strip())
+
+
+@pytest.mark.parametrize(
+    "path", [path for path, command in COMMANDS.items() if not isinstance(command, click.Group)], ids=" ".join
+)
+def test_every_option_is_explained(path: tuple[str, ...]) -> None:
+    options = [parameter for parameter in COMMANDS[path].params if isinstance(parameter, click.Option)]
+    assert [option.name for option in options if not option.help and not option.show_default] == []
+
+
+def test_readme_and_guides_call_what_there_is() -> None:
+    lines = documented()
+    assert len(lines) >= 5
+    assert {"demo", "train", "evaluate"} <= {word for line in lines for word in shlex.split(line, comments=True)}
+    for line in lines:
+        try:
+            parse(line)
+        except click.ClickException as error:
+            pytest.fail(f"{line}: {error.format_message()}")
+
+
+def test_the_version() -> None:
+    assert works("--version").split() == ["cxrseg,", "version", __version__]
+
+
+def test_python_m_cxrseg() -> None:
+    done = subprocess.run([sys.executable, "-m", "cxrseg", "--version"], capture_output=True, text=True, check=True)
+    assert __version__ in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    text = works("completion", shell)
+    assert "_CXRSEG_COMPLETE" in text
+    assert "cxrseg" in text
+    if found := shutil.which(shell):
+        done = subprocess.run([found, "-n"], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("cxrseg ev", {"evaluate"}),
+        ("cxrseg data p", {"preview", "phantom"}),
+        ("cxrseg evaluate --spl", {"--split"}),
+        ("cxrseg evaluate m.onnx --split t", {"train", "test"}),
+        ("cxrseg completion ", {"bash", "zsh", "fish"}),
+    ],
+)
+def test_completion_completes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, expected: set[str]
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    assert shell_complete(main, {}, "cxrseg", "_CXRSEG_COMPLETE", "bash_complete") == 0
+    assert {line.partition(",")[2] for line in capsys.readouterr().out.splitlines()} == expected
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonesuch"],
+        ["train"],
+        ["train", "quick"],
+        ["train", "quick", "--dataset", "d", "--nonesuch"],
+        ["train", "quick", "--dataset", "d", "--processes", "0"],
+        ["train", "quick", "--dataset", "d", "--processes", "two"],
+        ["evaluate", "m.onnx", "--dataset", "d", "--threshold", "1.5"],
+        ["evaluate", "m.onnx", "--dataset", "d", "--split", "valid"],
+        ["completion", "powershell"],
+        ["data", "phantom"],
+        ["data", "phantom", "p", "--size", "10"],
+        ["data", "preview", "d", "--count", "0"],
+        ["info"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_shows_the_usage_and_exits_with_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Usage: cxrseg" in result.output
+    assert "Error: " in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "seed-unett", "--dataset", "nowhere"], "did you mean 'seed-unet'?"),
+        (["train", "quick", "--dataset", "nowhere"], "expected images and masks at nowhere"),
+        (["train", "quick", "--dataset", "nowhere", "-s", "optimiser.epoch=3"], "did you mean 'epochs'?"),
+        (["train", "quick", "--dataset", "empty"], "empty is an empty folder"),
+        (["evaluate", "none.onnx", "--dataset", "nowhere"], "nowhere"),
+        (["info", "none.onnx"], "expected a model file (.onnx) at none.onnx"),
+        (["info", "text.onnx"], "text.onnx is no ONNX graph, or is damaged"),
+        (["recipes", "quik"], "did you mean 'quick'?"),
+        (["data", "preview", "empty"], "empty is an empty folder"),
+    ],
+    ids=str,
+)
+def test_an_error_is_one_clear_message_and_exits_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.onnx").write_text("hello")
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert result.output.count("Error: ") == 1
+    assert expected in result.output
+    assert "Traceback" not in result.output
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("empty", "text.onnx")] == []
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    code = "import sys; sys.modules['torch'] = None; from cxrseg.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", "quick", "--dataset", str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "Error: this command needs the package 'torch': pip install 'cxrseg[train]'"
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = run("evaluate", tiny_run.folder.model, "--dataset", phantoms, "-o", tmp_path / "file" / "out")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert str(tmp_path / "file") in result.output
+
+
+# Every main command on tiny data
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("cxrseg.learn.fit.finish", lambda *_: None)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(tiny_recipe().to_yaml(), encoding="utf-8")
+    return path
+
+
+def test_data_phantom_and_preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: Mapping[str, Any] = {"train": {"COVID-19": 2, "Normal": 1}, "val": {"COVID-19": 1}}
+    monkeypatch.setattr("cxrseg.data.phantom.DEFAULT_COUNTS", counts)
+    assert works("data", "phantom", tmp_path / "p", "--size", "64", "--seed", "3").strip() == str(tmp_path / "p")
+    assert len(list((tmp_path / "p").rglob("images/*.png"))) == 4
+    text = works("data", "preview", tmp_path / "p", "--count", "2", "--split", "train", "-o", tmp_path / "look")
+    assert "train COVID-19 2, train Normal 1, val COVID-19 1" in text
+    for suffix in (".png", ".svg"):
+        assert str((tmp_path / "look").with_suffix(suffix)) in text
+        assert (tmp_path / "look").with_suffix(suffix).stat().st_size > 1000
+
+
+def test_train(tmp_path: Path, recipe_file: Path, phantoms: Path) -> None:
+    text = works(
+        "train", recipe_file, "--dataset", phantoms, "-o", tmp_path / "run", "-d", "cpu", "-s", "optimiser.epochs=1"
+    )
+    assert text.count("epoch   1") == 1
+    assert re.search(r"train loss \d\.\d{4}  val loss \d\.\d{4}  RMSE 0\.\d{4}  Dice \d\.\d{4}  IoU", text)
+    assert f"model file  {tmp_path / 'run' / 'model.onnx'}" in text
+    assert NOTICE in text
+    again = run("train", recipe_file, "--dataset", phantoms, "-o", tmp_path / "run", "-s", "optimiser.epochs=1")
+    assert again.exit_code == 1
+    assert "go on with it with --resume" in again.output
+    quiet = works(
+        "train",
+        recipe_file,
+        "--dataset",
+        phantoms,
+        "-o",
+        tmp_path / "run",
+        "-d",
+        "cpu",
+        "-s",
+        "optimiser.epochs=1",
+        "--resume",
+        "-q",
+    )
+    assert "train loss" not in quiet
+    assert "done. Best epoch 1" in quiet
+
+
+def test_train_goes_to_runs_and_holds_out(tmp_path: Path, recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_phantoms(tmp_path / "p", {"train": {"COVID-19": 10}}, size=64)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "tiny.yaml", "--dataset", "p", "-d", "cpu", "-s", "optimiser.epochs=1"]
+    assert "--hold-out" in run(*arguments).output
+    works(*arguments, "--hold-out", "0.2")
+    manifest = json.loads((tmp_path / "runs" / "tiny" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["dataset"]["images"] == "train COVID-19 8, val COVID-19 2"
+
+
+def test_evaluate(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:
+    text = works("evaluate", tiny_run.folder.model, "--dataset", phantoms, "--split", "test", "-o", tmp_path / "out")
+    assert "infection at 0.5: 6 images, 3 with a mask" in text
+    assert NOTICE in text
+    with (tmp_path / "out" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 12
+    works(
+        "evaluate",
+        tiny_run.folder.model,
+        "--dataset",
+        phantoms,
+        "--category",
+        "COVID-19",
+        "--threshold",
+        "0.3",
+        "-o",
+        tmp_path / "covid",
+    )
+    summary = json.loads((tmp_path / "covid" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["dataset"]["images"] == "val COVID-19 4"
+    assert summary["thresholds"]["infection"] == 0.3
+
+
+def test_info(tiny_run: Run) -> None:
+    found = json.loads(works("info", tiny_run.folder.model))
+    assert (found["format"], found["name"], found["channels"]) == (1, "tiny", ["infection", "lungs"])
+    assert found["recipe"]["optimiser"]["epochs"] == 2
+
+
+def test_recipes(tmp_path: Path) -> None:
+    text = works("recipes")
+    assert [line.split()[0] for line in text.splitlines()] == ["effnet-unet", "quick", "seed-unet", "seed-unet-small"]
+    (tmp_path / "mine.yaml").write_text(works("recipes", "quick"), encoding="utf-8")
+    assert load_recipe(tmp_path / "mine.yaml") == load_recipe("quick")
+
+
+def test_demo(tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {
+        "train": {"COVID-19": 8, "Normal": 2},
+        "val": {"COVID-19": 2, "Normal": 1},
+        "test": {"COVID-19": 2, "Normal": 2},
+    }
+    monkeypatch.setattr("cxrseg.data.phantom.DEFAULT_COUNTS", counts)
+    monkeypatch.setattr("cxrseg.demo.PHANTOM_SIZE", 64)
+    monkeypatch.setattr("cxrseg.demo.load_recipe", lambda _: tiny_recipe(optimiser={"epochs": 1}))
+    text = works("demo", "-o", tmp_path / "demo")
+    for line in ("infection Dice, 2 infected images", "lungs Dice", "threshold baseline Dice", NOTICE):
+        assert line in text
+    for path in re.findall(r"^(?:figures|model file|scores) +(\S+)$", text, re.M):
+        assert Path(path).exists()
+    assert len(re.findall(r" [01]\.\d{3}$", text, re.M)) == 5
+    assert works("demo", "-o", tmp_path / "demo").splitlines()[-12:] == text.splitlines()[-12:]  # taken up again

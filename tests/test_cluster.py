@@ -1,0 +1,201 @@
+"""Files on a real Ray cluster of two workers on this machine: a worker that dies, resuming, errors, no telemetry."""
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cxrseg.cli import main
+from cxrseg.errors import DiskFullError
+from cxrseg.segment.batch import JOURNAL, Options, predict_files
+from hand_made import chest, hand_model
+
+# Ray warns of its own defaults; a warning of ours is still an error.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.timeout(600),
+]
+
+FILES = 30
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 chests of as many sizes in two folders, and a file that is no image."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(FILES - 1):
+        path = folder / ("even", "odd")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        pixels = chest((180 + number, 200), infected=number % 3 > 0)[0]
+        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(path)
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(images: Path, options: Options, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("local")
+    predict_files(images, out, options)
+    return out
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[None]:
+    """A cluster of this machine, with two processors whatever the machine has."""
+    ray = pytest.importorskip("ray", reason="needs pip install 'cxrseg[ray]'")
+    pytest.importorskip("ray.data", reason="needs pip install 'cxrseg[ray]'")
+    from cxrseg.segment.cluster import on_ray
+
+    on_ray()  # what it sets in the environment comes before Ray starts
+    store = 100 * 2**20
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=store,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()
+
+
+def everything(out: Path) -> dict[str, bytes]:
+    """All that a run leaves, hidden files too, but for its times."""
+    kept = (path for path in out.rglob("*") if path.is_file() and path.name not in (JOURNAL, "manifest.json"))
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in kept}
+
+
+def workers() -> list[int]:
+    """Process ids of the workers of the cluster that this process has started."""
+    import psutil
+
+    found = psutil.Process().children(recursive=True)
+    return [
+        process.pid for process in found if "(_Worker" in " ".join(process.cmdline()) or "_Worker)" in process.name()
+    ]
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_killed_worker_costs_nothing(images: Path, options: Options, local: Path, tmp_path: Path) -> None:
+    from cxrseg.segment.cluster import on_ray
+
+    seen: Counter[str] = Counter()
+    killed: list[int] = []
+
+    def kill(row: Mapping[str, Any], done: int, total: int) -> None:
+        seen[row["path"]] += 1
+        assert (done, total) == (sum(seen.values()), FILES)
+        if not killed:
+            killed.extend(workers()[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = predict_files(images, tmp_path / "out", options, on_row=kill, work=on_ray())
+    assert killed and set(seen.values()) == {1} and len(seen) == FILES
+    assert result.counts == {"ok": FILES - 1, "refused": 1, "failed": 0} and result.resumed == 0
+    assert everything(tmp_path / "out") == everything(local)
+    assert len((tmp_path / "out" / JOURNAL).read_text().splitlines()) == 1 + FILES
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_either_engine_goes_on_where_the_other_stopped(
+    images: Path, options: Options, local: Path, tmp_path: Path
+) -> None:
+    from cxrseg.segment.cluster import on_ray
+
+    out = tmp_path / "out"
+
+    def stop(row: Mapping[str, Any], done: int, total: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(images, out, options, on_row=stop)
+    rest: list[str] = []
+    seen = lambda row, done, total: rest.append(row["path"])  # noqa: E731
+    result = predict_files(images, out, options, resume=True, on_row=seen, work=on_ray())
+    assert result.resumed == 20 and len(set(rest)) == len(rest) == FILES - 20
+    assert everything(out) == everything(local)
+    assert predict_files(images, out, options, resume=True).resumed == FILES
+    assert predict_files(images, out, options, resume=True, work=on_ray()).resumed == FILES
+
+
+def test_files_that_take_their_worker_with_them_are_failed_rows(
+    images: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Ray: what comes back of each round is given by hand."""
+    cluster = pytest.importorskip("cxrseg.segment.cluster")
+    rounds: list[int] = []
+
+    def results(todo: Any, out: Path, segmenter: Any, options: Options, group: int) -> Iterator[Mapping[str, Any]]:
+        rounds.append(group)
+        for item in todo:
+            lost = item.name == "even/4.png" or (group > 1 and item.name == "even/2.png")
+            for _ in range(0 if lost else 2):  # each of the others even comes twice
+                _, stamp, row = cluster.predict_one(item, out, segmenter, options)
+                yield {"name": item.name, "stamp": stamp, "row": row}
+
+    monkeypatch.setattr(cluster, "_results", results)
+    names: list[str] = []
+
+    def work(*given: Any) -> Iterator[Any]:
+        for done in cluster._every(*given):
+            names.append(done[0].name)
+            yield done
+
+    result = predict_files(images, tmp_path, options, work=work)
+    assert rounds == [8, 1] and len(set(names)) == len(names) == FILES
+    assert result.counts == {"ok": FILES - 2, "refused": 1, "failed": 1}
+    (row,) = (row for row in json.loads((tmp_path / "statistics.json").read_text()) if row["status"] == "failed")
+    assert row["path"] == "even/4.png" and "died" in row["reason"] and row["model"] == "hand"
+    assert predict_files(images, tmp_path, options, resume=True).counts["ok"] == FILES - 1
+
+
+def test_a_worker_answers_errors_that_end_the_run(
+    images: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = pytest.importorskip("cxrseg.segment.cluster")
+    settings = cluster.settings_of(options.segmenter(), options)
+    batch = {"file": [json.dumps([str(images / "even" / "0.png"), "even/0.png", "even/0"])]}
+
+    def answer(**changed: Any) -> dict[str, Any]:
+        (text,) = cluster._Worker(tmp_path, options, {**settings, **changed})(batch)["answer"]
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    assert answer()["row"]["status"] == "ok" and (tmp_path / "even" / "0_lungs.png").exists()
+    other = answer(computes_with="int1", cxrseg="0.0.1")
+    assert other["error"] == "CxrsegError" and "not 0.0.1" in other["message"] and "not int1" in other["message"]
+
+    def full(*given: Any) -> None:
+        raise DiskFullError("no room left")
+
+    monkeypatch.setattr(cluster, "predict_one", full)
+    assert answer()["error"] == "DiskFullError" and "no room left" in answer()["message"]
+    gone = cluster._Worker(tmp_path, Options((tmp_path / "gone.onnx",)), settings)
+    assert json.loads(gone(batch)["answer"][0])["error"] == "ModelFileError"
+
+
+def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, images: Path, options: Options) -> None:
+    for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    run = ["predict", "-i", str(images), "-o", "out", "-m", str(options.models[0]), "--engine", "ray"]
+    found = CliRunner().invoke(main, run)
+    assert found.exit_code == 1 and "pip install 'cxrseg[ray]'" in found.output
