@@ -29,11 +29,11 @@ from cxrseg.data.layout import open_dataset
 from cxrseg.data.phantom import write_phantoms
 from cxrseg.data.sample import Sample
 from cxrseg.learn.batches import load_pixels, select_samples
-from cxrseg.learn.fit import make_trainer
 from cxrseg.learn.learner import Learner
 from cxrseg.learn.losses import build_loss
 from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe, load_recipe
+from cxrseg.learn.trainer import make_trainer, quiet
 
 AUGMENT = ["flip=0.5", "rotation=10", "scale=0.1", "shift=0.05", "brightness=0.1", "contrast=0.2"]
 
@@ -120,7 +120,8 @@ def ours(
         with tempfile.TemporaryDirectory() as folder:
             trainer = make_trainer(recipe, Path(folder), [watch], device="gpu" if device.type == "cuda" else "cpu")
             trainer.limit_train_batches, trainer.limit_val_batches = steps + 2, 0
-            trainer.fit(learner)
+            with quiet():
+                trainer.fit(learner)
         total = watch.end - watch.begins[2]
         yield total, sum(watch.waits[2:]) / total
 

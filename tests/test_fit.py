@@ -648,7 +648,7 @@ def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recip
         return torch.cat([(stored[f"network.{key}"] - began[key]).flatten() for key in began if key.endswith("weight")])
 
     first, second = moved(one.folder.last), moved(folder.last)
-    assert second.norm() == pytest.approx(first.norm(), rel=0.1)  # gradients are averaged, not summed
+    assert second.norm().item() == pytest.approx(first.norm().item(), rel=0.1)  # gradients are averaged, not summed
     assert torch.nn.functional.cosine_similarity(first, second, 0) > 0.9
     # Figures of all processes together: the model file, judged by itself, has them too.
     best = max(rows, key=lambda row: row["val_dice"])
