@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_every_image_comes_once_an_epoch() -> None:
     found = seen(batches)
     assert [len(batch) for batch in found] == [4, 4, 2]
     assert len(batches) == 3
-    assert sum(found, []) == shuffled(10, 0, 0).tolist()
+    assert list(chain.from_iterable(found)) == shuffled(10, 0, 0).tolist()
     assert seen(batches) == found  # it may be gone through again
 
 
@@ -95,7 +96,7 @@ def test_processes_together_see_every_image_once(count: int, batch: int, process
     assert len({len(batches) for batches in ranks}) == 1
     single = seen(Batches(numbered(count), batch, order))
     for step, parts in enumerate(zip(*(seen(batches) for batches in ranks), strict=True)):
-        assert sorted(sum(parts, [])) == sorted(single[step])  # the same images in the same step
+        assert sorted(chain.from_iterable(parts)) == sorted(single[step])  # the same images in the same step
     for batches in zip(*ranks, strict=True):
         assert len({len(batch.images) for batch in batches}) == 1  # so that no process waits for another
 

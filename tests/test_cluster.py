@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cxrseg.cli import main
-from cxrseg.errors import DiskFullError
+from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.segment.batch import JOURNAL, Options, predict_files
 from hand_made import chest, hand_model
 
@@ -90,6 +90,14 @@ def workers() -> list[int]:
     return [
         process.pid for process in found if "(_Worker" in " ".join(process.cmdline()) or "_Worker)" in process.name()
     ]
+
+
+def test_a_cluster_that_does_not_answer_is_named(images: Path, options: Options, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs pip install 'cxrseg[ray]'")
+    from cxrseg.segment.cluster import _connected  # this test comes before the ones that connect
+
+    with pytest.raises(CxrsegError, match=r"Ray cluster at 127\.0\.0\.1:1"), _connected("127.0.0.1:1"):
+        pass
 
 
 @pytest.mark.usefixtures("two_workers")

@@ -80,7 +80,7 @@ def test_what_is_no_model_file_is_refused(tmp_path: Path, data: bytes | None) ->
     path = tmp_path / "model.onnx"
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(ModelFileError, match="model.onnx"):
+    with pytest.raises(ModelFileError, match=r"model\.onnx"):
         Engine(path)
 
 

@@ -318,7 +318,7 @@ def test_resume_with_another_recipe_is_refused(
 def test_resume_on_other_images_is_refused(tmp_path: Path, tiny_run: Run, tiny_recipe: Callable[..., Recipe]) -> None:
     counts = {split: {"COVID-19": 2} for split in ("train", "val")}
     other = open_dataset(write_phantoms(tmp_path / "other", counts, size=64))
-    with pytest.raises(TrainingError, match="begun on other images than .*other"):
+    with pytest.raises(TrainingError, match=r"begun on other images than .*other"):
         train(tiny_recipe(), other, tiny_run.folder.root, resume=True)
 
 

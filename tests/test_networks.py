@@ -72,9 +72,9 @@ def test_features_and_dropout_reach_the_network(name: str) -> None:
 def test_the_seed_unet_is_the_classic_one() -> None:
     network = build_network(recipe("unet", features=64), 1)
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
-    assert [m.out_channels for m in convolutions] == [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024] + [
-        512, 512, 256, 256, 128, 128, 64, 64,
-    ]  # fmt: skip
+    down = [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
+    up = [512, 512, 256, 256, 128, 128, 64, 64]
+    assert [m.out_channels for m in convolutions] == [*down, *up]
 
 
 @pytest.mark.filterwarnings("ignore:Encoder does not have prefix tokens")  # dpt is meant for transformers
@@ -175,7 +175,7 @@ def test_the_seed_decides_the_weights() -> None:
     ],
 )
 def test_what_cannot_be_built_is_refused(given: NetworkRecipe, expected: str) -> None:
-    with pytest.raises(RecipeError, match="^.*") as caught:
+    with pytest.raises(RecipeError, match=r"^.*") as caught:
         build_network(given, 1)
     assert expected in str(caught.value)
 

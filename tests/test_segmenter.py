@@ -13,7 +13,7 @@ from cxrseg.errors import ModelFileError
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.learn.fit import Run
 from cxrseg.preprocess import to_input, to_source
-from cxrseg.segment.segmenter import Segmenter
+from cxrseg.segment.segmenter import SYNTHETIC, Segmenter
 
 
 def radiograph(shape: tuple[int, int], seed: int = 0) -> Radiograph:
@@ -82,3 +82,9 @@ def test_eight_threads_find_what_one_finds(tiny_run: Run, dataset: Dataset) -> N
     for one, other in zip(alone, together, strict=True):
         for channel in ("infection", "lungs"):
             np.testing.assert_array_equal(one.probabilities[channel], other.probabilities[channel])
+
+
+def test_a_model_of_phantoms_says_so_and_claims_no_patients_licence(tiny_run: Run) -> None:
+    segmenter = Segmenter(tiny_run.folder.model, gate=False)
+    assert segmenter.segment(radiograph((64, 64))).warnings == (SYNTHETIC,)
+    assert "COVID-QU-Ex" not in segmenter.info.licence

@@ -19,7 +19,7 @@ from cxrseg.data.pairs import (
     visible_folders,
     wrong_sizes,
 )
-from cxrseg.data.sample import CATEGORIES, PHANTOM_MARK, SPLITS, Dataset, Sample
+from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT, PHANTOM_MARK, SPLITS, Dataset, Sample
 from cxrseg.data.splits import as_category, as_split
 from cxrseg.data.table import read_table
 from cxrseg.errors import DatasetError
@@ -214,7 +214,7 @@ def _layout(folder: Path, pools: list[Pool]) -> tuple[str, tuple[str, ...]]:
         return "QaTa-COV19", ("infection",)
     if all(pool.category for pool in pools) and (published or "lungs" in has):
         if any((above / PHANTOM_MARK).is_file() for above in (folder, *folder.resolve().parents[:2])):
-            return "phantom", ("infection", "lungs")
+            return PHANTOM_LAYOUT, ("infection", "lungs")
         if "infection" in has or _INFECTION_DATA in around:
             return "COVID-QU-Ex infection segmentation data", ("infection", "lungs")
         return "COVID-QU-Ex lung segmentation data", ("lungs",)

@@ -15,7 +15,7 @@ from cxrseg.errors import DatasetError
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_mask, read_raster
 
-__all__ = ["CATEGORIES", "PHANTOM_MARK", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
+__all__ = ["CATEGORIES", "PHANTOM_LAYOUT", "PHANTOM_MARK", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
 
 CATEGORIES = ("COVID-19", "Non-COVID", "Normal")
 """The categories of COVID-QU-Ex, in its own words."""
@@ -26,6 +26,9 @@ SPLITS = ("train", "val", "test")
 TARGETS = ("infection", "lungs")
 """The kinds of mask, as recipes name them."""
 
+
+PHANTOM_LAYOUT = "phantom"
+"""`Dataset.layout` of synthetic images, as model files trained on them repeat it."""
 
 PHANTOM_MARK = "phantom.txt"
 """File beside the splits that says that these images are synthetic: no figure on them is a figure on patients."""
@@ -86,7 +89,7 @@ class Sample:
         stored = self.masks.get(target)
         if stored is None:
             return None
-        return read_mask(stored) if isinstance(stored, Path) else stored.pixels > 0
+        return read_mask(stored) if isinstance(stored, Path) else stored.pixels.astype(np.bool_)
 
     @property
     def infection_is_by_definition(self) -> bool:

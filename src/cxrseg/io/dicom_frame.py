@@ -180,23 +180,23 @@ def _decode_plain(data: Dataset, pixels: bytes, layout: Layout) -> npt.NDArray[A
         expected = expected // 3 * 2
     if layout.syntax in _UNCOMPRESSED and len(pixels) < expected:
         raise ImageError(f"is cut short: expected {expected:,} bytes of pixels, got {len(pixels):,}; copy it anew")
-    values, _ = get_decoder(layout.syntax).as_array(
-        pixels,
-        raw=True,
-        correct_unused_bits=False,  # wrong where the high bit is not the highest stored; `_signed` does it
-        decoding_plugin="pydicom" if layout.syntax == _RLE else "",
-        rows=layout.rows,
-        columns=layout.columns,
-        samples_per_pixel=layout.samples,
-        photometric_interpretation=layout.photometric,
-        bits_allocated=layout.allocated,
-        bits_stored=layout.stored,
-        pixel_representation=0,
-        planar_configuration=layout.planar,
-        number_of_frames=1,
-        pixel_keyword="PixelData",
-        pixel_vr=data["PixelData"].VR,
-    )
+    options: dict[str, Any] = {
+        "raw": True,
+        "correct_unused_bits": False,  # wrong where the high bit is not the highest stored; `_signed` does it
+        "decoding_plugin": "pydicom" if layout.syntax == _RLE else "",
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": layout.samples,
+        "photometric_interpretation": layout.photometric,
+        "bits_allocated": layout.allocated,
+        "bits_stored": layout.stored,
+        "pixel_representation": 0,
+        "planar_configuration": layout.planar,
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": data["PixelData"].VR,
+    }
+    values, _ = get_decoder(layout.syntax).as_array(pixels, **options)
     return values
 
 

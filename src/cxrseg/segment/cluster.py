@@ -56,6 +56,7 @@ def on_ray(address: str | None = None) -> Work:
     # These must be there before Ray is imported. Nothing is reported to Ray's makers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray's default since 2.60 hands out processors only every 20 seconds.
     os.environ.setdefault("RAY_DATA_CLUSTER_AUTOSCALER", "V2")
     try:
@@ -184,8 +185,9 @@ def _connected(address: str | None) -> Iterator[None]:
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     here: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE, "num_cpus": processors()}
     try:
+        _knock(where)
         ray.init(where, log_to_driver=False, logging_level=logging.ERROR, **(here if where == "local" else {}))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise CxrsegError(
             f"expected a Ray cluster at {where}, but none could be used ({_first_line(error)}); see 'ray status'"
         ) from error
@@ -193,6 +195,13 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError at once where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _workers(kind: str) -> int:

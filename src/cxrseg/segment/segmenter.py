@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cxrseg.data.sample import PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo
@@ -20,6 +21,9 @@ __all__ = ["TASKS", "Prediction", "Segmenter"]
 
 TASKS = ("opacity", "covid19")
 """What can be asked for: where the lungs are opaque; or, besides, whether the image as a whole looks like COVID-19."""
+
+SYNTHETIC = "the model has learned from synthetic X-rays alone: its masks mean nothing on a patient's"
+"""Stands on every prediction of a model that was trained on phantoms."""
 
 _LUNGS_THRESHOLD = 0.5
 
@@ -72,6 +76,9 @@ class Segmenter:
         channels = dict.fromkeys(channel for engine in self.engines for channel in engine.info.channels)
         self.thresholds = {channel: infection if channel == "infection" else _LUNGS_THRESHOLD for channel in channels}
 
+        synthetic = any(engine.info.dataset.get("layout") == PHANTOM_LAYOUT for engine in self.engines)
+        self._standing = (SYNTHETIC,) if synthetic else ()
+
     @property
     def info(self) -> ModelInfo:
         """What the first model file says about itself."""
@@ -116,7 +123,7 @@ class Segmenter:
             self.thresholds,
             status="refused" if refused else "ok",
             reason=verdict.reason if refused else "",
-            warnings=forced + verdict.warnings,
+            warnings=self._standing + forced + verdict.warnings,
             spacing_mm=radiograph.spacing_mm,
             source=radiograph.source,
             model=self.mark,
