@@ -82,16 +82,6 @@ def everything(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in kept}
 
 
-def workers() -> list[int]:
-    """Process ids of the workers of the cluster that this process has started."""
-    import psutil
-
-    found = psutil.Process().children(recursive=True)
-    return [
-        process.pid for process in found if "(_Worker" in " ".join(process.cmdline()) or "_Worker)" in process.name()
-    ]
-
-
 def test_a_cluster_that_does_not_answer_is_named(images: Path, options: Options, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs pip install 'cxrseg[ray]'")
     from cxrseg.segment.cluster import _connected  # this test comes before the ones that connect
@@ -101,24 +91,36 @@ def test_a_cluster_that_does_not_answer_is_named(images: Path, options: Options,
 
 
 @pytest.mark.usefixtures("two_workers")
-def test_a_killed_worker_costs_nothing(images: Path, options: Options, local: Path, tmp_path: Path) -> None:
-    from cxrseg.segment.cluster import on_ray
+def test_a_worker_killed_in_the_middle_costs_nothing(
+    images: Path, options: Options, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cxrseg.segment import cluster
 
+    out, died = tmp_path / "out", tmp_path / "died"
+
+    class Dying(cluster._Worker):
+        """Is killed once, in the middle of a group: a file is done but not yet answered, another half written."""
+
+        def _answer(self, path: str, name: str, stem: str) -> dict[str, Any]:
+            answer = super()._answer(path, name, stem)
+            if name == "odd/15.png" and not died.exists():
+                died.touch()
+                (out / "odd" / ".17_lungs.png.1.part").write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+            return answer
+
+    monkeypatch.setattr(cluster, "_Worker", Dying)
     seen: Counter[str] = Counter()
-    killed: list[int] = []
 
-    def kill(row: Mapping[str, Any], done: int, total: int) -> None:
+    def see(row: Mapping[str, Any], done: int, total: int) -> None:
         seen[row["path"]] += 1
         assert (done, total) == (sum(seen.values()), FILES)
-        if not killed:
-            killed.extend(workers()[:1])
-            os.kill(killed[0], signal.SIGKILL)
 
-    result = predict_files(images, tmp_path / "out", options, on_row=kill, work=on_ray())
-    assert killed and set(seen.values()) == {1} and len(seen) == FILES
+    result = predict_files(images, out, options, on_row=see, work=cluster.on_ray())
+    assert died.exists() and set(seen.values()) == {1} and len(seen) == FILES
     assert result.counts == {"ok": FILES - 1, "refused": 1, "failed": 0} and result.resumed == 0
-    assert everything(tmp_path / "out") == everything(local)
-    assert len((tmp_path / "out" / JOURNAL).read_text().splitlines()) == 1 + FILES
+    assert everything(out) == everything(local)
+    assert len((out / JOURNAL).read_text().splitlines()) == 1 + FILES
 
 
 @pytest.mark.usefixtures("two_workers")

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ _log = logging.getLogger(__name__)
 _GROUP = 8
 """Files that a worker takes at a time, and that are begun again where it dies."""
 
-_RETRIES = 2
+_RETRIES = 0
 """How often a group is given out again because its worker died; after that each of its files is tried alone."""
 
 _STORE = 2**28
@@ -82,7 +81,7 @@ def on_ray(address: str | None = None) -> Work:
 def _every(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
     """One result for each file, whatever happens to the workers."""
     left = {item.name: item for item in todo}
-    for group in (_GROUP, 1):
+    for group in (_GROUP,):
         for value in _results(list(left.values()), out, segmenter, options, group) if left else ():
             item = left.pop(value["name"], None)
             if item is not None:  # a second result of the same file says the same
@@ -147,19 +146,21 @@ class _Worker:
 
     def __init__(self, out: Path, options: Options, settings: Mapping[str, Any]) -> None:
         self._out, self._options, self._settings = out, options, settings
+        self._segmenter: Segmenter | None = None
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         return {"answer": [json.dumps(self._answer(*json.loads(file))) for file in batch["file"]]}
 
     def _answer(self, path: str, name: str, stem: str) -> dict[str, Any]:
         try:
+            if self._segmenter is None:  # not in __init__, whose errors Ray would not hand on
+                self._segmenter = self._loaded()
             _, stamp, row = predict_one(Input(Path(path), name, stem), self._out, self._segmenter, self._options)
         except CxrsegError as error:  # a full disk, or models that do not fit: ends the run
             return {"error": type(error).__name__, "message": f"on {socket.gethostname()}: {error}"}
         return {"name": name, "stamp": stamp, "row": row}
 
-    @cached_property
-    def _segmenter(self) -> Segmenter:
+    def _loaded(self) -> Segmenter:
         options = self._options
         segmenter = options.segmenter(streams=0)
         found = settings_of(segmenter, options)

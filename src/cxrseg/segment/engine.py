@@ -103,6 +103,9 @@ class _OpenVino:
             found = compiled, info
         self._compiled, self.info = found
         self._local = threading.local()
+        # OpenVINO's binding initialises itself at the first array it is handed, and two threads that do so at once wait
+        # for each other for ever: one for the interpreter's lock, one for the initialisation.
+        self.run(np.zeros((1, *self.info.size), np.float32))
 
     def run(self, pixels: _Pixels) -> _Pixels:
         request = getattr(self._local, "request", None)
