@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from cxrseg.errors import ModelFileError
 from cxrseg.learn.fit import Run
 from cxrseg.model_file import read_model, write_model
-from cxrseg.segment.engine import Engine
+from cxrseg.segment.engine import Engine, _OpenVino
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:
@@ -90,3 +91,17 @@ def test_a_foreign_graph_is_refused(tmp_path: Path, bright_model: Path) -> None:
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(ModelFileError, match="without the metadata"):
         Engine(tmp_path / "foreign.onnx")
+
+
+def test_the_first_inference_is_over_before_threads_can_meet(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # OpenVINO's binding deadlocks where two threads hand it their first array at once.
+    threads = []
+    run = _OpenVino.run
+
+    def noted(self: _OpenVino, pixels: np.ndarray) -> np.ndarray:
+        threads.append(threading.current_thread())
+        return run(self, pixels)
+
+    monkeypatch.setattr(_OpenVino, "run", noted)
+    Engine(tiny_run.folder.model)
+    assert threads == [threading.current_thread()]

@@ -151,7 +151,7 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
         raise ModelFileError(f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one")
     try:
         model = openvino.Core().read_model(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter where OpenVINO quotes damaged bytes
         raise ModelFileError(f"{path} is no ONNX graph, or is damaged; export or download it anew") from error
     place = ["framework", METADATA_KEY]
     if not model.has_rt_info(place):

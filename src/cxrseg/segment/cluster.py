@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _GROUP = 8
 """Files that a worker takes at a time, and that are begun again where it dies."""
 
-_RETRIES = 0
+_RETRIES = 2
 """How often a group is given out again because its worker died; after that each of its files is tried alone."""
 
 _STORE = 2**28
@@ -81,7 +81,7 @@ def on_ray(address: str | None = None) -> Work:
 def _every(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
     """One result for each file, whatever happens to the workers."""
     left = {item.name: item for item in todo}
-    for group in (_GROUP,):
+    for group in (_GROUP, 1):
         for value in _results(list(left.values()), out, segmenter, options, group) if left else ():
             item = left.pop(value["name"], None)
             if item is not None:  # a second result of the same file says the same
@@ -121,7 +121,10 @@ def _results(
             answers = files.map_batches(
                 _Worker,
                 batch_size=group,
-                compute=ray.data.ActorPoolStrategy(size=workers),
+                # A file tried alone has none in line behind it, which would be lost with the worker too.
+                compute=ray.data.ActorPoolStrategy(
+                    size=workers, max_tasks_in_flight_per_actor=1 if group == 1 else None
+                ),
                 fn_constructor_args=(out.absolute(), _for_workers(options), settings_of(segmenter, options)),
                 num_cpus=1 if unit == "CPU" else 0,
                 num_gpus=1 if unit == "GPU" else 0,
