@@ -273,12 +273,11 @@ def test_train(tmp_path: Path, recipe_file: Path, phantoms: Path) -> None:
         "--dataset",
         phantoms,
         "-o",
-        tmp_path / "run",
+        tmp_path / "quiet",
         "-d",
         "cpu",
         "-s",
         "optimiser.epochs=1",
-        "--resume",
         "-q",
     )
     assert "train loss" not in quiet

@@ -35,7 +35,7 @@ def known(tmp_path: Path, write_sample: Callable[..., None]) -> Dataset:
     """Five images of which it is known what the model that marks bright pixels finds."""
     cases = {
         # name: category, truth, what is bright
-        "covid_1": ("COVID-19", box(slice(10, 30), slice(10, 20)), box(slice(10, 30), slice(10, 30))),  # 200 of 400
+        "covid_1": ("COVID-19", box(slice(10, 30), slice(10, 20)), box(slice(10, 30), slice(10, 25))),  # 200 of 300
         "covid_2": ("COVID-19", box(slice(10, 20), slice(10, 20)), NOTHING),  # 100 missed
         "Normal (1)": ("Normal", NOTHING, NOTHING),
         "Normal (2)": ("Normal", NOTHING, box(slice(10, 15), slice(10, 20))),  # 50 marked: 5% of the lungs
@@ -66,17 +66,17 @@ def test_every_image_has_its_row(judged: Evaluation) -> None:
     rows = {sample.name.rpartition("/")[2]: found for sample, found in judged.scores["infection"]}
     counts = {name: (row.tp, row.fp, row.fn, row.status) for name, row in rows.items()}
     assert counts == {
-        "covid_1": (200, 200, 0, ""),
+        "covid_1": (200, 100, 0, ""),
         "covid_2": (0, 0, 100, "missed"),
         "Normal (1)": (0, 0, 0, "both empty"),
         "Normal (2)": (0, 50, 0, "false alarm"),
         "non_COVID (1)": (0, 5, 0, "false alarm"),
     }
     first = rows["covid_1"]
-    assert (first.dice, first.iou, first.precision, first.recall) == pytest.approx((2 / 3, 1 / 2, 1 / 2, 1))
-    assert first.specificity == pytest.approx(1 - 200 / (PIXELS - 200))
-    assert first.rmse == pytest.approx(math.sqrt(200 / PIXELS), abs=1e-6)
-    assert first.hd95 == pytest.approx(10, abs=1)
+    assert (first.dice, first.iou, first.precision, first.recall) == pytest.approx((4 / 5, 2 / 3, 2 / 3, 1))
+    assert first.specificity == pytest.approx(1 - 100 / (PIXELS - 200))
+    assert first.rmse == pytest.approx(math.sqrt(100 / PIXELS), abs=1e-6)
+    assert first.hd95 == pytest.approx(5, abs=1)
     assert rows["Normal (2)"].lungs_marked == pytest.approx(0.05)
     assert rows["non_COVID (1)"].lungs_marked == pytest.approx(0.005)
     assert [found.tn + found.fp + found.fn + found.tp for found in rows.values()] == [PIXELS] * 5
@@ -91,13 +91,13 @@ def test_the_four_means_stand_side_by_side(judged: Evaluation) -> None:
         "false_alarm": 2,
         "both_empty": 1,
     }
-    assert found["infected_per_image"]["dice"] == {"mean": pytest.approx(1 / 3), "n": 2}
-    assert found["infected_pooled"]["dice"] == {"value": pytest.approx(2 * 200 / (400 + 200 + 100)), "n": 2}
-    assert found["infected_pooled"]["iou"]["value"] == pytest.approx(200 / 500)
+    assert found["infected_per_image"]["dice"] == {"mean": pytest.approx((4 / 5 + 0) / 2), "n": 2}
+    assert found["infected_pooled"]["dice"] == {"value": pytest.approx(2 * 200 / (300 + 200 + 100)), "n": 2}
+    assert found["infected_pooled"]["iou"]["value"] == pytest.approx(200 / 400)
     every = found["all_images_empty_on_empty_is_1"]
-    assert every["dice"] == {"mean": pytest.approx((2 / 3 + 0 + 1 + 0 + 0) / 5), "n": 5}
+    assert every["dice"] == {"mean": pytest.approx((4 / 5 + 0 + 1 + 0 + 0) / 5), "n": 5}
     assert found["uninfected_marked"] == {"share": pytest.approx(1 / 3), "n": 3, "limit": 0.01}
-    assert found["rmse"]["value"] == pytest.approx(math.sqrt((200 + 100 + 50 + 5) / (5 * PIXELS)), abs=1e-6)
+    assert found["rmse"]["value"] == pytest.approx(math.sqrt((100 + 100 + 50 + 5) / (5 * PIXELS)), abs=1e-6)
 
 
 def test_categories_are_summed_up_apart(judged: Evaluation) -> None:
@@ -133,7 +133,7 @@ def test_it_is_written_as_csv_and_json(tmp_path: Path, judged: Evaluation) -> No
     assert list(rows[0])[:5] == ["name", "split", "category", "target", "status"]
     row = next(row for row in rows if row["name"].endswith("covid_1") and row["target"] == "infection")
     assert (row["split"], row["category"], row["tp"], row["fn"]) == ("test", "COVID-19", "200", "0")
-    assert float(row["dice"]) == pytest.approx(2 / 3)
+    assert float(row["dice"]) == pytest.approx(4 / 5)
     empty = next(row for row in rows if row["name"].endswith("Normal (1)") and row["target"] == "infection")
     assert (empty["status"], empty["dice"], empty["hd95"]) == ("both empty", "", "")
     stored = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
@@ -145,9 +145,9 @@ def test_the_table_has_the_means(judged: Evaluation) -> None:
     assert "infection at 0.5: 5 images, 2 with a mask, 1 missed, 2 false alarms, 1 empty on both sides" in text
     infection, lungs = text.split("lungs at 0.5")
     lines = {line.strip().split("  ")[0]: line.split() for line in infection.splitlines()}
-    assert "0.3333" in lines["images with a mask, per image"]
-    assert "0.5714" in lines["images with a mask, pixels pooled"]
-    assert "0.3333" in lines["all images, empty on empty = 1"]
+    assert "0.4000" in lines["images with a mask, per image"]
+    assert "0.6667" in lines["images with a mask, pixels pooled"]
+    assert "0.3600" in lines["all images, empty on empty = 1"]
     assert "5 images, 5 with a mask" in lungs
 
 
@@ -213,7 +213,7 @@ def test_images_that_are_no_chest_at_all_are_judged_too(
 
 def baseline_set(tmp_path: Path, write_sample: Callable[..., None], split: str, extra: Any) -> Dataset:
     truth = box(slice(10, 30), slice(10, 30))
-    image = np.where(truth, 0.7 * 255, 0.3 * 255)
+    image = np.where(truth, 0.8 * 255, 0.3 * 255)
     image[extra] = 0.9 * 255
     write_sample("covid_1", image.astype(np.uint8), truth, LUNGS, split=split)
     write_sample("Normal (1)", np.full((64, 64), 250, np.uint8), NOTHING, LUNGS, split=split, category="Normal")
