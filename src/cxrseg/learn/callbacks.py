@@ -114,6 +114,14 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
+class _Bar(TQDMProgressBar):
+    """Counts epochs from 1, as the rows of the history do."""
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        super().on_train_epoch_start(trainer)
+        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
+
+
 def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool) -> list[Callback]:
     """Every callback of a run.
 
@@ -129,7 +137,7 @@ def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool
     optimiser = recipe.optimiser
     found: list[Callback] = [history]
     if progress:
-        found.append(TQDMProgressBar(leave=False))
+        found.append(_Bar(leave=False))
     if optimiser.ema_decay is not None:
         found.append(EMAWeightAveraging(decay=optimiser.ema_decay))
     if optimiser.patience is not None:
