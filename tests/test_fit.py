@@ -108,6 +108,10 @@ def read_history(folder: RunFolder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def begin(
     recipe: Recipe, dataset: Dataset, out: Path, *more: str, launcher: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
@@ -121,6 +125,8 @@ def begin(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Where these tests run in the background, Ctrl-C is ignored, and a child would inherit that.
+        preexec_fn=_heed_ctrl_c,
     )
 
 
