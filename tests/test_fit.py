@@ -126,7 +126,7 @@ def begin(
         stderr=subprocess.STDOUT,
         text=True,
         # Where these tests run in the background, Ctrl-C is ignored, and a child would inherit that.
-        preexec_fn=_heed_ctrl_c,
+        preexec_fn=_heed_ctrl_c,  # noqa: PLW1509 - it takes no lock
     )
 
 
