@@ -141,16 +141,17 @@ def _photos() -> Iterator[tuple[str, Pixels]]:
             yield "photo", np.asarray(Image.open(path).convert("RGB").convert("L"), dtype=np.float32) / 255
 
 
-def judge(segmenter: Segmenter, kind: str, pixels: Pixels) -> dict[str, object]:
-    """A row: what the gate says, and what it measured."""
+def judge(segmenter: Segmenter, free: Segmenter, kind: str, pixels: Pixels) -> dict[str, object]:
+    """A row: what the gate says, and what it measured on what the segmenter without a gate finds."""
     found = segmenter.segment(Radiograph(pixels))
+    lungs = free.segment(Radiograph(pixels)).probabilities["lungs"]
     return {
         "kind": kind,
         "status": found.status,
         "reason": found.reason,
         "warnings": "; ".join(found.warnings),
         **measure_pixels(pixels),
-        **measure_lungs(segmenter.probabilities(pixels)["lungs"], pixels, segmenter.thresholds["lungs"]),
+        **measure_lungs(lungs, pixels, segmenter.thresholds["lungs"]),
     }
 
 
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--measures", type=Path, help="write what was measured as CSV")
     parser.add_argument("--save", type=Path, help="write the other things as PNG, to look at")
     given = parser.parse_args()
-    segmenter = Segmenter(given.model, precision="float32", streams=2)
+    segmenter, free = (Segmenter(given.model, precision="float32", streams=2, gate=gate) for gate in (True, False))
     tasks = [
         ("phantom", make_phantom(1000 + seed, "COVID-19", 256).image / np.float32(255))
         for seed in range(given.phantoms)
@@ -178,7 +179,7 @@ def main() -> None:
         images = [sample.read_image().pixels for sample in open_dataset(given.dataset).select(given.split).samples]
         tasks += [("dataset", pixels) for pixels in images] + [("inverted", 1 - pixels) for pixels in images]
     with ThreadPoolExecutor(2) as pool:
-        rows = list(pool.map(lambda task: judge(segmenter, *task), tasks))
+        rows = list(pool.map(lambda task: judge(segmenter, free, *task), tasks))
     _print(rows)
     if given.measures:
         with given.measures.open("w", newline="") as file:

@@ -68,7 +68,7 @@ class Images(torch.utils.data.Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 def peer(recipe: Recipe, samples: tuple[Sample, ...], steps: int, device: torch.device) -> Iterator[float]:
     """Seconds of `steps` steps of the plain loop, each time it is asked."""
-    network = build_network(recipe.network, 1).to(device)
+    network = build_network(recipe.network, ("infection",)).to(device)
     loss_of = build_loss(recipe.loss)
     optimiser = torch.optim.Adam(network.parameters(), recipe.optimiser.learning_rate)
     loader = DataLoader(Images(samples, recipe.data.size), recipe.optimiser.batch, shuffle=True, num_workers=2)

@@ -106,10 +106,11 @@ def bright_model(
     import torch
 
     from cxrseg.learn.export import export_model
+    from cxrseg.learn.networks import Found
 
     class Bright(torch.nn.Module):
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return torch.cat([pixels - 0.5, 0.5 - pixels], 1) * 200
+        def forward(self, pixels: torch.Tensor) -> Found:
+            return Found(torch.cat([pixels - 0.5, 0.5 - pixels], 1) * 200, None)
 
     network: nn.Module = Bright()
     path = tmp_path_factory.mktemp("models") / "bright.onnx"

@@ -1,5 +1,6 @@
 """A chest drawn by hand, and a model file that finds its parts by brightness alone: answers that are known."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from cxrseg.model_file import INPUT, OUTPUT, ModelInfo, write_model
+from cxrseg.data.sample import CATEGORIES
+from cxrseg.model_file import CATEGORY_OUTPUT, INPUT, OUTPUT, ModelInfo, write_model
 
 BODY, LUNG, INFECTION = 0.55, 0.15, 0.95
 
@@ -29,30 +31,56 @@ def chest(
 
 
 def hand_model(
-    path: Path, size: int = 128, infected_above: float = 0.77, threshold: float = 0.5, shift: int = 0
+    path: Path,
+    size: int = 128,
+    infected_above: float = 0.77,
+    threshold: float = 0.5,
+    shift: int = 0,
+    categories: tuple[float, float, float] | None = None,
+    image_thresholds: Mapping[str, float] | None = None,
 ) -> Path:
     """A model file: infection is brighter than `infected_above`, lungs that or darker than 0.4.
 
-    With `shift`, both lie so many pixels too far to the right.
+    With `shift`, both lie so many pixels too far to the right. `categories` are what it says of every image as a whole.
     """
     side = 2 * abs(shift) + 1
     weight = np.zeros((2, 1, side, side), dtype=np.float32)
     weight[0, 0, side // 2, side // 2 - shift], weight[1, 0, side // 2, side // 2 - shift] = 40, -40
     bias = np.array([-40 * infected_above, 40 * 0.4], dtype=np.float32)
+    judged = [
+        helper.make_node("GlobalAveragePool", [INPUT], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Mul", ["flat", "nothing"], ["zero"]),
+        helper.make_node("Add", ["zero", "categories"], [CATEGORY_OUTPUT]),
+    ]
+    category_output = helper.make_tensor_value_info(CATEGORY_OUTPUT, TensorProto.FLOAT, ["images", 3])
+    constants = {"weight": weight, "bias": bias}
+    if categories is not None:
+        constants |= {"nothing": np.zeros((1, 1), np.float32), "categories": np.log(np.float32([categories]))}
     graph = helper.make_graph(
         [
             helper.make_node("Conv", [INPUT, "weight", "bias"], ["both"], pads=[side // 2] * 4),
             helper.make_node("Split", ["both"], ["bright", "dark"], axis=1, num_outputs=2),
             helper.make_node("Max", ["bright", "dark"], ["lungs"]),
             helper.make_node("Concat", ["bright", "lungs"], [OUTPUT], axis=1),
+            *(judged if categories else []),
         ],
         "hand",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["images", 1, size, size])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["images", 2, size, size])],
-        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["images", 2, size, size])]
+        + ([category_output] if categories else []),
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(made)
-    info = ModelInfo("hand", ("infection", "lungs"), (size, size), {"mean": 0.0, "std": 1.0}, threshold=threshold)
+    info = ModelInfo(
+        "hand",
+        ("infection", "lungs"),
+        (size, size),
+        {"mean": 0.0, "std": 1.0},
+        threshold=threshold,
+        categories=CATEGORIES if categories else (),
+        image_thresholds=image_thresholds or {},
+    )
     write_model(path, made.SerializeToString(), info)
     return path

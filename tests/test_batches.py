@@ -23,7 +23,13 @@ def numbered(count: int) -> Pixels:
     images = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(count, 1, 4, 4).clone()
     present = torch.ones(count, 2, dtype=torch.bool)
     present[::3, 1] = False
-    return Pixels(tuple(map(str, range(count))), images, torch.ones(count, 2, 4, 4, dtype=torch.uint8), present)
+    return Pixels(
+        tuple(map(str, range(count))),
+        images,
+        torch.ones(count, 2, 4, 4, dtype=torch.uint8),
+        present,
+        torch.arange(count) % 3,
+    )
 
 
 def seen(batches: Batches) -> list[list[int]]:

@@ -20,7 +20,7 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
 
 def test_probabilities_by_channel(bright_model: Path) -> None:
     pixels = noise(3)
-    found = Engine(bright_model).run(pixels)
+    found = Engine(bright_model).run(pixels).maps
     assert (found.shape, found.dtype) == ((3, 2, 64, 64), np.float32)
     expected = 1 / (1 + np.exp(-200 * (pixels.astype(np.float64) - 0.5)))
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-5)
@@ -33,47 +33,47 @@ def test_the_temperature_divides_the_logits(tmp_path: Path, bright_model: Path) 
     info = dataclasses.replace(read_model(bright_model)[1], temperature=50.0)
     write_model(tmp_path / "warm.onnx", bright_model.read_bytes(), info)
     pixels = noise(1)
-    found = Engine(tmp_path / "warm.onnx").run(pixels)[0, 0]
+    found = Engine(tmp_path / "warm.onnx").run(pixels).maps[0, 0]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-4 * (pixels[0].astype(np.float64) - 0.5))), atol=1e-5)
 
 
 def test_eight_threads_find_what_one_finds(tiny_run: Run) -> None:
     engine = Engine(tiny_run.folder.model)
     images = noise(64)
-    alone = [engine.run(image[None]) for image in images]
+    alone = [engine.run(image[None]).maps for image in images]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda image: engine.run(image[None]), images))
+        together = list(pool.map(lambda image: engine.run(image[None]).maps, images))
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 def test_a_result_is_the_callers_own(tiny_run: Run) -> None:
     engine = Engine(tiny_run.folder.model)
-    first = engine.run(noise(1))
+    first = engine.run(noise(1)).maps
     kept = first.copy()
     engine.run(noise(1, seed=1))
     assert np.array_equal(first, kept)
     first[:] = 0
-    assert np.array_equal(engine.run(noise(1)), kept)
+    assert np.array_equal(engine.run(noise(1)).maps, kept)
 
 
 def test_pixels_that_lie_apart_in_memory_are_read_right(tiny_run: Run) -> None:
     engine = Engine(tiny_run.folder.model)
     mirrored = noise(2)[:, :, ::-1]
-    np.testing.assert_array_equal(engine.run(mirrored), engine.run(mirrored.copy()))
+    np.testing.assert_array_equal(engine.run(mirrored).maps, engine.run(mirrored.copy()).maps)
 
 
 def test_two_engines_of_one_file_agree(tiny_run: Run) -> None:
     first, second = Engine(tiny_run.folder.model), Engine(tiny_run.folder.model)
-    np.testing.assert_array_equal(first.run(noise(2)), second.run(noise(2)))
+    np.testing.assert_array_equal(first.run(noise(2)).maps, second.run(noise(2)).maps)
     assert first.info == second.info == read_model(tiny_run.folder.model)[1]
 
 
 def test_another_file_in_the_same_place_is_another_model(tmp_path: Path, bright_model: Path, tiny_run: Run) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(bright_model.read_bytes())
-    first = Engine(path).run(noise(1))
+    first = Engine(path).run(noise(1)).maps
     path.write_bytes(tiny_run.folder.model.read_bytes())
-    assert not np.allclose(Engine(path).run(noise(1)), first)
+    assert not np.allclose(Engine(path).run(noise(1)).maps, first)
 
 
 @pytest.mark.parametrize("data", [None, b"", b"no graph"])

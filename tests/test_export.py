@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from cxrseg.data.sample import Dataset
+from cxrseg.data.sample import CATEGORIES, Dataset
 from cxrseg.learn.export import export_model
 from cxrseg.learn.finish import load_weights
 from cxrseg.learn.fit import Run
@@ -25,6 +25,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"name": "unet++"},
     {"name": "residual-unet"},
     {"name": "smp/unet", "encoder": "tu-tf_efficientnet_lite0", "decoder_channels": [16, 8, 8, 4, 4]},
+    {"name": "smp/fpn", "encoder": "tu-tf_efficientnet_lite0", "within_lungs": True, "image_head": True},
 ]
 
 
@@ -43,25 +44,32 @@ def test_the_model_file_gives_the_networks_probabilities(
 ) -> None:
     recipe = tiny_recipe(network={**settings, "dropout": 0.3})
     torch.manual_seed(0)
-    network = trained_a_little(build_network(recipe.network, 2))
+    network = trained_a_little(build_network(recipe.network, ("infection", "lungs")))
     export_model(tmp_path / "model.onnx", network, recipe, dataset, {})
     pixels = torch.rand(3, 1, 64, 64)
     with torch.no_grad():
-        expected = network(pixels).sigmoid().numpy()
+        found = network(pixels)
+        expected = found.maps.sigmoid().numpy()
     engine = Engine(tmp_path / "model.onnx")
     assert np.ptp(expected) > 0.05
-    np.testing.assert_allclose(engine.run(pixels[:, 0].numpy()), expected, rtol=0, atol=1e-4)
+    result = engine.run(pixels[:, 0].numpy())
+    np.testing.assert_allclose(result.maps, expected, rtol=0, atol=1e-4)
     one = engine.run(pixels[:1, 0].numpy())  # the number of images is free
-    np.testing.assert_allclose(one, expected[:1], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(one.maps, expected[:1], rtol=0, atol=1e-4)
+    if found.categories is None:
+        assert (result.categories, engine.info.categories) == (None, ())
+    else:
+        assert engine.info.categories == CATEGORIES
+        np.testing.assert_allclose(result.categories, found.categories.softmax(1).numpy(), rtol=0, atol=1e-4)
 
 
 def test_a_finished_run_left_such_a_file(tiny_run: Run, tiny_recipe: Callable[..., Recipe], dataset: Dataset) -> None:
-    network = build_network(tiny_recipe().network, 2).eval()
+    network = build_network(tiny_recipe().network, ("infection", "lungs")).eval()
     load_weights(network, tiny_run.folder.best)
     images = [sample.read_image().pixels for sample in dataset.select("test").samples]
     with torch.no_grad():
-        expected = network(torch.from_numpy(np.stack(images))[:, None]).sigmoid().numpy()
-    np.testing.assert_allclose(Engine(tiny_run.folder.model).run(np.stack(images)), expected, rtol=0, atol=1e-4)
+        expected = network(torch.from_numpy(np.stack(images))[:, None]).maps.sigmoid().numpy()
+    np.testing.assert_allclose(Engine(tiny_run.folder.model).run(np.stack(images)).maps, expected, rtol=0, atol=1e-4)
 
 
 def test_the_file_says_what_made_it(tiny_run: Run, tiny_recipe: Callable[..., Recipe], dataset: Dataset) -> None:

@@ -222,8 +222,10 @@ def test_as_many_cases_are_drawn_as_there_are(tiny_recipe: Callable[..., Recipe]
     for index in range(marked):
         masks[index, 0, : 5 + 3 * index] = 1
     images = torch.full((10, 1, 64, 64), 50, dtype=torch.uint8)
-    pixels = Pixels(tuple(map(str, range(10))), images, masks, torch.ones(10, 2, dtype=torch.bool))
-    cases = _cases(build_network(tiny_recipe().network, 2).eval(), pixels)
+    pixels = Pixels(
+        tuple(map(str, range(10))), images, masks, torch.ones(10, 2, dtype=torch.bool), torch.full((10,), -1)
+    )
+    cases = _cases(build_network(tiny_recipe().network, ("infection", "lungs")).eval(), pixels)
     assert len({case.title for case in cases}) == len(cases) == min(marked, 4)
     assert all(case.truth is not None and case.truth.any() for case in cases)
 
@@ -647,7 +649,7 @@ def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recip
     assert rows[0]["train_loss"] == pytest.approx(one.history[0]["train_loss"], rel=0.003)
     assert rows[0]["train_rmse"] == pytest.approx(one.history[0]["train_rmse"], rel=0.003)
     torch.manual_seed(recipe.seed)
-    began = build_network(recipe.network, 2).state_dict()
+    began = build_network(recipe.network, ("infection", "lungs")).state_dict()
 
     def moved(path: Path) -> torch.Tensor:
         stored = checkpoint(path)["state_dict"]

@@ -23,9 +23,9 @@ FLOORS = [
     {"preprocess", "model_file", "data", "measure", "show"},
     {"learn", "segment"},
     {"judge", "serve"},
-    {"cli", "cli_predict", "demo", "__main__"},
+    {"cli", "demo", "__main__"},
 ]
-BESIDE = {("show", "data"), ("demo", "cli"), ("cli", "demo"), ("cli", "cli_predict"), ("__main__", "cli")}
+BESIDE = {("show", "data"), ("demo", "cli"), ("cli", "demo"), ("__main__", "cli")}
 """Rooms of one floor that may use each other: (user, used)."""
 
 TORCH = {"torch", "lightning", "kornia", "monai", "timm", "segmentation_models_pytorch", "torchmetrics"}

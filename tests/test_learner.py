@@ -166,10 +166,10 @@ def test_every_optimiser_takes_rate_and_decay_and_steps(make_learner: Callable[.
     assert (group["lr"], group["weight_decay"]) == (0.02, 0.3)
     assert name != "sgd" or (group["momentum"], group["nesterov"]) == (0.99, True)
     images = torch.rand(2, 1, 64, 64)
-    loss = learner.network(images).square().mean()
+    loss = learner.network(images).maps.square().mean()
     loss.backward()
     optimiser.step()
-    assert learner.network(images).square().mean() != loss
+    assert learner.network(images).maps.square().mean() != loss
 
 
 def test_target_weights_reach_the_loss_in_the_order_of_targets(make_learner: Callable[..., Learner]) -> None:

@@ -16,7 +16,7 @@ from cxrseg.learn.recipe import Recipe
 
 @pytest.fixture
 def network(tiny_recipe: Callable[..., Recipe]) -> torch.nn.Module:
-    return build_network(tiny_recipe().network, 2)
+    return build_network(tiny_recipe().network, ("infection", "lungs"))
 
 
 def with_free(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
@@ -53,7 +53,7 @@ def test_a_large_image_is_not_tried_in_full(network: torch.nn.Module, monkeypatc
 
 
 def test_the_trial_leaves_network_and_generator_alone(tiny_recipe: Callable[..., Recipe]) -> None:
-    network = build_network(tiny_recipe(network={"dropout": 0.5}).network, 2).eval()
+    network = build_network(tiny_recipe(network={"dropout": 0.5}).network, ("infection", "lungs")).eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -90,4 +90,4 @@ def test_a_network_that_cannot_work_on_the_size_is_refused(tiny_recipe: Callable
     settings: dict[str, Any] = {"name": "smp/pan", "encoder": "tu-tf_efficientnet_lite0"}
     recipe = tiny_recipe(network=settings)
     with pytest.raises(RecipeError, match=r"cannot work on images of 64x64 .*set data.size larger"):
-        check_memory(build_network(recipe.network, 1), recipe, 1)
+        check_memory(build_network(recipe.network, ("infection",)), recipe, 1)

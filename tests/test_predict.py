@@ -15,11 +15,13 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 
 import cxrseg
 from cxrseg.cli import main
+from cxrseg.data.sample import CATEGORIES
 from cxrseg.errors import ImageError, ModelFileError
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_mask
 from cxrseg.segment.engine import Engine
 from cxrseg.segment.prediction import dice_confidence
+from cxrseg.segment.results import row_of
 from cxrseg.segment.segmenter import Segmenter
 from hand_made import chest, hand_model
 
@@ -119,21 +121,66 @@ def test_a_refused_image_has_no_masks_but_force_gives_them(model: Path) -> None:
 def test_several_models_are_averaged(model: Path, tmp_path: Path) -> None:
     other = hand_model(tmp_path / "other.onnx", size=96, infected_above=0.5, threshold=0.7)
     pixels, _, _ = chest((256, 256))
-    one, two = (Segmenter(path, gate=False).probabilities(pixels)["infection"] for path in (model, other))
+    one, two = (
+        Segmenter(path, gate=False).segment(Radiograph(pixels)).probabilities["infection"] for path in (model, other)
+    )
     both = Segmenter([model, other], gate=False)
-    assert np.allclose(both.probabilities(pixels)["infection"], (one + two) / 2, atol=1e-6)
+    assert np.allclose(both.segment(Radiograph(pixels)).probabilities["infection"], (one + two) / 2, atol=1e-6)
     assert np.abs(one - two).max() > 0.2
     assert both.thresholds["infection"] == pytest.approx(0.6)
     assert both.mark.name == "hand+hand" and len(both.mark.sha256) == 129
+
+
+@pytest.mark.parametrize(
+    ("task", "judged", "thresholds", "emptied"),
+    [
+        ("covid19", (0.6, 0.3, 0.1), {}, False),
+        ("covid19", (0.4, 0.5, 0.1), {}, True),
+        ("covid19", (0.4, 0.5, 0.1), {"covid19": 0.3}, False),
+        ("opacity", (0.01, 0.01, 0.98), {}, False),
+        ("opacity", (0.01, 0.01, 0.98), {"opacity": 0.1}, True),
+        ("opacity", (0.01, 0.2, 0.79), {"opacity": 0.1}, False),
+    ],
+)
+def test_the_image_head_empties_the_map(
+    tmp_path: Path,
+    task: str,
+    judged: tuple[float, float, float],
+    thresholds: dict[str, float],
+    emptied: bool,
+) -> None:
+    path = hand_model(tmp_path / "judging.onnx", categories=judged, image_thresholds=thresholds)
+    pixels, infection, _ = chest((256, 256))
+    for tta in (False, True):
+        found = cxrseg.segment(pixels, path, task=task, tta=tta)
+        assert found.status == "ok" and found.emptied is emptied
+        assert found.categories == pytest.approx(dict(zip(CATEGORIES, judged, strict=True)), abs=1e-5)
+        assert found.mask("infection").any() == (not emptied) and found.mask("lungs").any()
+        assert any("was emptied" in warning for warning in found.warnings) is emptied
+    row = row_of("a.png", Radiograph(pixels), found)
+    assert (row["probability_covid19"], row["emptied"]) == (pytest.approx(judged[0], abs=1e-5), emptied)
+    assert row["infected_share"] == (
+        0 if emptied else pytest.approx(infection.sum() / found.mask("lungs").sum(), abs=0.01)
+    )
+
+
+def test_several_models_share_their_image_heads(tmp_path: Path, model: Path) -> None:
+    sure = hand_model(tmp_path / "sure.onnx", categories=(0.9, 0.05, 0.05))
+    unsure = hand_model(tmp_path / "unsure.onnx", categories=(0.2, 0.75, 0.05), image_thresholds={"covid19": 0.7})
+    pixels = chest((256, 256))[0]
+    found = cxrseg.segment(pixels, [sure, unsure, model], task="covid19")
+    assert found.categories is not None and found.categories["COVID-19"] == pytest.approx(0.55, abs=1e-5)
+    assert found.emptied  # 0.55 is below the mean of 0.5 and 0.7
+    assert not cxrseg.segment(pixels, [sure, model], task="covid19").emptied
 
 
 def test_tta_averages_with_the_mirrored_image(tmp_path: Path) -> None:
     pixels, _, _ = chest((128, 128))
     # A model that shifts to one side: its mirrored half shifts to the other.
     shifting = hand_model(tmp_path / "shift.onnx", size=128, shift=4)
-    plain = Segmenter(shifting, gate=False).probabilities(pixels)["infection"]
-    mirrored = Segmenter(shifting, gate=False).probabilities(pixels[:, ::-1])["infection"][:, ::-1]
-    mean = Segmenter(shifting, gate=False, tta=True).probabilities(pixels)["infection"]
+    plain = Segmenter(shifting, gate=False).segment(Radiograph(pixels)).probabilities["infection"]
+    mirrored = Segmenter(shifting, gate=False).segment(Radiograph(pixels[:, ::-1])).probabilities["infection"][:, ::-1]
+    mean = Segmenter(shifting, gate=False, tta=True).segment(Radiograph(pixels)).probabilities["infection"]
     assert np.abs(plain - mirrored).max() > 0.2
     assert np.allclose(mean, (plain + mirrored) / 2, atol=1e-3)
 
@@ -141,7 +188,7 @@ def test_tta_averages_with_the_mirrored_image(tmp_path: Path) -> None:
 def test_bfloat16_stays_close_to_float32(model: Path) -> None:
     fast = Engine(model, precision="auto")
     pixels = np.stack([chest((128, 128))[0]])
-    difference = np.abs(fast.run(pixels) - Engine(model).run(pixels))
+    difference = np.abs(fast.run(pixels).maps - Engine(model).run(pixels).maps)
     assert Engine(model).precision == "float32"
     if fast.precision == "float32":
         pytest.skip("this processor has no bfloat16")
@@ -150,21 +197,21 @@ def test_bfloat16_stays_close_to_float32(model: Path) -> None:
 
 def test_a_compiled_model_is_cached_and_a_damaged_cache_does_no_harm(model: Path, cache: Path) -> None:
     pixels = np.stack([chest((128, 128))[0]])
-    expected = Engine(model).run(pixels)
+    expected = Engine(model).run(pixels).maps
     (blob,) = cache.glob("*.blob")
     whole = blob.read_bytes()
     stamp = blob.stat().st_mtime_ns
-    assert np.array_equal(Engine(model).run(pixels), expected)
+    assert np.array_equal(Engine(model).run(pixels).maps, expected)
     assert blob.read_bytes() == whole and blob.stat().st_mtime_ns >= stamp
     blob.write_bytes(whole[: len(whole) // 2])
-    assert np.array_equal(Engine(model).run(pixels), expected)
+    assert np.array_equal(Engine(model).run(pixels).maps, expected)
     assert len(blob.read_bytes()) == len(whole)  # written anew
 
 
 def test_without_a_cache_folder_all_goes_on(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path / "file"))
-    assert Engine(model).run(np.zeros((2, 128, 128), dtype=np.float32)).shape == (2, 2, 128, 128)
+    assert Engine(model).run(np.zeros((2, 128, 128), dtype=np.float32)).maps.shape == (2, 2, 128, 128)
 
 
 def test_wrong_wishes_are_refused(model: Path, tmp_path: Path) -> None:

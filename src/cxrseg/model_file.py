@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,18 @@ from cxrseg.io.write import write_bytes
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["FORMAT", "INPUT", "METADATA_KEY", "OUTPUT", "ModelInfo", "load_openvino", "read_model", "write_model"]
+__all__ = [
+    "CATEGORY_OUTPUT",
+    "FORMAT",
+    "INPUT",
+    "METADATA_KEY",
+    "OUTPUT",
+    "ModelInfo",
+    "load_openvino",
+    "read_model",
+    "shipped_model",
+    "write_model",
+]
 
 FORMAT = 1
 """Version of the metadata's layout; a reader refuses a newer one."""
@@ -33,6 +45,9 @@ INPUT = "radiograph"
 OUTPUT = "logits"
 """Name of the graph's output: (N, C, H, W) float32; probability = sigmoid(logits / temperature)."""
 
+CATEGORY_OUTPUT = "category_logits"
+"""Name of the graph's second output, where it judges the whole image: (N, K) float32, probability = softmax."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -45,7 +60,11 @@ class ModelInfo:
         normalisation: mean and standard deviation, applied inside the graph to pixels in [0, 1].
         threshold: probability from which a pixel is marked.
         temperature: divides the logits.
-        fitted_on: what threshold and temperature were fitted on, or None where they are the defaults.
+        fitted_on: split, layout, counts and fingerprint of what threshold and temperature were fitted on, or None where
+            they are the defaults.
+        categories: what the image head tells apart, in the order of its output; () where there is none.
+        image_thresholds: task to the image head's probability from which the infection map is kept, see
+            `cxrseg.segment.segmenter.TASKS`; a task that is not named keeps every map.
         recipe: the whole recipe.
         dataset: layout, counts and fingerprint of what it was trained on.
         figures: what was measured, by the split's name.
@@ -59,7 +78,9 @@ class ModelInfo:
     normalisation: Mapping[str, float]
     threshold: float = 0.5
     temperature: float = 1.0
-    fitted_on: str | None = None
+    fitted_on: Mapping[str, Any] | None = None
+    categories: tuple[str, ...] = ()
+    image_thresholds: Mapping[str, float] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +109,14 @@ class ModelInfo:
             known = {entry.name for entry in dataclasses.fields(cls)}
             values = {key: value for key, value in values.items() if key in known}
             height, width = values["size"]
-            return cls(**{**values, "channels": tuple(values["channels"]), "size": (height, width)})
+            return cls(
+                **{
+                    **values,
+                    "channels": tuple(values["channels"]),
+                    "size": (height, width),
+                    "categories": tuple(values.get("categories", ())),
+                }
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelFileError(f"the metadata of {source} is damaged ({error!r}); export it anew") from error
 
@@ -115,6 +143,18 @@ def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "cxrseg", __version__
     write_bytes(path, model.SerializeToString())
+
+
+def shipped_model() -> Path:
+    """The weights that come with cxrseg.
+
+    Raises:
+        ModelFileError: this copy of cxrseg has none.
+    """
+    path = Path(str(resources.files("cxrseg") / "weights" / "cxrseg.onnx"))
+    if not path.is_file():
+        raise ModelFileError(f"this copy of cxrseg came without weights ({path}); name a model file with --model")
+    return path
 
 
 def load_openvino() -> ModuleType:

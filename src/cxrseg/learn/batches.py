@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cxrseg.data.sample import Dataset, Sample
+from cxrseg.data.sample import CATEGORIES, Dataset, Sample
 from cxrseg.errors import CxrsegError, DatasetError
 from cxrseg.learn.recipe import DataRecipe
 from cxrseg.preprocess import mask_to_input, to_input
@@ -24,12 +24,14 @@ class Batch(NamedTuple):
     """One step's tensors.
 
     images: (N, 1, H, W) uint8. masks: (N, C, H, W) uint8, 0 or 1. present: (N, C) bool, False where an image lacks
-    that kind of mask, or is there only to fill up the last batch.
+    that kind of mask, or is there only to fill up the last batch. categories: (N) int64, place in
+    `cxrseg.data.sample.CATEGORIES`, -1 where it is not known.
     """
 
     images: Tensor
     masks: Tensor
     present: Tensor
+    categories: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,26 +43,31 @@ class Pixels:
         images: (N, 1, H, W) uint8; pixels in [0, 1] times 255, which is exact for 8-bit images of the right size.
         masks: (N, C, H, W) uint8, 0 or 1, in the recipe's order of targets.
         present: (N, C) bool.
+        categories: (N) int64, place in `cxrseg.data.sample.CATEGORIES`, -1 where it is not known.
     """
 
     names: tuple[str, ...]
     images: Tensor
     masks: Tensor
     present: Tensor
+    categories: Tensor
 
     def __len__(self) -> int:
         return len(self.names)
 
     def to(self, device: torch.device) -> Pixels:
         """The same images in the memory of `device`."""
-        return Pixels(self.names, self.images.to(device), self.masks.to(device), self.present.to(device))
+        tensors = (self.images, self.masks, self.present, self.categories)
+        return Pixels(self.names, *(tensor.to(device) for tensor in tensors))
 
     def batch(self, indices: Tensor) -> Batch:
         """Gather some images; an index of -1 gives image 0 with nothing present."""
+        real, places = indices >= 0, indices.clamp(min=0)
         return Batch(
-            self.images[indices.clamp(min=0)],
-            self.masks[indices.clamp(min=0)],
-            self.present[indices.clamp(min=0)] & (indices >= 0)[:, None],
+            self.images[places],
+            self.masks[places],
+            self.present[places] & real[:, None],
+            self.categories[places].where(real, -1),
         )
 
 
@@ -122,6 +129,7 @@ def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
         torch.from_numpy(np.stack([item[0] for item in items])),
         torch.from_numpy(np.stack([item[1] for item in items])),
         torch.from_numpy(present),
+        torch.tensor([CATEGORIES.index(sample.category) if sample.category else -1 for sample in samples]),
     )
 
 

@@ -39,13 +39,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
 
 
-def history_columns(targets: tuple[str, ...]) -> list[str]:
-    """Columns of history.csv; further targets follow the first, with their name."""
+def history_columns(targets: tuple[str, ...], image_head: bool = False) -> list[str]:
+    """Columns of history.csv; further targets follow the first, with their name, then the image head's accuracy."""
     columns = ["epoch", "seconds", "learning_rate", "train_loss", "val_loss"]
     for index, target in enumerate(targets):
         part = "" if index == 0 else f"{target}_"
         columns += [f"{split}_{part}{figure}" for figure in ("rmse", "dice", "iou") for split in ("train", "val")]
-    return columns
+    return columns + (["train_accuracy", "val_accuracy"] if image_head else [])
 
 
 class History(Callback):
@@ -81,6 +81,8 @@ class History(Callback):
                 for index, target in enumerate(pl_module.recipe.data.targets):
                     part = "" if index == 0 else f"{target}_"
                     row[f"{split}_{part}{figure}"] = _number(figures[figure][index])
+            if pl_module.recipe.network.image_head:
+                row[f"{split}_accuracy"] = _number(figures["accuracy"][0])
         if row["train_loss"] is None or math.isinf(row["train_loss"]):
             raise TrainingError(
                 f"the loss is no number any more in epoch {trainer.current_epoch + 1}; set optimiser.learning_rate "
@@ -89,7 +91,8 @@ class History(Callback):
         self.rows.append(row)
         if not trainer.is_global_zero:
             return
-        write_csv(self.path, history_columns(pl_module.recipe.data.targets), self.rows)
+        recipe = pl_module.recipe
+        write_csv(self.path, history_columns(recipe.data.targets, recipe.network.image_head), self.rows)
         if trainer.logger is not None:
             known = {key: value for key, value in row.items() if value is not None}
             trainer.logger.log_metrics(known, step=trainer.current_epoch + 1)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cxrseg.data.sample import Dataset
+from cxrseg.data.sample import CATEGORIES, Dataset
 from cxrseg.learn.networks import input_normalisation
 from cxrseg.learn.recipe import Recipe
-from cxrseg.model_file import INPUT, OUTPUT, ModelInfo, write_model
+from cxrseg.model_file import CATEGORY_OUTPUT, INPUT, OUTPUT, ModelInfo, write_model
 
 __all__ = ["export_model"]
 
@@ -46,6 +46,7 @@ def export_model(
     info = ModelInfo(
         name=recipe.name,
         channels=recipe.data.targets,
+        categories=CATEGORIES if recipe.network.image_head else (),
         size=recipe.data.size,
         normalisation={"mean": mean, "std": std},
         recipe=recipe.model_dump(mode="json"),
@@ -57,11 +58,23 @@ def export_model(
         figures=figures,
         licence=_COVID_QU_EX_LICENCE if derived else _OTHER_LICENCE,
     )
-    write_model(path, _to_onnx(network, recipe.data.size), info)
+    outputs = [OUTPUT, CATEGORY_OUTPUT] if recipe.network.image_head else [OUTPUT]
+    write_model(path, _to_onnx(network, recipe.data.size, outputs), info)
     return info
 
 
-def _to_onnx(network: nn.Module, size: tuple[int, int]) -> bytes:
+class _Outputs(nn.Module):
+    """The network's findings as a plain tuple, without what it does not find."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return tuple(found for found in self.network(pixels) if found is not None)
+
+
+def _to_onnx(network: nn.Module, size: tuple[int, int], outputs: list[str]) -> bytes:
     """Trace the network in float32 on the CPU, with a free number of images."""
     network = network.eval().cpu().float().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 1, *size)
@@ -71,10 +84,10 @@ def _to_onnx(network: nn.Module, size: tuple[int, int]) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's deprecations are its own affair
             program = torch.onnx.export(
-                network,
+                _Outputs(network),
                 (example,),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("images")},),
                 dynamo=True,
                 verbose=False,

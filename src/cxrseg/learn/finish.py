@@ -82,7 +82,7 @@ def finish(
         history: a row of figures for each epoch.
         best: the row of the best checkpoint.
     """
-    network = build_network(recipe.network.model_copy(update={"pretrained": False}), len(recipe.data.targets)).eval()
+    network = build_network(recipe.network.model_copy(update={"pretrained": False}), recipe.data.targets).eval()
     load_weights(network, folder.best)
     figures = {"val": {key.removeprefix("val_"): value for key, value in best.items() if key.startswith("val_")}}
     export_model(folder.model, network, recipe, dataset, figures)
@@ -109,7 +109,7 @@ def _cases(network: torch.nn.Module, val: Pixels) -> list[Case]:
     chosen = chosen[-_SHOWN:]
     batch = val.batch(torch.from_numpy(chosen))
     with torch.no_grad():
-        probabilities = network(batch.images.float() / 255).sigmoid().numpy()
+        probabilities = network(batch.images.float() / 255).maps.sigmoid().numpy()
     return [
         Case(
             title=val.names[index],

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
@@ -25,7 +26,8 @@ class Scores(Metric):
     """Loss, RMSE, Dice and IoU of one epoch, summed over batches and processes.
 
     RMSE is Eq. 1 of the reports: the root of the mean, over all pixels of all images, of (probability - mask)^2. Dice
-    and IoU are means per image at probability 0.5 over the images whose mask is not empty.
+    and IoU are means per image at probability 0.5 over the images whose mask is not empty. Accuracy is the share of
+    images whose category the image head names.
 
     Args:
         channels: number of output channels.
@@ -39,10 +41,12 @@ class Scores(Metric):
     dice: Tensor
     iou: Tensor
     infected: Tensor
+    named: Tensor
+    judged: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        for name in ("loss", "batches"):
+        for name in ("loss", "batches", "named", "judged"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("squared_error", "pixels", "dice", "iou", "infected"):
             self.add_state(name, torch.zeros(channels, dtype=torch.float64), dist_reduce_fx="sum")
@@ -62,17 +66,23 @@ class Scores(Metric):
         self.iou += (both / (either - both).clamp(min=1) * counted).sum(0)
         self.infected += counted.sum(0)
 
+    def update_categories(self, logits: Tensor, categories: Tensor) -> None:
+        """Add a batch of the image head: (N, K) float32, and (N) int64 with -1 where the category is not known."""
+        self.named += (logits.argmax(1) == categories).sum()
+        self.judged += (categories >= 0).sum()
+
     def compute(self) -> dict[str, Tensor]:
-        """'loss', and (C) values of 'rmse', 'dice', 'iou'; nan where there was nothing to measure."""
+        """'loss', 'accuracy', and (C) values of 'rmse', 'dice', 'iou'; nan where there was nothing to measure."""
         return {
             "loss": self.loss / self.batches,
             "rmse": (self.squared_error / self.pixels).sqrt(),
             "dice": self.dice / self.infected,
             "iou": self.iou / self.infected,
+            "accuracy": self.named / self.judged,
         }
 
     def figures(self) -> dict[str, list[float]]:
-        """The same over all processes, as plain numbers: one for each channel, and one loss."""
+        """The same over all processes, as plain numbers: one for each channel, one loss and accuracy."""
         # torchmetrics turns a tensor of one value into a scalar.
         return {name: values.reshape(-1).tolist() for name, values in self.compute().items()}
 
@@ -92,7 +102,7 @@ class Learner(LightningModule):
         super().__init__()
         self.recipe = recipe
         self.pixels = {"train": train, "val": val}
-        self.network = build_network(recipe.network, len(recipe.data.targets))
+        self.network = build_network(recipe.network, recipe.data.targets)
         if recipe.optimiser.channels_last:
             self.network.to(memory_format=torch.channels_last)
         self.run_network = torch.compile(self.network) if recipe.optimiser.compile else self.network
@@ -134,7 +144,7 @@ class Learner(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step; logs the running loss, Dice and RMSE to the progress bar."""
         images, masks = self.augment(batch.images.float() / 255, batch.masks.float())
-        loss = self._step("train", images, masks, batch.present)
+        loss = self._step("train", images, masks, batch)
         running = self.scores["train"]
         self.log("loss", running.loss / running.batches, prog_bar=True, logger=False)
         self.log("Dice", running.dice[0] / running.infected[0].clamp(min=1), prog_bar=True, logger=False)
@@ -148,16 +158,21 @@ class Learner(LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Count one batch of validation images."""
-        self._step("val", batch.images.float() / 255, batch.masks.float(), batch.present)
+        self._step("val", batch.images.float() / 255, batch.masks.float(), batch)
 
-    def _step(self, split: str, images: Tensor, masks: Tensor, present: Tensor) -> Tensor:
+    def _step(self, split: str, images: Tensor, masks: Tensor, batch: Batch) -> Tensor:
         if self.recipe.optimiser.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = self.run_network(images).float()
+        found = self.run_network(images)
+        maps, scores = found.maps.float(), self.scores[split]
         with torch.autocast(self.device.type, enabled=False):
-            loss = masked_mean(self.loss(logits, masks), present, self.channel_weights)
+            loss = masked_mean(self.loss(maps, masks), batch.present, self.channel_weights)
+            if found.categories is not None:
+                judged = found.categories.float()
+                loss = loss + self.recipe.loss.image_weight * _mean_cross_entropy(judged, batch.categories)
+                scores.update_categories(judged.detach(), batch.categories)
         with torch.no_grad():
-            self.scores[split].update(loss.detach(), logits.detach(), masks, present)
+            scores.update(loss.detach(), maps.detach(), masks, batch.present)
         return loss
 
     def on_validation_epoch_end(self) -> None:
@@ -186,6 +201,12 @@ class Learner(LightningModule):
         steps = len(self.train_dataloader())
         schedule = _schedule(recipe, optimiser, steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _mean_cross_entropy(logits: Tensor, categories: Tensor) -> Tensor:
+    """Over the images whose category is known; 0 where it is of none."""
+    known = (categories >= 0).sum().clamp(min=1)
+    return F.cross_entropy(logits, categories, ignore_index=-1, reduction="sum") / known
 
 
 def _optimiser(recipe: OptimiserRecipe, network: torch.nn.Module) -> Optimizer:

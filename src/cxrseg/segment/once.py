@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cxrseg.errors import ImageError
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import read_radiograph
+from cxrseg.model_file import shipped_model
 from cxrseg.segment.prediction import Prediction
 from cxrseg.segment.segmenter import Segmenter
 
@@ -21,7 +22,7 @@ __all__ = ["radiograph_of", "segment"]
 
 def segment(
     image: Path | str | Radiograph | npt.NDArray[np.generic],
-    model: Path | str | Sequence[Path | str],
+    model: Path | str | Sequence[Path | str] | None = None,
     **options: Any,
 ) -> Prediction:
     """Find infection and lungs on one chest radiograph. Research use only, no diagnosis.
@@ -31,7 +32,7 @@ def segment(
     Args:
         image: a PNG, JPEG, TIFF, BMP, WebP or DICOM file; or (H, W) pixels with bright for dense: uint8 and uint16 over
             their whole range, or floating point in [0, 1].
-        model: a model file, or several, whose probabilities are averaged.
+        model: a model file, or several, whose probabilities are averaged; None for the weights that come with cxrseg.
         options: as for `Segmenter`: threshold, tta, precision, force, gate, task, device.
 
     Returns:
@@ -43,6 +44,7 @@ def segment(
         ModelFileError: a model file cannot be used.
         MissingExtraError: a GPU is asked for, and PyTorch is not installed or sees none.
     """
+    model = shipped_model() if model is None else model
     paths = [model] if isinstance(model, Path | str) else model
     stamped = tuple((str(path), _changed(Path(path))) for path in paths)
     return _loaded(stamped, tuple(sorted(options.items()))).segment(radiograph_of(image))

@@ -18,7 +18,7 @@ class Options:
     """How files are predicted; what `Segmenter` takes, and what is written.
 
     Attributes:
-        models: the model files.
+        models: the model files; none for the weights that come with cxrseg.
         task: 'opacity' or 'covid19'.
         device: 'cpu', 'gpu' or 'gpu:N'.
         threshold: probability from which a pixel is infection; None takes the models' own.
@@ -29,7 +29,7 @@ class Options:
         preview: write a picture.
     """
 
-    models: tuple[Path, ...]
+    models: tuple[Path, ...] = ()
     task: str = "opacity"
     device: str = "cpu"
     threshold: float | None = None
@@ -42,7 +42,7 @@ class Options:
     def segmenter(self, streams: int = 1) -> Segmenter:
         """The models, loaded; `streams` and errors as for `Segmenter`."""
         return Segmenter(
-            self.models,
+            self.models or None,
             self.threshold,
             tta=self.tta,
             precision=self.precision,

@@ -46,6 +46,10 @@ class Prediction:
         spacing_mm: (row, column) distance of pixel centres, as the radiograph has it.
         source: the radiograph's.
         model: which weights.
+        categories: 'COVID-19', 'Non-COVID' and 'Normal' to the probability that the image as a whole is one; None where
+            the model does not judge that.
+        emptied: True where the infection map was emptied, since the image as a whole does not show what the task asks
+            for; a warning says so.
     """
 
     probabilities: Mapping[str, npt.NDArray[np.float32]]
@@ -56,6 +60,8 @@ class Prediction:
     spacing_mm: tuple[float, float] | None = None
     source: str = "array"
     model: ModelMark = field(default_factory=lambda: ModelMark("", "", ""))
+    categories: Mapping[str, float] | None = None
+    emptied: bool = False
 
     def mask(self, channel: str) -> npt.NDArray[np.bool_]:
         """(H, W) bool, the pixels of `channel` whose probability reaches its threshold.

@@ -13,15 +13,17 @@ from cxrseg.io.write import write_atomic, write_mask, write_probability
 from cxrseg.measure.severity import SEVERITY_COLUMNS, Severity
 from cxrseg.segment.prediction import ModelMark, Prediction
 
-__all__ = ["COLUMNS", "empty_row", "row_of", "write_outputs"]
+__all__ = ["COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]
 
 COLUMNS = (
     *("path", "status", "reason", "warnings", "width", "height", "spacing_mm"),
     *SEVERITY_COLUMNS,
     *("confidence", "model", "model_version", "model_sha256", "threshold"),
+    *("probability_covid19", "probability_non_covid", "probability_normal", "emptied"),
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
-differ; shares are 0 to 1; what is not known is empty. `warnings` are joined by '; ' in the CSV."""
+differ; shares are 0 to 1; what is not known is empty. `probability_...` are of the image as a whole, and `emptied` is
+true where the task emptied the infection map for their sake. `warnings` are joined by '; ' in the CSV."""
 
 _DIGITS = 6
 
@@ -70,6 +72,11 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
         "spacing_mm": _spacing(radiograph.spacing_mm),
         **{column: round(value, _DIGITS) if isinstance(value, float) else value for column, value in found.items()},
         "confidence": None if confidence is None else round(confidence, _DIGITS),
+        **{
+            f"probability_{category.lower().replace('covid-19', 'covid19').replace('-', '_')}": round(value, _DIGITS)
+            for category, value in (prediction.categories or {}).items()
+        },
+        "emptied": prediction.emptied if prediction.status == "ok" else None,
     }
 
 
@@ -96,21 +103,26 @@ def write_outputs(
         DiskFullError: no room was left.
     """
     found = prediction.probabilities if prediction is not None else {}
-    written = []
+    written: list[Path] = []
     for channel in found:
         assert prediction is not None
-        written.append(f"{stem}_{channel}.png")
-        write_mask(out / written[-1], prediction.mask(channel))
+        written.append(out / f"{stem}_{channel}.png")
+        write_mask(written[-1], prediction.mask(channel))
     if save_probabilities and "infection" in found:
-        written.append(f"{stem}_probability.png")
-        write_probability(out / written[-1], found["infection"])
+        written.append(out / f"{stem}_probability.png")
+        write_probability(written[-1], found["infection"])
     if preview and found:
         assert prediction is not None and radiograph is not None
-        written.append(f"{stem}_preview.png")
-        _write_preview(out / written[-1], radiograph, prediction)
-    for kind in ("infection", "lungs", "probability", "preview"):
-        if f"{stem}_{kind}.png" not in written:
-            (out / f"{stem}_{kind}.png").unlink(missing_ok=True)
+        written.append(out / f"{stem}_preview.png")
+        _write_preview(written[-1], radiograph, prediction)
+    for path in outputs_of(out, stem):
+        if path not in written:
+            path.unlink(missing_ok=True)
+
+
+def outputs_of(out: Path, stem: str) -> list[Path]:
+    """All that `write_outputs` may write for a file, by its `stem`, such as 'sub/name', in the output folder."""
+    return [out / f"{stem}_{kind}.png" for kind in ("infection", "lungs", "probability", "preview")]
 
 
 def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:

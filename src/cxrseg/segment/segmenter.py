@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +12,20 @@ import numpy.typing as npt
 from cxrseg.data.sample import PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.model_file import ModelInfo
+from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocess import to_input, to_source
-from cxrseg.segment.engine import Engine, Precision
+from cxrseg.segment.engine import Engine, Precision, Result
 from cxrseg.segment.gate import DOUBTFUL, DOUBTFUL_GAIN, TURNED, Verdict, judge_lungs, judge_pixels
 from cxrseg.segment.prediction import ModelMark, Prediction, dice_confidence
 
 __all__ = ["TASKS", "Prediction", "Segmenter"]
 
 TASKS = ("opacity", "covid19")
-"""What can be asked for: where the lungs are opaque; or, besides, whether the image as a whole looks like COVID-19."""
+"""What can be asked for.
+
+'opacity' marks infection wherever it is seen; 'covid19' is the definition of COVID-QU-Ex, and empties the map where the
+image head says another pneumonia, or normal. The map is kept where the image head's probability, of not being normal
+for 'opacity' and of being COVID-19 for 'covid19', reaches the model file's `image_thresholds`."""
 
 SYNTHETIC = "the model has learned from synthetic X-rays alone: its masks mean nothing on a patient's"
 """Stands on every prediction of a model that was trained on phantoms."""
@@ -30,11 +35,22 @@ _LUNGS_THRESHOLD = 0.5
 _Pixels = npt.NDArray[np.float32]
 
 
+class _Found(NamedTuple):
+    """Channel name to (H, W) probabilities, and category name to probability."""
+
+    maps: dict[str, _Pixels]
+    categories: dict[str, float] | None
+
+
+_NOTHING = _Found({}, None)
+
+
 class Segmenter:
     """Loaded models: load once, call many times, from many threads.
 
     Args:
-        models: a model file, or several: each channel is the mean of the models that have it.
+        models: a model file, or several: each channel is the mean of the models that have it. None takes the weights
+            that come with cxrseg.
         threshold: probability from which a pixel is infection; None takes the model files' mean.
         tta: test-time augmentation: average with the result on the image mirrored left to right.
         precision: 'auto' takes bfloat16 where the processor has it, 'float32' never does.
@@ -52,7 +68,7 @@ class Segmenter:
 
     def __init__(
         self,
-        models: Path | str | Sequence[Path | str],
+        models: Path | str | Sequence[Path | str] | None = None,
         threshold: float | None = None,
         *,
         tta: bool = False,
@@ -63,12 +79,14 @@ class Segmenter:
         device: str = "cpu",
         streams: int = 1,
     ) -> None:
+        models = shipped_model() if models is None else models
         paths = [models] if isinstance(models, Path | str) else list(models)
         if not paths:
             raise ModelFileError("expected at least one model file, got none")
         self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
         self._tta, self._force, self._gate = tta, force, gate
-        _check_task(task, paths)
+        self._task = task
+        self._image_threshold = _image_threshold(task, paths, [engine.info for engine in self.engines])
         given = sum(engine.info.threshold for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
@@ -105,76 +123,95 @@ class Segmenter:
             probabilities.
         """
         if not self._gate:
-            return self._prediction(radiograph, Verdict(), self.probabilities(radiograph.pixels))
+            return self._prediction(radiograph, Verdict(), self._find(radiograph.pixels))
         verdict = judge_pixels(radiograph)
         if verdict.reason and not self._force:
-            return self._prediction(radiograph, verdict, {})
+            return self._prediction(radiograph, verdict, _NOTHING)
         found, later = self._judged(radiograph.pixels)
-        if verdict.inverse_gain is not None and "lungs" in found:
+        if verdict.inverse_gain is not None and "lungs" in found.maps:
             found, later = self._upright(radiograph.pixels, verdict.inverse_gain, found, later)
         verdict = verdict.then(later)
-        return self._prediction(radiograph, verdict, {} if verdict.reason and not self._force else found)
+        return self._prediction(radiograph, verdict, _NOTHING if verdict.reason and not self._force else found)
 
-    def _prediction(self, radiograph: Radiograph, verdict: Verdict, found: dict[str, _Pixels]) -> Prediction:
+    def _prediction(self, radiograph: Radiograph, verdict: Verdict, found: _Found) -> Prediction:
         refused = bool(verdict.reason) and not self._force
         forced = (f"forced: {verdict.reason}",) if verdict.reason and self._force else ()
+        maps, emptied = self._kept(found)
         return Prediction(
-            found,
+            maps,
             self.thresholds,
             status="refused" if refused else "ok",
             reason=verdict.reason if refused else "",
-            warnings=self._standing + forced + verdict.warnings,
+            warnings=self._standing + forced + verdict.warnings + emptied,
             spacing_mm=radiograph.spacing_mm,
             source=radiograph.source,
             model=self.mark,
+            categories=found.categories,
+            emptied=bool(emptied),
         )
 
-    def _upright(
-        self, pixels: _Pixels, gain: float, found: dict[str, _Pixels], verdict: Verdict
-    ) -> tuple[dict[str, _Pixels], Verdict]:
+    def _kept(self, found: _Found) -> tuple[dict[str, _Pixels], tuple[str, ...]]:
+        """The maps, the infection's empty where the whole image does not show what is asked for, and the warning."""
+        limit = self._image_threshold
+        if limit is None or found.categories is None or "infection" not in found.maps:
+            return found.maps, ()
+        covid19 = self._task == "covid19"
+        seen = found.categories["COVID-19"] if covid19 else 1 - found.categories["Normal"]
+        if seen >= limit:
+            return found.maps, ()
+        what = "COVID-19" if covid19 else "any opacity"
+        why = f"the infection map was emptied: the image as a whole shows {what} with a probability of {seen:.2f}"
+        return found.maps | {"infection": np.zeros_like(found.maps["infection"])}, (f"{why}, below {limit:.2f}",)
+
+    def _upright(self, pixels: _Pixels, gain: float, found: _Found, verdict: Verdict) -> tuple[_Found, Verdict]:
         """What was found, or what is found on the inverse where the model is surer of the lungs there."""
         turned, turned_verdict = self._judged(1 - pixels)
-        sure = [dice_confidence(maps["lungs"], self.thresholds["lungs"]) for maps in (found, turned)]
+        sure = [dice_confidence(one.maps["lungs"], self.thresholds["lungs"]) for one in (found, turned)]
         if sure[1] - sure[0] > gain and not turned_verdict.reason:
             return turned, Verdict(warnings=(TURNED,)).then(turned_verdict)
         return found, verdict if gain > DOUBTFUL_GAIN else verdict.then(Verdict(warnings=(DOUBTFUL,)))
 
-    def _judged(self, pixels: _Pixels) -> tuple[dict[str, _Pixels], Verdict]:
-        found = self.probabilities(pixels)
-        if "lungs" not in found:
+    def _judged(self, pixels: _Pixels) -> tuple[_Found, Verdict]:
+        found = self._find(pixels)
+        if "lungs" not in found.maps:
             return found, Verdict(warnings=("the model finds no lungs, so shares of the lungs are not known",))
-        return found, judge_lungs(found["lungs"], pixels, self.thresholds["lungs"])
+        return found, judge_lungs(found.maps["lungs"], pixels, self.thresholds["lungs"])
 
-    def probabilities(self, pixels: _Pixels) -> dict[str, _Pixels]:
-        """Run the models, whatever the pixels show.
-
-        Args:
-            pixels: (H, W) float32 in [0, 1], bright is dense.
-
-        Returns:
-            Channel name to (H, W) float32 in [0, 1], averaged over the models.
-        """
+    def _find(self, pixels: _Pixels) -> _Found:
+        """Run the models on (H, W) float32 in [0, 1], whatever it shows, and average what they find."""
         found: dict[str, list[_Pixels]] = {channel: [] for channel in self.thresholds}
+        judged: list[dict[str, float]] = []
         for engine in self.engines:
-            given = to_input(pixels, engine.info.size)
-            for channel, map_ in zip(engine.info.channels, self._run(engine, given), strict=True):
+            maps, categories = self._run(engine, to_input(pixels, engine.info.size))
+            for channel, map_ in zip(engine.info.channels, maps, strict=True):
                 found[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1])))
-        return {channel: maps[0] if len(maps) == 1 else np.mean(maps, axis=0) for channel, maps in found.items()}
+            if categories is not None:
+                judged.append(dict(zip(engine.info.categories, categories.tolist(), strict=True)))
+        return _Found(
+            {channel: maps[0] if len(maps) == 1 else np.mean(maps, axis=0) for channel, maps in found.items()},
+            {name: sum(one[name] for one in judged) / len(judged) for name in judged[0]} if judged else None,
+        )
 
-    def _run(self, engine: Engine, pixels: _Pixels) -> _Pixels:
-        """(C, h, w) float32 in [0, 1]."""
+    def _run(self, engine: Engine, pixels: _Pixels) -> Result:
+        """What one model gives for one image: (C, h, w) maps and (K) categories."""
         if not self._tta:
-            return np.asarray(engine.run(pixels[None])[0])
-        straight, mirrored = engine.run(np.stack([pixels, pixels[:, ::-1]]))
+            maps, categories = engine.run(pixels[None])
+            return Result(maps[0], None if categories is None else categories[0])
+        (straight, mirrored), categories = engine.run(np.stack([pixels, pixels[:, ::-1]]))
         mean: _Pixels = (straight + mirrored[:, :, ::-1]) / 2
-        return mean
+        return Result(mean, None if categories is None else categories.mean(0))
 
 
-def _check_task(task: str, paths: Sequence[Path | str]) -> None:
+def _image_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
+    """The models' mean threshold of the image head for this task; None where every map is kept."""
     if task not in TASKS:
         raise ModelFileError(f"expected the task {' or '.join(TASKS)}, got {task!r}")
-    if task == "covid19":
+    judging = [info for info in infos if info.categories]
+    if task == "covid19" and not judging:
         raise ModelFileError(
             f"the task covid19 needs a model with an image-level head, and {paths[0]} has none: it marks opacities, "
             f"and does not say whether they are COVID-19. Use the task opacity"
         )
+    default = 0.5 if task == "covid19" else 0.0
+    limits = [info.image_thresholds.get(task, default) for info in judging]
+    return sum(limits) / len(limits) if any(limits) else None

@@ -10,13 +10,12 @@ from typing import Any
 
 import click
 
+from cxrseg.cli.shared import NOTICE, command
+
 __all__ = ["predict"]
 
-_NOTICE = "Research use only. Not for diagnosis."
-_EXAMPLE = "cxrseg predict -i images -o found -m runs/seed/model.onnx --preview"
 
-
-@click.command(epilog=f"\b\nExample:\n  {_EXAMPLE}", context_settings={"help_option_names": ["-h", "--help"]})
+@command("cxrseg predict -i images -o found --preview")
 @click.option(
     "-i", "--input", "source", required=True, type=click.Path(exists=True, path_type=Path), help="An image or a folder."
 )
@@ -27,10 +26,9 @@ _EXAMPLE = "cxrseg predict -i images -o found -m runs/seed/model.onnx --preview"
     "-m",
     "--model",
     "models",
-    required=True,
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A model file; with several, their probabilities are averaged.",
+    help="A model file instead of the weights that come with cxrseg; with several, probabilities are averaged.",
 )
 @click.option("-ta", "--task", type=click.Choice(["opacity", "covid19"]), default="opacity", show_default=True)
 @click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
@@ -96,7 +94,7 @@ def predict(
     found = predict_files(source, out, Options(**options), resume=resume, on_row=show, work=work)
     if not quiet:
         counts = ", ".join(f"{count} {status}" for status, count in found.counts.items() if count)
-        click.echo(f"{counts} in {found.seconds:.1f} s\nstatistics  {found.statistics}\n{_NOTICE}")
+        click.echo(f"{counts} in {found.seconds:.1f} s\nstatistics  {found.statistics}\n{NOTICE}")
     sys.exit(0 if not found.counts["refused"] + found.counts["failed"] else 1)
 
 

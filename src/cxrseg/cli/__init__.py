@@ -1,0 +1,52 @@
+"""The table of commands: each parses, calls the library, prints. No logic lives here, and nothing heavy is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cxrseg._version import __version__
+from cxrseg.cli.data import data
+from cxrseg.cli.judge import compare, evaluate
+from cxrseg.cli.learn import demo, recipes, train
+from cxrseg.cli.predict import predict
+from cxrseg.cli.shared import PATH, Commands, command, group
+
+__all__ = ["main"]
+
+
+@group("cxrseg demo", cls=Commands)
+@click.version_option(__version__, prog_name="cxrseg")
+def main() -> None:
+    """Find and measure COVID-19 and pneumonia infection on chest X-rays.
+
+    Research use only. Not for diagnosis.
+    """
+
+
+@command("cxrseg info")
+@click.argument("model", type=PATH, required=False)
+def info(model: Path | None) -> None:
+    """Print what a model file, or the weights that come with cxrseg, say about themselves, as JSON."""
+    import json
+
+    from cxrseg.model_file import read_model, shipped_model
+
+    said = json.loads(read_model(model or shipped_model())[1].to_json())
+    click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+
+
+@command('eval "$(cxrseg completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes cxrseg's commands and options with the tab key."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "cxrseg", "_CXRSEG_COMPLETE").source())
+
+
+for one in (demo, train, evaluate, compare, predict, info, recipes, data, completion):
+    main.add_command(one)

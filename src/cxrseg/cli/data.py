@@ -1,0 +1,74 @@
+"""The commands `data ...`: datasets, before anything learns from them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cxrseg.cli.shared import FOLDER, PATH, categories_option, command, group
+
+__all__ = ["data"]
+
+
+@group("cxrseg data preview covid-qu-ex")
+def data() -> None:
+    """Datasets: download, look at, or make one."""
+
+
+@command("cxrseg data fetch covid-qu-ex -o datasets")
+@click.argument("which", type=click.Choice(["covid-qu-ex", "medsegbench"]))
+@click.option("-o", "--out", type=FOLDER, default="datasets", show_default=True, help="Where it goes.")
+@click.option(
+    "--size", type=click.Choice(["128", "256", "512"]), default="256", show_default=True, help="MedSegBench's."
+)
+@click.option("--archive", type=PATH, help="Unpack this zip of COVID-QU-Ex, downloaded already, instead.")
+def fetch(which: str, out: Path, size: str, archive: Path | None) -> None:
+    """Download COVID-QU-Ex from Kaggle, or its MedSegBench edition from Zenodo; goes on where it broke off."""
+    from cxrseg.data.fetch import fetch_covid_qu_ex, fetch_medsegbench
+
+    if which == "covid-qu-ex":
+        click.echo(fetch_covid_qu_ex(out, archive=archive))
+    else:
+        click.echo(fetch_medsegbench(out, int(size), progress=_print_download if sys.stderr.isatty() else None))
+
+
+def _print_download(done: int, total: int | None) -> None:
+    of = f" of {total / 1e6:.0f}" if total else ""
+    click.echo(f"\r{done / 1e6:.0f}{of} MB", nl=done == total, err=True)
+
+
+@command("cxrseg data preview covid-qu-ex --split train -o preview")
+@click.argument("dataset_path", metavar="DATASET", type=PATH)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of this split only.")
+@categories_option
+@click.option("--count", type=click.IntRange(1, 64), default=8, show_default=True, help="How many images.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which ones.")
+@click.option("-o", "--out", type=PATH, default="preview", show_default=True, help="File, without suffix.")
+def preview(
+    dataset_path: Path, split: str | None, categories: tuple[str, ...], count: int, seed: int, out: Path
+) -> None:
+    """Draw random images of a dataset with their masks, as PNG and SVG."""
+    from cxrseg.data.layout import open_dataset
+    from cxrseg.show.samples import draw_samples
+
+    dataset = open_dataset(dataset_path)
+    click.echo(f"{dataset.layout}: {dataset.describe()}")
+    for path in draw_samples(dataset.select(split, categories or None), out, count, seed):
+        click.echo(path)
+
+
+@command("cxrseg data phantom phantoms --size 256")
+@click.argument("out", type=FOLDER)
+@click.option("--size", type=click.IntRange(64, 2048), default=256, show_default=True, help="Side in pixels.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def phantom(out: Path, size: int, seed: int) -> None:
+    """Write synthetic chest X-rays with known lungs and infection, laid out as COVID-QU-Ex."""
+    from cxrseg.data.phantom import write_phantoms
+
+    click.echo(write_phantoms(out, size=size, seed=seed))
+
+
+for one in (fetch, preview, phantom):
+    data.add_command(one)

@@ -1,0 +1,109 @@
+"""The commands that judge: `evaluate` and `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cxrseg.cli.shared import FOLDER, NOTICE, PATH, categories_option, command, dataset_option
+
+if TYPE_CHECKING:
+    from cxrseg.judge.evaluate import Evaluation
+
+__all__ = ["compare", "evaluate"]
+
+
+@command("cxrseg evaluate runs/seed/model.onnx --dataset covid-qu-ex --split val -o seed-val")
+@click.argument("model", required=False, type=PATH)
+@click.option("--predictions", type=PATH, help="Judge this output folder of 'cxrseg predict' in place of a model.")
+@dataset_option
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
+@categories_option
+@click.option("-ta", "--task", type=click.Choice(["opacity", "covid19"]), default="opacity", show_default=True)
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the model's.")
+@click.option(
+    "--fit",
+    "fit_split",
+    type=click.Choice(["train", "val"]),
+    help="First find threshold and temperature on this split; OUT/fitted.onnx has them, and is what is judged.",
+)
+@click.option("--allow-same-split", is_flag=True, help="Let --fit take the split that is judged.")
+@click.option("-o", "--out", type=FOLDER, default="evaluation", show_default=True, help="Where results go.")
+def evaluate(
+    model: Path | None,
+    predictions: Path | None,
+    dataset_path: Path,
+    split: str,
+    categories: tuple[str, ...],
+    task: str,
+    threshold: float | None,
+    fit_split: str | None,
+    allow_same_split: bool,
+    out: Path,
+) -> None:
+    """Judge a model file, or predicted masks, on a dataset: a row for each image, and means with their intervals."""
+    from cxrseg.data.layout import open_dataset
+    from cxrseg.judge.calibrate import Calibration, fit, write_calibration
+    from cxrseg.judge.evaluate import evaluate as judge
+    from cxrseg.judge.evaluate import evaluate_predictions, write_evaluation
+
+    if (model is None) == (predictions is None):
+        raise click.UsageError("expected either a model file or --predictions FOLDER")
+    if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
+        raise click.UsageError(
+            "--task, --threshold and --fit change what is predicted: give them to 'cxrseg predict'"
+        )
+    if threshold is not None and fit_split is not None:
+        raise click.UsageError("--fit finds a threshold, and --threshold gives one: use one of them")
+    dataset = open_dataset(dataset_path)
+    judged = dataset.select(split, categories or None)
+    if model is None:
+        assert predictions is not None
+        found = evaluate_predictions(predictions, judged)
+        write_evaluation(found, out)
+        _print_evaluation(found, out)
+        return
+    if fit_split is not None:
+        others = dataset.select(fit_split, categories or None)
+        fitted = fit(model, others, out / "fitted.onnx", judged=None if allow_same_split else judged)
+        click.echo(f"fitted on {fit_split}: threshold {fitted.threshold:g}, temperature {fitted.temperature:g}")
+        model = out / "fitted.onnx"
+    seen = Calibration()
+    found = judge(model, judged, threshold=threshold, task=task, watch=seen.watch)
+    write_evaluation(found, out)
+    write_calibration(seen, found.thresholds, out)
+    _print_evaluation(found, out, *([("model", model)] if fit_split else []), ("curves", out / "calibration.json"))
+
+
+def _print_evaluation(found: Evaluation, out: Path, *others: tuple[str, Path]) -> None:
+    from cxrseg.judge.evaluate import summary_table
+
+    for line in summary_table(found):
+        click.echo(line)
+    click.echo()
+    for name, path in (("rows", out / "scores.csv"), ("means", out / "summary.json"), *others):
+        click.echo(f"{name:<7}{path}")
+    click.echo(NOTICE)
+
+
+@command("cxrseg compare seed-val mine-val")
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all of it as JSON, too.")
+def compare(first: Path, second: Path, out: Path | None) -> None:
+    """Set one evaluation against another of the same images: paired differences with intervals.
+
+    FIRST and SECOND are output folders of 'cxrseg evaluate'. Differences are SECOND - FIRST.
+    """
+    from cxrseg.judge.compare import compare as set_against
+    from cxrseg.judge.compare import comparison_lines, write_comparison
+
+    found = set_against(first, second)
+    for line in comparison_lines(found):
+        click.echo(line)
+    if out is not None:
+        write_comparison(found, out)
+        click.echo(f"\nall of it  {out}")
+    click.echo(NOTICE)

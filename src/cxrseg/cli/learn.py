@@ -1,0 +1,110 @@
+"""The commands that train: `demo`, `train` and `recipes`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command, dataset_option
+
+__all__ = ["demo", "recipes", "train"]
+
+_INTERRUPTED = 130
+
+
+@command("cxrseg demo")
+@click.option("-o", "--out", type=FOLDER, default="demo", show_default=True, help="Where everything goes.")
+def demo(out: Path) -> None:
+    """Train, evaluate and draw on synthetic X-rays, in about two minutes."""
+    from cxrseg.demo import run_demo
+
+    done = run_demo(out, progress=sys.stderr.isatty(), on_step=lambda step: click.echo(f"{step} ..."))
+    width = max(len(name) for name, _ in done.table())
+    click.echo()
+    for name, value in done.table():
+        click.echo(f"  {name:<{width}}  {value:>6}")
+    click.echo(f"\nfigures     {done.run.folder.figures}\nmodel file  {done.run.folder.model}")
+    click.echo(f"scores      {out / 'evaluation' / 'scores.csv'}\n{NOTICE}")
+
+
+@command("cxrseg train seed-unet-small --dataset covid-qu-ex -o runs/seed")
+@click.argument("recipe")
+@dataset_option
+@click.option("-o", "--out", type=FOLDER, default=None, help="The run folder.  [default: runs/RECIPE]")
+@click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
+@click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
+@click.option("--start-from", type=PATH, help="Begin with the weights of this run folder or checkpoint.")
+@click.option(
+    "--hold-out",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Hold this share of the training images out as 'val', for a dataset that has none.",
+)
+@click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="GPUs, or CPU processes.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
+def train(
+    recipe: str,
+    dataset_path: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    start_from: Path | None,
+    hold_out: float | None,
+    device: str,
+    processes: int,
+    quiet: bool,
+) -> None:
+    """Train a recipe: a shipped one (see 'cxrseg recipes') or a YAML file."""
+    from cxrseg.data.layout import open_dataset
+    from cxrseg.data.splits import hold_out as held_out
+    from cxrseg.learn.fit import train as fit
+    from cxrseg.learn.recipe import load_recipe
+
+    chosen = load_recipe(recipe, overrides)
+    dataset = open_dataset(dataset_path)
+    done = fit(
+        chosen,
+        dataset if hold_out is None else held_out(dataset, "val", hold_out, chosen.seed),
+        out or Path("runs") / chosen.name,
+        resume=resume,
+        start_from=start_from,
+        device=device,
+        processes=processes,
+        progress=not quiet and sys.stderr.isatty(),
+        on_epoch=None if quiet else _print_epoch,
+    )
+    if not done.is_main:
+        return
+    state = f"stopped after epoch {len(done.history)}; go on with --resume" if done.interrupted else "done"
+    click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}: {_figures(done.best)}")
+    click.echo(f"run         {done.folder.root}\nmodel file  {done.folder.model}\n{NOTICE}")
+    sys.exit(_INTERRUPTED if done.interrupted else 0)
+
+
+def _print_epoch(row: dict[str, float | None]) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(
+        f"epoch {row['epoch']:3.0f}  {row['seconds']:6.1f} s  train loss {row['train_loss']:.4f}  {_figures(row)}"
+    )
+
+
+def _figures(row: dict[str, float | None]) -> str:
+    names = {"val_loss": "val loss", "val_rmse": "RMSE", "val_dice": "Dice", "val_iou": "IoU"}
+    return "  ".join(f"{name} {row[key]:.4f}" for key, name in names.items() if row.get(key) is not None)
+
+
+@command("cxrseg recipes seed-unet > mine.yaml")
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """List the shipped recipes, or print one, every setting spelt out and explained."""
+    from cxrseg.learn.recipe import explained, load_recipe, shipped_recipes
+
+    if name is not None:
+        click.echo(explained(load_recipe(name)), nl=False)
+        return
+    for shipped in shipped_recipes():
+        click.echo(f"{shipped:<18}{load_recipe(shipped).description}")

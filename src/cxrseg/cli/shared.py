@@ -1,0 +1,75 @@
+"""What the commands share: how errors end, and the options that several of them have."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cxrseg.errors import CxrsegError
+
+__all__ = ["FOLDER", "NOTICE", "PATH", "Commands", "categories_option", "command", "dataset_option", "group"]
+
+NOTICE = "Research use only. Not for diagnosis."
+"""Stands under every result."""
+
+
+class Commands(click.Group):
+    """Turns the library's errors into a message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except CxrsegError as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "cxrseg":
+                raise
+            raise click.ClickException(
+                f"this command needs the package {error.name!r}: pip install 'cxrseg[train]'"
+            ) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has gone; click ends in silence
+                raise
+            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error
+
+
+def command(example: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command whose help ends with an example, and which accepts -h."""
+    settings = _help(example)
+    return click.command(**settings)
+
+
+def group(example: str, cls: type[click.Group] = click.Group) -> Callable[[Callable[..., Any]], click.Group]:
+    """A group of commands, likewise."""
+    settings = _help(example)
+    return click.group(cls=cls, **settings)
+
+
+def _help(example: str) -> dict[str, Any]:
+    return {"epilog": f"\b\nExample:\n  {example}", "context_settings": {"help_option_names": ["-h", "--help"]}}
+
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+"""Where results go."""
+
+PATH = click.Path(path_type=Path)
+"""A file or folder that a command reads; the library says what is wrong with it."""
+
+dataset_option = click.option(
+    "--dataset", "dataset_path", required=True, type=PATH, help="Folder, .npz or .csv of images and masks."
+)
+"""The dataset to work on."""
+
+categories_option = click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    type=click.Choice(["COVID-19", "Non-COVID", "Normal"]),
+    help="Only this category; may be given several times.",
+)
+"""Which images of a dataset."""
