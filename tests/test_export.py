@@ -63,6 +63,23 @@ def test_the_model_file_gives_the_networks_probabilities(
         np.testing.assert_allclose(result.categories, found.categories.softmax(1).numpy(), rtol=0, atol=1e-4)
 
 
+def test_weights_stored_in_16_bits_give_the_same_but_for_rounding(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    settings = {**NETWORKS[-1], "within_lungs": False}
+    recipe = tiny_recipe(network=settings)
+    torch.manual_seed(0)
+    network = trained_a_little(build_network(recipe.network, ("infection", "lungs")))
+    export_model(tmp_path / "full.onnx", network, recipe, dataset, {})
+    half = tiny_recipe(network={**settings, "store": "float16"})
+    export_model(tmp_path / "half.onnx", network, half, dataset, {})
+    sizes = [(tmp_path / name).stat().st_size for name in ("full.onnx", "half.onnx")]
+    assert sizes[1] < 0.6 * sizes[0]
+    pixels = torch.rand(3, 64, 64).numpy()
+    full, rounded = (Engine(tmp_path / name).run(pixels) for name in ("full.onnx", "half.onnx"))
+    assert 0 < np.abs(full.maps - rounded.maps).max() < 0.01
+
+
 def test_a_finished_run_left_such_a_file(tiny_run: Run, tiny_recipe: Callable[..., Recipe], dataset: Dataset) -> None:
     network = build_network(tiny_recipe().network, ("infection", "lungs")).eval()
     load_weights(network, tiny_run.folder.best)

@@ -27,8 +27,8 @@ from cxrseg.data.phantom import write_phantoms
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeError, TrainingError
 from cxrseg.judge.evaluate import evaluate
-from cxrseg.learn.callbacks import history_columns
-from cxrseg.learn.fit import Run, train
+from cxrseg.learn.callbacks import History, history_columns
+from cxrseg.learn.fit import Run, _last_of, train
 from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe, load_recipe
 from cxrseg.learn.run import RunFolder
@@ -299,6 +299,13 @@ def test_a_complete_run_resumed_stays_as_it_is(
     run = train(tiny_recipe(**EVERYTHING), dataset, tmp_path / "run", resume=True, device="cpu")
     assert run.history == unbroken.history
     assert differing(run.folder.last, unbroken.folder.last) == []
+
+
+def test_a_run_stopped_before_it_resumes_has_its_rows(tmp_path: Path, tiny_run: Run) -> None:
+    history = History(tmp_path / "history.csv")
+    assert _last_of(tiny_run.folder, history) == tiny_run.folder.last
+    assert history.rows == tiny_run.history
+    assert _last_of(RunFolder(tmp_path), history) is None
 
 
 @pytest.mark.usefixtures("unfinished")

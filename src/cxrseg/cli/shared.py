@@ -40,14 +40,14 @@ class Commands(click.Group):
 
 def command(example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """A command whose help ends with an example, and which accepts -h."""
-    settings = _help(example)
-    return click.command(**settings)
+    decorator: Callable[[Callable[..., Any]], click.Command] = click.command(**_help(example))
+    return decorator
 
 
 def group(example: str, cls: type[click.Group] = click.Group) -> Callable[[Callable[..., Any]], click.Group]:
     """A group of commands, likewise."""
-    settings = _help(example)
-    return click.group(cls=cls, **settings)
+    decorator: Callable[[Callable[..., Any]], click.Group] = click.group(cls=cls, **_help(example))
+    return decorator
 
 
 def _help(example: str) -> dict[str, Any]:

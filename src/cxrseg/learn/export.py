@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,9 @@ _COVID_QU_EX_LICENCE = (
     "CC BY-SA 4.0, as derived from COVID-QU-Ex; cite Tahir et al. 2021, "
     "doi:10.1016/j.compbiomed.2021.105002, and doi:10.34740/kaggle/dsv/3122898. Research use, no diagnosis."
 )
+_SMALL = 1024
+"""Values; tensors below gain nothing from fewer bits."""
+
 _OTHER_LICENCE = "The terms of the training data apply. Research use, no diagnosis."
 
 
@@ -59,7 +63,8 @@ def export_model(
         licence=_COVID_QU_EX_LICENCE if derived else _OTHER_LICENCE,
     )
     outputs = [OUTPUT, CATEGORY_OUTPUT] if recipe.network.image_head else [OUTPUT]
-    write_model(path, _to_onnx(network, recipe.data.size, outputs), info)
+    graph = _to_onnx(network, recipe.data.size, outputs)
+    write_model(path, _halved(graph) if recipe.network.store == "float16" else graph, info)
     return info
 
 
@@ -97,3 +102,23 @@ def _to_onnx(network: nn.Module, size: tuple[int, int], outputs: list[str]) -> b
     assert program is not None
     graph: bytes = program.model_proto.SerializeToString()
     return graph
+
+
+def _halved(graph: bytes) -> bytes:
+    """The graph with its large tensors stored as float16, and cast to float32 where they are used."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_from_string(graph)
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _SMALL or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.float16"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+    halved: bytes = model.SerializeToString()
+    return halved

@@ -88,21 +88,16 @@ def train(
     if start_from is not None:
         load_weights(learner.network, Path(start_from))
     history = History(folder.history, on_epoch)
-    trainer = make_trainer(
-        recipe,
-        folder.root,
-        callbacks_for(recipe, folder.checkpoints, history, progress),
-        device=device,
-        processes=processes,
-        progress=progress,
-    )
-    if trainer.strategy.root_device.type == "cpu":
+    callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
+    trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
+    place = str(trainer.strategy.root_device)
+    if place == "cpu":
         check_memory(learner.network, recipe, trainer.world_size)
-    checkpoint = _last_of(folder) if resume else None
+    checkpoint = _last_of(folder, history) if resume else None
     if trainer.is_global_zero:
         # Not before all is known to fit: a run that could not start leaves no folder that refuses the next try.
         folder.write_recipe(recipe)
-        folder.write_manifest(recipe, used, str(trainer.strategy.root_device), ended=None)
+        folder.write_manifest(recipe, used, place, ended=None)
     with quiet(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
     if not history.rows:
@@ -112,15 +107,17 @@ def train(
     if run.is_main:
         finish(folder, recipe, used, pixels["val"], history.rows, best)
         ended = "interrupted" if interrupted else "complete"
-        folder.write_manifest(recipe, used, str(trainer.strategy.root_device), ended=ended, best=best)
+        folder.write_manifest(recipe, used, place, ended=ended, best=best)
     return run
 
 
-def _last_of(folder: RunFolder) -> Path | None:
-    """The checkpoint to go on from, None where the run ended before its first."""
+def _last_of(folder: RunFolder, history: History) -> Path | None:
+    """The checkpoint to go on from, None where the run ended before its first; the history takes up its rows."""
     if not folder.last.exists():
         return None
-    read_checkpoint(folder.last)  # here, since Lightning's words on a damaged one would help no one
+    # Read here, since Lightning's words on a damaged one would help no one, and it may be stopped before it reads.
+    stored = read_checkpoint(folder.last)
+    history.load_state_dict(stored.get("callbacks", {}).get("History", {"rows": []}))
     return folder.last
 
 

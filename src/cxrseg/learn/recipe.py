@@ -90,6 +90,9 @@ class NetworkRecipe(_Section):
     """For 'smp/...': also judge the whole image, by category, from the encoder's deepest features."""
     dropout: Share = Field(0.0, ge=0, lt=1)
     """Share of features dropped: in the networks from scratch, and before the image head."""
+    store: Literal["float32", "float16"] = "float32"
+    """Number format of the weights in the model file. float16 halves the file; prediction computes with the same
+    numbers rounded to 11 bits."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
