@@ -1,6 +1,5 @@
 """A chest drawn by hand, and a model file that finds its parts by brightness alone: answers that are known."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ def hand_model(
     threshold: float = 0.5,
     shift: int = 0,
     categories: tuple[float, float, float] | None = None,
-    image_thresholds: Mapping[str, float] | None = None,
+    covid19_threshold: float = 0.5,
 ) -> Path:
     """A model file: infection is brighter than `infected_above`, lungs that or darker than 0.4.
 
@@ -80,7 +79,7 @@ def hand_model(
         {"mean": 0.0, "std": 1.0},
         threshold=threshold,
         categories=CATEGORIES if categories else (),
-        image_thresholds=image_thresholds or {},
+        covid19_threshold=covid19_threshold,
     )
     write_model(path, made.SerializeToString(), info)
     return path

@@ -91,22 +91,26 @@ def test_the_four_means_stand_side_by_side(judged: Evaluation) -> None:
         "false_alarm": 2,
         "both_empty": 1,
     }
-    assert found["infected_per_image"]["dice"] == {"mean": pytest.approx((4 / 5 + 0) / 2), "n": 2}
-    assert found["infected_pooled"]["dice"] == {"value": pytest.approx(2 * 200 / (300 + 200 + 100)), "n": 2}
+    assert found["infected_per_image"]["dice"] == {"mean": pytest.approx((4 / 5 + 0) / 2), "n": 2, "interval": [0, 0.8]}
+    pooled = found["infected_pooled"]["dice"]
+    assert (pooled["value"], pooled["n"]) == (pytest.approx(2 * 200 / (300 + 200 + 100)), 2)
+    assert pooled["interval"] == pytest.approx([0, 0.8])
     assert found["infected_pooled"]["iou"]["value"] == pytest.approx(200 / 400)
     every = found["all_images_empty_on_empty_is_1"]
-    assert every["dice"] == {"mean": pytest.approx((4 / 5 + 0 + 1 + 0 + 0) / 5), "n": 5}
-    assert found["uninfected_marked"] == {"share": pytest.approx(1 / 3), "n": 3, "limit": 0.01}
+    assert (every["dice"]["mean"], every["dice"]["n"]) == (pytest.approx((4 / 5 + 0 + 1 + 0 + 0) / 5), 5)
+    marked = found["uninfected_marked"]
+    assert (marked["share"], marked["n"], marked["limit"]) == (pytest.approx(1 / 3), 3, 0.01)
+    assert marked["interval"][0] < 1 / 3 < marked["interval"][1]
     assert found["rmse"]["value"] == pytest.approx(math.sqrt((100 + 100 + 50 + 5) / (5 * PIXELS)), abs=1e-6)
 
 
 def test_categories_are_summed_up_apart(judged: Evaluation) -> None:
     found = judged.summary()["infection"]["by_category"]
     assert list(found) == ["COVID-19", "Non-COVID", "Normal"]
-    assert found["Normal"]["uninfected_marked"] == {"share": 0.5, "n": 2, "limit": 0.01}
+    assert (found["Normal"]["uninfected_marked"]["share"], found["Normal"]["uninfected_marked"]["n"]) == (0.5, 2)
     assert found["Non-COVID"]["uninfected_marked"]["share"] == 0
     assert found["COVID-19"]["infected_per_image"]["dice"]["n"] == 2
-    assert found["Normal"]["infected_per_image"]["dice"] == {"mean": None, "n": 0}
+    assert found["Normal"]["infected_per_image"]["dice"] == {"mean": None, "n": 0, "interval": None}
 
 
 def test_the_summary_says_what_was_judged_by_what(judged: Evaluation, known: Dataset) -> None:
@@ -145,10 +149,72 @@ def test_the_table_has_the_means(judged: Evaluation) -> None:
     assert "infection at 0.5: 5 images, 2 with a mask, 1 missed, 2 false alarms, 1 empty on both sides" in text
     infection, lungs = text.split("lungs at 0.5")
     lines = {line.strip().split("  ")[0]: line.split() for line in infection.splitlines()}
-    assert "0.4000" in lines["images with a mask, per image"]
-    assert "0.6667" in lines["images with a mask, pixels pooled"]
-    assert "0.3600" in lines["all images, empty on empty = 1"]
+    assert lines["images with a mask, per image"][6:8] == ["0.400", "(0.000-0.800)"]
+    assert "0.667" in lines["images with a mask, pixels pooled"]
+    assert "0.360" in lines["all images, empty on empty = 1"]
+    assert "infected share of the lungs in percent, all 5 images:" in text
+    assert "confidence, 2 with infection: finds the 1 with Dice < 0.5" in text
+    assert max(len(line) for line in text.splitlines()) <= 120
     assert "5 images, 5 with a mask" in lungs
+
+
+def test_the_row_says_what_a_user_is_told_and_how_sure_the_model_is(tmp_path: Path, judged: Evaluation) -> None:
+    write_evaluation(judged, tmp_path)
+    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(row["name"].rpartition("/")[2], row["target"]): row for row in csv.DictReader(file)}
+    row = rows["covid_1", "infection"]
+    assert float(row["infected_share_true"]) == pytest.approx(200 / 1000)
+    # To this model all is lung that is not bright: what it marks lies outside, and users are told of no infection.
+    assert float(row["infected_share_predicted"]) == 0
+    assert float(row["confidence"]) == pytest.approx(1, abs=1e-6)
+    assert row["probability_covid19"] == row["emptied"] == row["refused"] == ""
+    assert rows["covid_1", "lungs"]["confidence"] == rows["covid_1", "lungs"]["infected_share_true"] == ""
+    with (tmp_path / "regions.csv").open(encoding="utf-8", newline="") as file:
+        regions = [row for row in csv.DictReader(file) if row["name"].endswith("covid_1")]
+    # One piece of lung on the image's left half: the patient's right.
+    assert [row["region"] for row in regions] == ["right", "right_upper", "right_middle", "right_lower"]
+    assert (regions[0]["tp"], regions[0]["fp"], regions[0]["pixels"]) == ("200", "100", "1000")
+    assert (float(regions[0]["share_true"]), float(regions[0]["share_predicted"])) == pytest.approx((0.2, 0.3))
+
+
+def test_severity_confidence_sizes_and_regions_are_summed_up(judged: Evaluation) -> None:
+    found = judged.summary()
+    assert found["severity"]["lungs"] == {"each its own": 5}
+    assert found["severity"]["infected"]["mean_absolute_error"]["mean"] == pytest.approx((0.2 + 0.1) / 2)
+    assert found["confidence"]["infected"]["bad"] == 1
+    assert found["image_level"] is None
+    sizes = found["infection"]["by_size"]
+    assert [(group["from"], group["to"], group["images"], group["missed"]) for group in sizes[:2]] == [
+        (0.0, 0.1, 0, 0),
+        (0.1, 0.25, 2, 1),  # a tenth of the lungs belongs to the bin above it
+    ]
+    region = found["infection"]["by_region"]["right"]
+    assert (region["images"], region["infected"], region["dice"]["mean"]) == (5, 2, pytest.approx(0.4))
+    assert found["task"] == "opacity" and found["refused"] == {"images": 0, "names": []}
+
+
+def test_every_mean_of_the_summary_has_its_number_and_interval(judged: Evaluation) -> None:
+    def visit(value: Any) -> int:
+        if isinstance(value, list):
+            return sum(visit(each) for each in value)
+        if not isinstance(value, dict):
+            return 0
+        own = any(key in value and not isinstance(value[key], dict) for key in ("mean", "value", "share"))
+        if own:
+            assert isinstance(value["n"], int)
+            assert value["interval"] is None or len(value["interval"]) == 2
+            assert value["interval"] is not None or value["n"] < 2
+        return own + sum(visit(each) for each in value.values())
+
+    found = judged.summary()
+    json.dumps(found, allow_nan=False)
+    assert visit({key: found[key] for key in ("infection", "lungs", "severity", "confidence")}) > 200
+
+
+def test_what_an_earlier_evaluation_left_is_removed(tmp_path: Path, judged: Evaluation) -> None:
+    (tmp_path / "calibration.json").write_text("{}", encoding="utf-8")
+    write_evaluation(judged, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["regions.csv", "scores.csv", "summary.json"]
 
 
 def test_an_image_without_a_mask_has_no_row(bright_model: Path, known: Dataset) -> None:

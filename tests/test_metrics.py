@@ -1,6 +1,5 @@
-"""Counts, ratios, the scores of an image and the four means."""
+"""Counts, ratios and the scores of an image, against hand-counted cases, MONAI and MedPy."""
 
-import json
 import math
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.metrics import Counts, count, rmse, score, squared_error, summarise
+from cxrseg.measure.metrics import Counts, count, rmse, score, squared_error
 
 EMPTY = np.zeros((8, 10), dtype=bool)
 
@@ -88,59 +87,29 @@ def test_score_of_a_shifted_box() -> None:
     assert (row.tp, row.fp, row.fn, row.tn) == (4, 12, 12, 52)
     assert row.rmse == pytest.approx(math.sqrt(24 / 80))
     assert row.hd95 == pytest.approx(3)
-    assert 0 < row.nsd2 < 1 and 0 < row.assd < 3
+    assert 0 < row.nsd2 < row.nsd4 == 1 and 0 < row.assd < 3
     assert row.lungs_marked == 0
     assert list(row.as_row())[:5] == ["status", "tp", "fp", "fn", "tn"]
+
+
+def test_a_mask_that_was_decided_already_stands() -> None:
+    truth = box(slice(2, 5), slice(2, 5))
+    row = score(np.full(EMPTY.shape, 0.9), truth, prediction=truth)
+    assert row.dice == 1 and row.rmse == pytest.approx(math.sqrt((9 * 0.01 + 71 * 0.81) / 80))
+    with pytest.raises(ImageError, match="shape"):
+        score(np.zeros(EMPTY.shape), truth, prediction=truth[1:])
 
 
 def test_missed_image_counts_as_its_diagonal_and_nan_becomes_none() -> None:
     missed = score(np.zeros(EMPTY.shape), box(slice(1, 3), slice(1, 3)))
     assert missed.hd95 == missed.assd == pytest.approx(math.hypot(8, 10))
-    assert (missed.dice, missed.nsd2, missed.status) == (0, 0, "missed")
+    assert (missed.dice, missed.nsd2, missed.nsd4, missed.status) == (0, 0, 0, "missed")
     row = missed.as_row()
     assert row["precision"] is None and row["lungs_marked"] is None and row["dice"] == 0
     nothing = score(np.zeros(EMPTY.shape), EMPTY)
-    assert math.isnan(nothing.hd95) and math.isnan(nothing.nsd2) and math.isnan(nothing.dice)
-
-
-def test_the_four_means_do_not_mix() -> None:
-    lungs = box(slice(0, 8), slice(0, 10))
-    small, large = box(slice(0, 1), slice(0, 2)), box(slice(0, 8), slice(0, 8))
-    cases = [
-        (large, large),  # found
-        (EMPTY, small),  # missed
-        (EMPTY, EMPTY),  # rightly empty
-        (small, EMPTY),  # 2 of 80 pixels of the lungs marked: 2.5%
-    ]
-    result = summarise([score(p.astype(np.float32), t, lungs) for p, t in cases])
-    assert (result["images"], result["infected"]) == (4, 2)
-    assert (result["both_empty"], result["missed"], result["false_alarm"]) == (1, 1, 1)
-    assert result["infected_per_image"]["dice"] == {"mean": 0.5, "n": 2}
-    assert result["infected_per_image"]["precision"] == {"mean": 1.0, "n": 1}
-    assert result["infected_per_image"]["hd95"]["mean"] == pytest.approx(math.hypot(8, 10) / 2)
-    assert result["infected_pooled"]["dice"] == {"value": pytest.approx(128 / 130), "n": 2}
-    assert result["all_images_empty_on_empty_is_1"]["dice"] == {"mean": 0.5, "n": 4}
-    assert result["all_images_empty_on_empty_is_1"]["nsd2"] == {"mean": 0.5, "n": 4}
-    assert result["uninfected_marked"] == {"share": 0.5, "n": 2, "limit": 0.01}
-    assert result["rmse"] == {"value": pytest.approx(math.sqrt(4 / 320)), "n": 4}
-    assert result["infected_pooled"]["rmse"] == {"value": pytest.approx(math.sqrt(2 / 160)), "n": 2}
-
-
-def test_one_percent_of_the_lungs_is_not_more_than_one_percent() -> None:
-    lungs = np.ones((10, 10), dtype=bool)
-    marked = np.zeros((10, 10), dtype=bool)
-    marked[0, 0] = True
-    row = score(marked.astype(np.float32), np.zeros((10, 10), dtype=bool), lungs)
-    assert row.lungs_marked == 0.01
-    assert summarise([row])["uninfected_marked"]["share"] == 0
-
-
-def test_means_over_nothing_are_none_and_json_takes_them() -> None:
-    for rows in ([], [score(np.zeros(EMPTY.shape), EMPTY)]):
-        result = json.loads(json.dumps(summarise(rows), allow_nan=False))
-        assert result["infected_per_image"]["dice"] == {"mean": None, "n": 0}
-        assert result["infected_pooled"]["dice"] == {"value": None, "n": 0}
-        assert result["uninfected_marked"]["share"] is None
+    assert (
+        math.isnan(nothing.hd95) and math.isnan(nothing.nsd2) and math.isnan(nothing.nsd4) and math.isnan(nothing.dice)
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -152,3 +121,15 @@ def test_dice_and_iou_agree_with_monai(seed: int) -> None:
     counts = count(prediction, truth)
     assert counts.dice == pytest.approx(monai.DiceMetric()(a.float(), b.float()).item(), rel=1e-6)
     assert counts.iou == pytest.approx(monai.compute_iou(a.float(), b.float()).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_ratios_agree_with_medpy(seed: int) -> None:
+    medpy = pytest.importorskip("medpy.metric.binary")
+    random = np.random.default_rng(seed)
+    prediction, truth = (random.random((40, 30)) < random.uniform(0.05, 0.95) for _ in range(2))
+    row = score(prediction.astype(np.float32), truth)
+    ours = (row.dice, row.iou, row.precision, row.recall, row.specificity)
+    names = ("dc", "jc", "precision", "recall", "specificity")
+    assert ours == pytest.approx([getattr(medpy, name)(prediction, truth) for name in names], abs=1e-9)
+    assert row.rmse == pytest.approx(float(np.sqrt(np.mean((prediction ^ truth) ** 2.0))), abs=1e-6)

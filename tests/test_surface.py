@@ -85,10 +85,27 @@ def test_agrees_with_monai(seed: int, spacing: tuple[float, float]) -> None:
     theirs = {
         "hd95": monai.compute_hausdorff_distance(a, b, True, percentile=95, spacing=spacing),
         "assd": monai.compute_average_surface_distance(a, b, True, symmetric=True, spacing=spacing),
-        "nsd": monai.compute_surface_dice(a, b, [2.0], include_background=True, spacing=spacing),
+        "nsd2": monai.compute_surface_dice(a, b, [2.0], include_background=True, spacing=spacing),
+        "nsd4": monai.compute_surface_dice(a, b, [4.0], include_background=True, spacing=spacing),
     }
     ours = surface_distances(prediction, truth, spacing)
     assert ours.hd95 > 0
     assert ours.hd95 == pytest.approx(theirs["hd95"].item(), rel=1e-6)
     assert ours.assd == pytest.approx(theirs["assd"].item(), rel=1e-6)
-    assert ours.nsd(2.0) == pytest.approx(theirs["nsd"].item(), rel=1e-6)
+    assert ours.nsd(2.0) == pytest.approx(theirs["nsd2"].item(), rel=1e-6)
+    assert ours.nsd(4.0) == pytest.approx(theirs["nsd4"].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 1.3)])
+def test_distances_agree_with_medpy(seed: int, spacing: tuple[float, float]) -> None:
+    medpy = pytest.importorskip("medpy.metric.binary")
+    prediction, truth = blob(seed, 0.3), blob(seed + 50, 0.8) | blob(seed, 1.0)
+    ours = surface_distances(prediction, truth, spacing)
+    # MedPy pools both directions before the percentile, and averages their two means: the distances are the same.
+    pooled = np.percentile(np.concatenate([ours.forth, ours.back]), 95)
+    assert pooled == pytest.approx(medpy.hd95(prediction, truth, voxelspacing=spacing), abs=1e-6)
+    assert ours.forth.mean() == pytest.approx(medpy.asd(prediction, truth, voxelspacing=spacing), abs=1e-6)
+    assert ours.back.mean() == pytest.approx(medpy.asd(truth, prediction, voxelspacing=spacing), abs=1e-6)
+    both = max(ours.forth.max(), ours.back.max())
+    assert both == pytest.approx(medpy.hd(prediction, truth, voxelspacing=spacing), abs=1e-6)

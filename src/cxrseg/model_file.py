@@ -63,8 +63,7 @@ class ModelInfo:
         fitted_on: split, layout, counts and fingerprint of what threshold and temperature were fitted on, or None where
             they are the defaults.
         categories: what the image head tells apart, in the order of its output; () where there is none.
-        image_thresholds: task to the image head's probability from which the infection map is kept, see
-            `cxrseg.segment.segmenter.TASKS`; a task that is not named keeps every map.
+        covid19_threshold: probability of the image head from which an image counts as COVID-19.
         recipe: the whole recipe.
         dataset: layout, counts and fingerprint of what it was trained on.
         figures: what was measured, by the split's name.
@@ -80,7 +79,7 @@ class ModelInfo:
     temperature: float = 1.0
     fitted_on: Mapping[str, Any] | None = None
     categories: tuple[str, ...] = ()
-    image_thresholds: Mapping[str, float] = field(default_factory=dict)
+    covid19_threshold: float = 0.5
     recipe: Mapping[str, Any] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)

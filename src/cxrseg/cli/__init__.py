@@ -8,7 +8,7 @@ import click
 
 from cxrseg._version import __version__
 from cxrseg.cli.data import data
-from cxrseg.cli.judge import compare, evaluate
+from cxrseg.cli.judge import compare, evaluate, report
 from cxrseg.cli.learn import demo, recipes, train
 from cxrseg.cli.predict import predict
 from cxrseg.cli.shared import PATH, Commands, command, group
@@ -48,5 +48,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "cxrseg", "_CXRSEG_COMPLETE").source())
 
 
-for one in (demo, train, evaluate, compare, predict, info, recipes, data, completion):
+for one in (demo, train, evaluate, compare, report, predict, info, recipes, data, completion):
     main.add_command(one)

@@ -1,4 +1,4 @@
-"""The commands that judge: `evaluate` and `compare`."""
+"""The commands that judge: `evaluate`, `compare` and `report`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, PATH, categories_option, command, dataset_option
+from cxrseg.cli.shared import FOLDER, NOTICE, PATH, categories_option, command, dataset_option, exclude_option
 
 if TYPE_CHECKING:
     from cxrseg.judge.evaluate import Evaluation
 
-__all__ = ["compare", "evaluate"]
+__all__ = ["compare", "evaluate", "report"]
 
 
 @command("cxrseg evaluate runs/seed/model.onnx --dataset covid-qu-ex --split val -o seed-val")
 @click.argument("model", required=False, type=PATH)
 @click.option("--predictions", type=PATH, help="Judge this output folder of 'cxrseg predict' in place of a model.")
 @dataset_option
+@exclude_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
 @click.option("-ta", "--task", type=click.Choice(["opacity", "covid19"]), default="opacity", show_default=True)
@@ -35,6 +36,7 @@ def evaluate(
     model: Path | None,
     predictions: Path | None,
     dataset_path: Path,
+    exclude: Path | None,
     split: str,
     categories: tuple[str, ...],
     task: str,
@@ -44,6 +46,7 @@ def evaluate(
     out: Path,
 ) -> None:
     """Judge a model file, or predicted masks, on a dataset: a row for each image, and means with their intervals."""
+    from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
     from cxrseg.judge.calibrate import Calibration, fit, write_calibration
     from cxrseg.judge.evaluate import evaluate as judge
@@ -52,12 +55,12 @@ def evaluate(
     if (model is None) == (predictions is None):
         raise click.UsageError("expected either a model file or --predictions FOLDER")
     if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
-        raise click.UsageError(
-            "--task, --threshold and --fit change what is predicted: give them to 'cxrseg predict'"
-        )
+        raise click.UsageError("--task, --threshold and --fit change what is predicted: give them to 'cxrseg predict'")
     if threshold is not None and fit_split is not None:
         raise click.UsageError("--fit finds a threshold, and --threshold gives one: use one of them")
     dataset = open_dataset(dataset_path)
+    if exclude is not None:
+        dataset = without(dataset, exclude)
     judged = dataset.select(split, categories or None)
     if model is None:
         assert predictions is not None
@@ -107,3 +110,46 @@ def compare(first: Path, second: Path, out: Path | None) -> None:
         write_comparison(found, out)
         click.echo(f"\nall of it  {out}")
     click.echo(NOTICE)
+
+
+@command("cxrseg report runs/seed --dataset covid-qu-ex --evaluation seed-val")
+@click.argument("run", type=PATH)
+@click.option("--dataset", "dataset_path", type=PATH, help="What was or is to be judged; without it, no gallery.")
+@click.option(
+    "--evaluation",
+    type=FOLDER,
+    help="Output folder of 'cxrseg evaluate'; without it, the model is judged first.  [default: RUN/evaluation-SPLIT]",
+)
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
+@categories_option
+@click.option("--ablation", type=PATH, help="A CSV with headings, shown as a table.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html]")
+def report(
+    run: Path,
+    dataset_path: Path | None,
+    evaluation: Path | None,
+    split: str,
+    categories: tuple[str, ...],
+    ablation: Path | None,
+    out: Path | None,
+) -> None:
+    """Show a run and how it was judged on one page: a single HTML file that needs no network.
+
+    RUN is a run folder or a model file. With --dataset the page holds images: keep it under their licence.
+    """
+    from cxrseg.data.layout import open_dataset
+    from cxrseg.judge.folders import read_evaluation, read_run
+    from cxrseg.judge.report import judge_run, write_report
+
+    if dataset_path is None and evaluation is None:
+        raise click.UsageError("expected --evaluation FOLDER to show, or --dataset to judge on, or both")
+    made = read_run(run)
+    dataset = open_dataset(dataset_path) if dataset_path is not None else None
+    if evaluation is None:
+        assert dataset is not None
+        judged = judge_run(made, dataset.select(split, categories or None), made.model.parent / f"evaluation-{split}")
+    else:
+        judged = read_evaluation(evaluation)
+    page = out or made.model.parent / "report.html"
+    write_report(made, judged, page, dataset=dataset, ablation=ablation)
+    click.echo(f"report  {page}\n{NOTICE}")

@@ -15,7 +15,7 @@ from cxrseg.errors import ImageError
 from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
 
-__all__ = ["RASTER_SUFFIXES", "read_mask", "read_raster", "read_size"]
+__all__ = ["RASTER_SUFFIXES", "read_mask", "read_probability", "read_raster", "read_size"]
 
 RASTER_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File name endings (lower case) of the raster images that can be read."""
@@ -73,6 +73,22 @@ def read_mask(path: Path | str) -> npt.NDArray[np.bool_]:
     largest = values.max()
     full = 1 if largest <= 1 else 255 if values.dtype == np.uint8 else largest
     return values >= 0.5 * full
+
+
+def read_probability(path: Path | str) -> npt.NDArray[np.float32]:
+    """Read a probability map as `cxrseg.io.write.write_probability` writes it: 16 bit, 65535 times the probability.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+
+    Raises:
+        ImageError: the file has fewer bits, or as for `read_raster`.
+    """
+    path = Path(path)
+    values, _ = _decode(path)
+    if values.dtype != np.uint16:
+        raise ImageError(f"expected a probability map of 16 bits at {path}, got {values.dtype}; write it anew")
+    return values.astype(np.float32) / np.float32(65535)
 
 
 def read_size(path: Path | str) -> tuple[int, int]:

@@ -1,10 +1,11 @@
-"""A model file and a dataset to scores: a row for each image, and the means that say what they are."""
+"""A model, or what it wrote, and a dataset to scores: a row for each image, and the means that say what they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,33 @@ from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import CxrsegError, DatasetError
 from cxrseg.io.write import write_csv, write_json
-from cxrseg.measure.metrics import ImageScore, score, summarise
+from cxrseg.judge.agreement import summarise_severity
+from cxrseg.judge.groups import by_region, by_size
+from cxrseg.judge.image import JudgedImage, Watch, judge_image
+from cxrseg.judge.image_level import summarise_image_level
+from cxrseg.judge.stored import StoredPredictions
+from cxrseg.judge.table import summary_lines
+from cxrseg.judge.uncertainty import summarise_confidence
+from cxrseg.measure.intervals import LEVEL, RESAMPLES, SEED
+from cxrseg.measure.metrics import ImageScore
+from cxrseg.measure.summary import summarise
 from cxrseg.model_file import ModelInfo
 from cxrseg.segment.segmenter import Segmenter
 
-__all__ = ["Evaluation", "evaluate", "summary_table", "write_evaluation"]
+__all__ = ["Evaluation", "evaluate", "evaluate_predictions", "summary_table", "write_evaluation"]
+
+_EMPTY = (
+    "both empty: undefined, counted apart; missed or false alarm: Dice, IoU and NSD 0, HD95 and ASSD the image's "
+    "diagonal. Distances in pixels of the image. NSD at tolerances of 2 and 4 pixels."
+)
+
+_INTERVALS = {
+    "level": LEVEL,
+    "resamples": RESAMPLES,
+    "seed": SEED,
+    "method": "means and values: percentile bootstrap over images; shares: Wilson. Images are taken as independent; "
+    "where several are of one patient, intervals are too narrow.",
+}
 
 
 @dataclass(frozen=True)
@@ -24,46 +47,97 @@ class Evaluation:
     """What a model is worth on a dataset.
 
     Attributes:
-        model: what the model file says about itself.
+        model: what the model file says about itself; None where stored predictions were judged.
         dataset: the images it was judged on.
         thresholds: channel name to the probability from which a pixel is marked.
-        scores: channel name to one score for each image that has such a mask, with its sample.
+        images: what was found on each image.
+        task: 'opacity' or 'covid19'.
+        predictions: where stored predictions were judged: their folder and what their manifest says of models and
+            options.
     """
 
-    model: ModelInfo
+    model: ModelInfo | None
     dataset: Dataset
     thresholds: Mapping[str, float]
-    scores: Mapping[str, list[tuple[Sample, ImageScore]]]
+    images: Sequence[JudgedImage]
+    task: str = "opacity"
+    predictions: Mapping[str, Any] | None = None
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The kinds of mask that were judged."""
+        return tuple(channel for channel in self.thresholds if any(channel in image.scores for image in self.images))
+
+    @property
+    def scores(self) -> dict[str, list[tuple[Sample, ImageScore]]]:
+        """Channel name to one score for each image that has such a mask, with its sample."""
+        return {
+            channel: [(image.sample, image.scores[channel]) for image in self.images if channel in image.scores]
+            for channel in self.channels
+        }
+
+    @property
+    def fitted_here(self) -> bool:
+        """Threshold and temperature were fitted on these images, or on the same split of a dataset of this layout."""
+        fitted = self.model.fitted_on if self.model is not None else None
+        if fitted is None:
+            return False
+        splits = {sample.split for sample in self.dataset.samples}
+        same_split = fitted.get("layout") == self.dataset.layout and not splits.isdisjoint(fitted["split"].split("+"))
+        return same_split or fitted.get("sha256") == self.dataset.fingerprint
 
     def summary(self) -> dict[str, Any]:
-        """Every mean, over all images and by category, ready for JSON."""
+        """Every mean with its number of images and interval, ready for JSON; docs/judging.md explains each key."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        refused = [image.sample.name for image in self.images if image.refused]
         return {
             "cxrseg": __version__,
             "note": "Research use only. Not for diagnosis.",
-            "model": {
-                "name": self.model.name,
-                "trained_on": dict(self.model.dataset),
-                "version": self.model.version,
-            },
+            "model": self._model(),
+            "predictions": self.predictions,
             "dataset": {
                 "layout": self.dataset.layout,
                 "images": self.dataset.describe(),
                 "sha256": self.dataset.fingerprint,
             },
+            "task": self.task,
             "thresholds": dict(self.thresholds),
-            "empty_masks": "both empty: undefined, counted apart; missed or false alarm: Dice, IoU and NSD 0, HD95 and "
-            "ASSD the image's diagonal. Distances in pixels of the image. NSD at a tolerance of 2 pixels.",
-            **{
-                channel: {
-                    **summarise([found for _, found in scored]),
-                    "by_category": {
-                        category: summarise([found for sample, found in scored if sample.category == category])
-                        for category in sorted({sample.category for sample, _ in scored if sample.category})
-                    },
-                }
-                for channel, scored in self.scores.items()
+            "refused": {"images": len(refused), "names": refused},
+            "empty_masks": _EMPTY,
+            "intervals": _INTERVALS,
+            **{channel: self._channel(channel) for channel in self.channels},
+            "severity": summarise_severity(self.images),
+            "confidence": summarise_confidence(self.images),
+            "image_level": summarise_image_level(self.images, self.task),
+        }
+
+    def _model(self) -> dict[str, Any] | None:
+        if self.model is None:
+            return None
+        return {
+            "name": self.model.name,
+            "trained_on": dict(self.model.dataset),
+            "version": self.model.version,
+            "fitted_on": self.model.fitted_on,
+            "fitted_here": self.fitted_here,
+        }
+
+    def _channel(self, channel: str) -> dict[str, Any]:
+        images = [image for image in self.images if channel in image.scores]
+        categories = sorted({image.sample.category for image in images if image.sample.category})
+        found = {
+            **summarise([image.scores[channel] for image in images]),
+            "by_category": {
+                category: summarise([image.scores[channel] for image in images if image.sample.category == category])
+                for category in categories
             },
         }
+        if channel == "infection":
+            found |= {"by_size": by_size(images), "by_region": by_region(images)}
+        return found
 
 
 def evaluate(
@@ -71,121 +145,118 @@ def evaluate(
     dataset: Dataset,
     *,
     threshold: float | None = None,
+    task: str = "opacity",
     on_image: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Judge a model file on every image of a dataset, at the images' own size.
 
-    The share of the lungs that is marked is taken of the dataset's lung masks; where it has none, of the lungs that
-    the model finds.
+    What is predicted within the lungs, where and how much, is taken of the dataset's lung masks; where it has none, of
+    the lungs that the model finds. Only the infected share that a user is told is of the model's own lungs.
 
     Args:
         model: a model file.
         dataset: what to judge on; see `Dataset.select` for splits and categories.
         threshold: probability from which a pixel is infection; None takes the model file's.
+        task: 'opacity', or 'covid19' where the model judges the whole image; see `Segmenter`.
         on_image: called with (images done, images in all).
+        watch: called, from many threads, with each sample, what the model found on it, its true masks by channel, and
+            the lungs of the dataset, or else of the model.
 
     Raises:
         DatasetError: images cannot be read (all of them are listed), or have none of the model's masks.
-        ModelFileError: the model file cannot be used.
+        ModelFileError: the model file cannot be used, or not for this task.
     """
     # Every image of the dataset is judged, and in float32: figures must not depend on the machine.
-    segmenter = Segmenter(model, threshold, gate=False, precision="float32")
-    scores: dict[str, list[tuple[Sample, ImageScore]]] = {channel: [] for channel in segmenter.info.channels}
+    segmenter = Segmenter(model, threshold, gate=False, precision="float32", task=task)
+
+    def judge(sample: Sample) -> JudgedImage:
+        prediction = segmenter.segment(sample.read_image())
+        return judge_image(sample, prediction, segmenter.info.channels, watch)
+
+    images = _judged(dataset, judge, segmenter.info.channels, on_image)
+    return Evaluation(segmenter.info, dataset, segmenter.thresholds, images, task)
+
+
+def evaluate_predictions(
+    folder: Path, dataset: Dataset, *, on_image: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Judge the mask files that `cxrseg predict -o FOLDER` wrote, which is what its users get.
+
+    The gate was at work there: where it refused an image, or predicting failed, there is no mask, which is judged as an
+    empty one, and counted. Where no probability maps were saved, RMSE is that of the masks.
+
+    Args:
+        folder: the output folder of `cxrseg predict`.
+        dataset: what to judge on; all of its images must have been predicted.
+        on_image: called with (images done, images in all).
+
+    Raises:
+        DatasetError: images were not predicted or cannot be read (all of them are listed), or have no masks.
+    """
+    stored = StoredPredictions(folder, dataset)
+
+    def judge(sample: Sample) -> JudgedImage:
+        return judge_image(sample, stored.predict(sample), stored.channels, None)
+
+    images = _judged(dataset, judge, stored.channels, on_image)
+    about = {"folder": str(folder), **{key: stored.manifest[key] for key in ("models", "options", "versions")}}
+    return Evaluation(None, dataset, stored.thresholds, images, stored.task, about)
+
+
+def _judged(
+    dataset: Dataset,
+    judge: Callable[[Sample], JudgedImage],
+    channels: Sequence[str],
+    on_image: Callable[[int, int], None] | None,
+) -> list[JudgedImage]:
+    images: list[JudgedImage] = []
     faults: list[str] = []
-
-    def judge(sample: Sample) -> dict[str, ImageScore] | CxrsegError:
-        try:
-            return _score(segmenter, sample)
-        except CxrsegError as error:
-            return error
-
     with ThreadPoolExecutor() as pool:
-        for done, (sample, found) in enumerate(zip(dataset.samples, pool.map(judge, dataset.samples), strict=True)):
+        for done, found in enumerate(pool.map(partial(_or_error, judge), dataset.samples), 1):
             if isinstance(found, CxrsegError):
                 faults.append(str(found))
             else:
-                for channel, one in found.items():
-                    scores[channel].append((sample, one))
+                images.append(found)
             if on_image is not None:
-                on_image(done + 1, len(dataset.samples))
+                on_image(done, len(dataset.samples))
     if faults:
         raise DatasetError(f"{len(faults)} of {len(dataset.samples)} images cannot be judged:", faults)
-    judged = {channel: scored for channel, scored in scores.items() if scored}
-    if not judged:
-        raise DatasetError(
-            f"{dataset.root} has none of the masks that the model finds ({', '.join(segmenter.info.channels)})"
-        )
-    return Evaluation(segmenter.info, dataset, segmenter.thresholds, judged)
+    if not any(image.scores for image in images):
+        raise DatasetError(f"{dataset.root} has none of the masks that the model finds ({', '.join(channels)})")
+    return images
+
+
+def _or_error(judge: Callable[[Sample], JudgedImage], sample: Sample) -> JudgedImage | CxrsegError:
+    try:
+        return judge(sample)
+    except CxrsegError as error:
+        return error
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
-    """Write scores.csv (a row for each image and kind of mask) and summary.json into the folder `out`."""
-    rows = [
-        {
-            "name": sample.name,
-            "split": sample.split,
-            "category": sample.category,
-            "target": channel,
-            **found.as_row(),
-        }
-        for channel, scored in evaluation.scores.items()
-        for sample, found in scored
-    ]
-    write_csv(out / "scores.csv", list(rows[0]), rows)
+    """Write scores.csv, regions.csv and summary.json into the folder `out`; docs/judging.md explains them.
+
+    What else an earlier evaluation left there is removed.
+    """
+    for name in ("regions.csv", "calibration.json"):
+        (out / name).unlink(missing_ok=True)
+    rows = [row for channel in evaluation.channels for image in evaluation.images for row in image.rows(channel)]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    write_csv(out / "scores.csv", list(columns), rows)
+    regions = [row for image in evaluation.images for row in image.region_rows()]
+    if regions:
+        write_csv(out / "regions.csv", list(regions[0]), regions)
     write_json(out / "summary.json", evaluation.summary())
 
 
 def summary_table(evaluation: Evaluation) -> list[str]:
     """The means side by side, as lines of text for a terminal."""
     lines = []
-    for channel, values in evaluation.summary().items():
-        if channel not in evaluation.scores:
-            continue
-        lines += [
-            f"{channel} at {evaluation.thresholds[channel]:g}: {values['images']} images, "
-            f"{values['infected']} with a mask, {values['missed']} missed, "
-            f"{values['false_alarm']} false alarms, {values['both_empty']} empty on both sides"
-        ]
-        per_image, pooled = values["infected_per_image"], values["infected_pooled"]
-        every, marked = values["all_images_empty_on_empty_is_1"], values["uninfected_marked"]
-        lines += [
-            f"  {'':34}{'Dice':>8}{'IoU':>8}{'precision':>11}{'recall':>8}{'RMSE':>8}{'HD95':>8}{'NSD 2px':>9}",
-            _line("images with a mask, per image", per_image, "mean"),
-            _line("images with a mask, pixels pooled", pooled, "value"),
-            _line("all images, empty on empty = 1", every | {"rmse": values["rmse"]}, "mean"),
-        ]
-        if marked["n"]:
-            parts = {"in all": marked} | {
-                category: found["uninfected_marked"]
-                for category, found in values["by_category"].items()
-                if found["uninfected_marked"]["n"]
-            }
-            shares = ", ".join(f"{name} {part['share']:.1%} of {part['n']}" for name, part in parts.items())
-            lines.append(f"  images without, more than {marked['limit']:.0%} of the lungs marked: {shares}")
-    return lines
-
-
-def _line(name: str, figures: Mapping[str, Mapping[str, Any]], key: str) -> str:
-    widths = {"dice": 8, "iou": 8, "precision": 11, "recall": 8, "rmse": 8, "hd95": 8, "nsd2": 9}
-    text = f"  {name:<34}"
-    for figure, width in widths.items():
-        cell = figures.get(figure, {})
-        value = cell.get(key, cell.get("value"))
-        text += f"{'-':>{width}}" if value is None else f"{value:>{width}.{1 if figure == 'hd95' else 4}f}"
-    return text
-
-
-def _score(segmenter: Segmenter, sample: Sample) -> dict[str, ImageScore]:
-    """Score every channel of which the sample has a mask."""
-    prediction = segmenter.segment(sample.read_image())
-    lungs = sample.read_mask("lungs")
-    if lungs is None and "lungs" in prediction.probabilities:
-        lungs = prediction.mask("lungs")
-    found = {}
-    for channel, probability in prediction.probabilities.items():
-        truth = sample.read_mask(channel)
-        if truth is not None:
-            found[channel] = score(
-                probability, truth, lungs if channel == "infection" else None, prediction.thresholds[channel]
-            )
-    return found
+    if evaluation.fitted_here and evaluation.model is not None and evaluation.model.fitted_on is not None:
+        fitted = evaluation.model.fitted_on
+        lines.append(
+            f"threshold and temperature were fitted on this split ({fitted['split']}: {fitted.get('images')}): "
+            f"its figures are optimistic"
+        )
+    return [*lines, *summary_lines(evaluation.summary(), evaluation.channels)]

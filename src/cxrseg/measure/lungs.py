@@ -43,6 +43,13 @@ class Lung:
     top: int
     bottom: int
 
+    @property
+    def spans(self) -> tuple[slice, slice, slice, slice]:
+        """Rows of the whole lung and of the thirds of its height, from above; each with the islands beyond its end."""
+        third = (self.bottom - self.top) / 3
+        edges = (0, self.top + round(third), self.top + round(2 * third), self.mask.shape[0])
+        return slice(None), slice(*edges[:2]), slice(*edges[1:3]), slice(*edges[2:])
+
 
 def split_lungs(lungs: _Mask) -> tuple[_Mask, _Mask]:
     """Tell the two lungs apart.

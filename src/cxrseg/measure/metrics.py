@@ -10,14 +10,14 @@ missed          truth only        0                nan        0       image diag
 false alarm     prediction only   0                0          nan     image diagonal  0
 ==============  ================  ===============  =========  ======  ==============  =====
 
-nan means undefined and enters no mean: each mean of `summarise` comes with the number of images behind it.
-The one mean that counts empty-on-empty as 1 says so by its name.
+HD95, ASSD and NSD of a missed image are thus the worst that the image can show, and count in every mean. nan means
+undefined and enters no mean: each mean of `cxrseg.measure.summary` comes with the number of images behind it. The one
+mean that counts empty-on-empty as 1 says so by its name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,21 +29,20 @@ from cxrseg.measure.surface import surface_distances
 
 __all__ = [
     "MARKED_LIMIT",
-    "NSD_TOLERANCE",
+    "NSD_TOLERANCES",
     "Counts",
     "ImageScore",
     "count",
     "rmse",
     "score",
     "squared_error",
-    "summarise",
 ]
 
 MARKED_LIMIT = 0.01
-"""Share of the lungs; an uninfected image with more than this marked is counted in `summarise`."""
+"""Share of the lungs; an uninfected image with more than this marked is counted by `cxrseg.measure.summary`."""
 
-NSD_TOLERANCE = 2.0
-"""Tolerance of the normalised surface Dice in `score`, in pixels of the masks given to it."""
+NSD_TOLERANCES = (2.0, 4.0)
+"""Tolerances of the normalised surface Dice in `score`, in pixels of the masks given to it."""
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -184,7 +183,7 @@ class ImageScore:
         dice, iou, precision, recall, specificity: ratios of these counts, as in `Counts`.
         hd95: 95th percentile of the Hausdorff distance, in pixels.
         assd: average symmetric surface distance, in pixels.
-        nsd2: normalised surface Dice at a tolerance of 2 pixels.
+        nsd2, nsd4: normalised surface Dice at a tolerance of 2 and of 4 pixels.
         lungs_marked: share of the lungs' pixels that are predicted as infected; nan where lungs are unknown.
     """
 
@@ -202,6 +201,7 @@ class ImageScore:
     hd95: float
     assd: float
     nsd2: float
+    nsd4: float
     lungs_marked: float
 
     @property
@@ -215,23 +215,30 @@ class ImageScore:
 
 
 def score(
-    probability: npt.NDArray[np.floating], truth: _Mask, lungs: _Mask | None = None, threshold: float = 0.5
+    probability: npt.NDArray[np.floating],
+    truth: _Mask,
+    lungs: _Mask | None = None,
+    threshold: float = 0.5,
+    *,
+    prediction: _Mask | None = None,
 ) -> ImageScore:
     """Measure one image in every way.
 
     Args:
-        probability: (H, W) float in [0, 1]; a pixel is predicted as infected from `threshold` upwards.
+        probability: (H, W) float in [0, 1].
         truth: (H, W) bool, the infection.
         lungs: (H, W) bool, or None where unknown.
-        threshold: in [0, 1].
+        threshold: in [0, 1]; a pixel is predicted as infected from here upwards.
+        prediction: (H, W) bool, the predicted infection where it was decided already; `threshold` is then not used.
 
     Raises:
         ImageError: the shapes differ, or a probability is not finite.
     """
     error = rmse(probability, truth)
-    prediction = probability >= threshold
-    counts = count(prediction, truth)
-    distances = surface_distances(prediction, truth)
+    marked = probability >= threshold if prediction is None else prediction
+    counts = count(marked, truth)
+    distances = surface_distances(marked, truth)
+    near, wide = (distances.nsd(tolerance) for tolerance in NSD_TOLERANCES)
     return ImageScore(
         status=counts.status,
         **asdict(counts),
@@ -243,49 +250,10 @@ def score(
         specificity=counts.specificity,
         hd95=distances.hd95,
         assd=distances.assd,
-        nsd2=distances.nsd(NSD_TOLERANCE),
-        lungs_marked=math.nan if lungs is None else count(prediction, lungs).recall,
+        nsd2=near,
+        nsd4=wide,
+        lungs_marked=math.nan if lungs is None else count(marked, lungs).recall,
     )
-
-
-def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
-    """Bring the scores of many images down to the four means that published figures mix, side by side.
-
-    Returns:
-        a dict ready for JSON; a mean over nothing is None, and `n` is the number of images behind each:
-
-        - images, infected, both_empty, missed, false_alarm: numbers of images.
-        - rmse: {value, n}, Eq. 1 of the reports over all pixels of all images.
-        - infected_per_image: images with infection only; name to {mean, n}.
-        - infected_pooled: the same images, their pixels counted together first; name to {value, n}.
-        - all_images_empty_on_empty_is_1: every image; Dice, IoU and NSD of empty on empty count as 1.
-        - uninfected_marked: {share, n, limit}, the share of images without infection of whose lungs more than
-          `limit` (1%) is marked.
-    """
-    infected = [row for row in rows if row.tp + row.fn]
-    uninfected = [row.lungs_marked for row in rows if not row.tp + row.fn]
-    marked = [float(share > MARKED_LIMIT) for share in uninfected if not math.isnan(share)]
-    pooled = sum((row.counts for row in infected), Counts(0, 0, 0, 0))
-    ratios = ("dice", "iou", "precision", "recall", "specificity")
-    per_image = (*ratios, "rmse", "hd95", "assd", "nsd2")
-    return {
-        "images": len(rows),
-        "infected": len(infected),
-        "both_empty": sum(row.counts.both_empty for row in rows),
-        "missed": sum(row.counts.missed for row in rows),
-        "false_alarm": sum(row.counts.false_alarm for row in rows),
-        "rmse": _pooled_rmse(rows),
-        "infected_per_image": {name: _mean(getattr(row, name) for row in infected) for name in per_image},
-        "infected_pooled": {
-            **{name: {"value": _defined(getattr(pooled, name)), "n": len(infected)} for name in ratios},
-            "rmse": _pooled_rmse(infected),
-        },
-        "all_images_empty_on_empty_is_1": {
-            name: _mean(1.0 if row.counts.both_empty else getattr(row, name) for row in rows)
-            for name in ("dice", "iou", "nsd2")
-        },
-        "uninfected_marked": {"share": _mean(marked)["mean"], "n": len(marked), "limit": MARKED_LIMIT},
-    }
 
 
 def _ratio(part: int, whole: int) -> float:
@@ -294,15 +262,3 @@ def _ratio(part: int, whole: int) -> float:
 
 def _defined(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _mean(values: Iterable[float]) -> dict[str, Any]:
-    """The mean of the values that are defined, and how many they are."""
-    defined = [value for value in values if not math.isnan(value)]
-    return {"mean": math.fsum(defined) / len(defined) if defined else None, "n": len(defined)}
-
-
-def _pooled_rmse(rows: Sequence[ImageScore]) -> dict[str, Any]:
-    pixels = sum(row.counts.pixels for row in rows)
-    squares = math.fsum(row.rmse**2 * row.counts.pixels for row in rows)
-    return {"value": math.sqrt(squares / pixels) if pixels else None, "n": len(rows)}

@@ -7,7 +7,6 @@ left.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,13 @@ SEVERITY_COLUMNS = tuple(field.name for field in fields(Severity))
 """The columns that `Severity.as_row` fills."""
 
 
-def measure_severity(infection: _Mask, lungs: _Mask, spacing_mm: tuple[float, float] | None = None) -> Severity:
+def measure_severity(
+    infection: _Mask,
+    lungs: _Mask,
+    spacing_mm: tuple[float, float] | None = None,
+    *,
+    sides: tuple[Lung, Lung] | None = None,
+) -> Severity:
     """Measure the infection within the lungs; what lies outside of them is not counted.
 
     Args:
@@ -72,13 +77,14 @@ def measure_severity(infection: _Mask, lungs: _Mask, spacing_mm: tuple[float, fl
         lungs: (H, W) bool, both lungs.
         spacing_mm: (row, column) distance of pixel centres in mm, or None where unknown. Where it is that of
             the detector, areas are larger than in the body, since a radiograph magnifies.
+        sides: the left and right lung, where `find_lungs` has told them apart already.
 
     Raises:
         ImageError: the masks differ in shape.
     """
     if infection.shape != lungs.shape:
         raise ImageError(f"expected an infection mask of the lungs' shape {lungs.shape}, got {infection.shape}")
-    left, right = find_lungs(lungs)
+    left, right = find_lungs(lungs) if sides is None else sides
     share_left, *zones_left = _shares(infection, left)
     share_right, *zones_right = _shares(infection, right)
     score = extent_score(share_left, share_right)
@@ -156,12 +162,10 @@ def grade(score: int) -> str:
 
 def _shares(infection: _Mask, lung: Lung) -> list[float | None]:
     """Infected share of a lung, then of the upper, middle and lower third of its height."""
-    infected = np.count_nonzero(infection & lung.mask, axis=1)
-    whole = np.count_nonzero(lung.mask, axis=1)
-    third = (lung.bottom - lung.top) / 3
-    edges = (0, lung.top + round(third), lung.top + round(2 * third), len(whole))
-    spans = [slice(None), *(slice(start, stop) for start, stop in pairwise(edges))]
-    return [_ratio(int(infected[span].sum()), int(whole[span].sum())) for span in spans]
+    infected = infection & lung.mask
+    return [
+        _ratio(int(np.count_nonzero(infected[span])), int(np.count_nonzero(lung.mask[span]))) for span in lung.spans
+    ]
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import KDTree
 
 from cxrseg.errors import ImageError
 
@@ -20,6 +19,8 @@ __all__ = ["SurfaceDistances", "assd", "boundary_pixels", "hd95", "nearest", "ns
 _Mask = npt.NDArray[np.bool_]
 _Distances = npt.NDArray[np.float64]
 _PIXELS = (1.0, 1.0)
+_FEW = 20
+"""Up to so many points, such as a lung mask's islands, do not need a tree, whose import takes long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,10 @@ def nsd(prediction: _Mask, truth: _Mask, tolerance: float = 2.0, spacing: tuple[
 
 def nearest(points: _Distances, others: _Distances) -> _Distances:
     """(n,) float64: the distance of each of (n, 2) `points` to the nearest of (m, 2) `others`."""
+    if len(points) <= _FEW:
+        return np.asarray(np.sqrt(((points[:, None] - others) ** 2).sum(axis=2).min(axis=1)))
+    from scipy.spatial import KDTree  # here, since it takes long to import
+
     return np.asarray(KDTree(others).query(points)[0], dtype=np.float64)
 
 

@@ -21,11 +21,8 @@ from cxrseg.segment.prediction import ModelMark, Prediction, dice_confidence
 __all__ = ["TASKS", "Prediction", "Segmenter"]
 
 TASKS = ("opacity", "covid19")
-"""What can be asked for.
-
-'opacity' marks infection wherever it is seen; 'covid19' is the definition of COVID-QU-Ex, and empties the map where the
-image head says another pneumonia, or normal. The map is kept where the image head's probability, of not being normal
-for 'opacity' and of being COVID-19 for 'covid19', reaches the model file's `image_thresholds`."""
+"""What can be asked for. 'opacity' marks infection wherever it is seen. 'covid19' is the definition of COVID-QU-Ex: the
+map is emptied where the image head's probability of COVID-19 is below the model file's `covid19_threshold`."""
 
 SYNTHETIC = "the model has learned from synthetic X-rays alone: its masks mean nothing on a patient's"
 """Stands on every prediction of a model that was trained on phantoms."""
@@ -85,8 +82,7 @@ class Segmenter:
             raise ModelFileError("expected at least one model file, got none")
         self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
         self._tta, self._force, self._gate = tta, force, gate
-        self._task = task
-        self._image_threshold = _image_threshold(task, paths, [engine.info for engine in self.engines])
+        self._covid19_threshold = _covid19_threshold(task, paths, [engine.info for engine in self.engines])
         given = sum(engine.info.threshold for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
@@ -152,15 +148,13 @@ class Segmenter:
 
     def _kept(self, found: _Found) -> tuple[dict[str, _Pixels], tuple[str, ...]]:
         """The maps, the infection's empty where the whole image does not show what is asked for, and the warning."""
-        limit = self._image_threshold
+        limit = self._covid19_threshold
         if limit is None or found.categories is None or "infection" not in found.maps:
             return found.maps, ()
-        covid19 = self._task == "covid19"
-        seen = found.categories["COVID-19"] if covid19 else 1 - found.categories["Normal"]
+        seen = found.categories["COVID-19"]
         if seen >= limit:
             return found.maps, ()
-        what = "COVID-19" if covid19 else "any opacity"
-        why = f"the infection map was emptied: the image as a whole shows {what} with a probability of {seen:.2f}"
+        why = f"the infection map was emptied: the image as a whole shows COVID-19 with a probability of {seen:.2f}"
         return found.maps | {"infection": np.zeros_like(found.maps["infection"])}, (f"{why}, below {limit:.2f}",)
 
     def _upright(self, pixels: _Pixels, gain: float, found: _Found, verdict: Verdict) -> tuple[_Found, Verdict]:
@@ -202,16 +196,16 @@ class Segmenter:
         return Result(mean, None if categories is None else categories.mean(0))
 
 
-def _image_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
-    """The models' mean threshold of the image head for this task; None where every map is kept."""
+def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
+    """The mean of the models that judge the whole image; None where the task keeps every map."""
     if task not in TASKS:
         raise ModelFileError(f"expected the task {' or '.join(TASKS)}, got {task!r}")
-    judging = [info for info in infos if info.categories]
-    if task == "covid19" and not judging:
+    if task == "opacity":
+        return None
+    limits = [info.covid19_threshold for info in infos if info.categories]
+    if not limits:
         raise ModelFileError(
             f"the task covid19 needs a model with an image-level head, and {paths[0]} has none: it marks opacities, "
             f"and does not say whether they are COVID-19. Use the task opacity"
         )
-    default = 0.5 if task == "covid19" else 0.0
-    limits = [info.image_thresholds.get(task, default) for info in judging]
-    return sum(limits) / len(limits) if any(limits) else None
+    return sum(limits) / len(limits)

@@ -1,0 +1,242 @@
+"""Whether a model's probabilities can be taken at their word, and the threshold and temperature that serve it best.
+
+Dice is the mean of the infected images, over the whole image, as `cxrseg evaluate` has it. Reliability, Brier score and
+temperature look at pixels within the lungs only: the background, most of the image and never in doubt, would make any
+model look calibrated (Mehrtash et al. 2020, arXiv:1911.13273, who cut it away for this reason), and the shares that
+are read off a mask are shares of the lungs. Images of the category Non-COVID are left out for the infection: their
+masks are empty by the dataset's definition, whatever their lungs show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg._version import __version__
+from cxrseg.data.sample import Dataset, Sample
+from cxrseg.errors import DatasetError, ModelFileError
+from cxrseg.io.write import write_json
+from cxrseg.judge.evaluate import evaluate
+from cxrseg.judge.image import JudgedImage
+from cxrseg.measure.calibration import (
+    PixelBins,
+    average_precision,
+    best_threshold,
+    bin_pixels,
+    brier_score,
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+    marked_shares,
+    pool,
+    reliability,
+    sweep,
+)
+from cxrseg.measure.metrics import MARKED_LIMIT
+from cxrseg.model_file import ModelInfo, read_model, write_model
+from cxrseg.segment.prediction import Prediction
+
+__all__ = ["COVID19_KEPT", "Calibration", "ImageBins", "fit", "write_calibration"]
+
+_Mask = npt.NDArray[np.bool_]
+
+COVID19_KEPT = 0.99
+"""Share of COVID-19 images whose map the task covid19 keeps more than of, on the images that `fit` sees."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageBins:
+    """The pixels of one image by their predicted logit.
+
+    Attributes:
+        whole: all of the image.
+        region: those within the lungs; for the lungs themselves, and where no lungs are known, all of the image.
+        where: which region that is: 'lungs of the dataset', 'lungs of the model' or 'whole image'.
+    """
+
+    whole: PixelBins
+    region: PixelBins
+    where: str
+
+
+class Calibration:
+    """Collects pixels while a model is judged: pass `watch` to `evaluate`, then read the rest."""
+
+    def __init__(self) -> None:
+        self._images: dict[str, dict[str, ImageBins]] = {}
+        self._left_out: dict[str, set[str]] = {}
+
+    def watch(self, sample: Sample, prediction: Prediction, truths: Mapping[str, _Mask], lungs: _Mask | None) -> None:
+        """Count the pixels of one image; may be called from many threads."""
+        for channel, truth in truths.items():
+            if channel == "infection" and sample.infection_is_by_definition:
+                self._left_out.setdefault(channel, set()).add(sample.name)
+                continue
+            probability = prediction.probabilities[channel]
+            whole = bin_pixels(probability, truth)
+            counted = ImageBins(whole, whole, "whole image")
+            if channel == "infection" and lungs is not None:
+                where = "lungs of the dataset" if "lungs" in sample.masks else "lungs of the model"
+                counted = ImageBins(whole, bin_pixels(probability, truth, lungs), where)
+            self._images.setdefault(channel, {})[sample.name] = counted
+
+    def images(self, channel: str) -> list[ImageBins]:
+        """One entry for each image counted, in the order of their names."""
+        return [counted for _, counted in sorted(self._images.get(channel, {}).items())]
+
+    def summary(self, thresholds: Mapping[str, float]) -> dict[str, Any]:
+        """All of it by channel, ready for JSON.
+
+        Args:
+            thresholds: channel to the threshold that the model is judged with.
+
+        Returns:
+            For each channel with images: `threshold`; `sweep`, lists side by side over thresholds; `best`, the
+            threshold that these images would choose, and its Dice; `average_precision`; and, of the pixels of
+            `where`, `pixels`, `reliability`, `expected_calibration_error`, `brier_score`, `log_loss` and
+            `best_temperature`, by which these images would divide the logits.
+        """
+        return {channel: self._summary(channel, thresholds[channel]) for channel in sorted(self._images)}
+
+    def _summary(self, channel: str, threshold: float) -> dict[str, Any]:
+        images = self.images(channel)
+        tried = sweep([image.whole for image in images])
+        lungs = [image.region for image in images if image.where != "whole image"]
+        pixels = pool(image.region for image in images)
+        bins = reliability(pixels)
+        best = best_threshold(tried.thresholds, tried.dice) if tried.images else None
+        return {
+            "images": len(images),
+            "left_out": len(self._left_out.get(channel, ())),
+            "threshold": threshold,
+            "sweep": {
+                "images": tried.images,
+                "uninfected_images": sum(not image.infected for image in lungs),
+                "marked_limit": MARKED_LIMIT,
+                "threshold": _listed(tried.thresholds),
+                "dice": _listed(tried.dice),
+                "precision": _listed(tried.precision),
+                "recall": _listed(tried.recall),
+                "uninfected_marked": _listed(marked_shares(lungs)),
+            },
+            "best": best and {"threshold": best, "dice": _number(np.interp(best, tried.thresholds, tried.dice))},
+            "average_precision": _number(average_precision(pool(each.whole for each in images if each.whole.infected))),
+            "where": dict(Counter(image.where for image in images)),
+            "pixels": sum(each.pixels for each in bins),
+            "reliability": [
+                {name: _number(value) for name, value in dataclasses.asdict(each).items()} for each in bins
+            ],
+            "expected_calibration_error": _number(expected_calibration_error(bins)),
+            "brier_score": _number(brier_score(pixels)),
+            "log_loss": _number(log_loss(pixels)),
+            "best_temperature": _number(fit_temperature(pixels)) if _both(pixels) else None,
+        }
+
+
+def write_calibration(calibration: Calibration, thresholds: Mapping[str, float], out: Path) -> None:
+    """Write calibration.json into the folder `out`."""
+    write_json(out / "calibration.json", calibration.summary(thresholds))
+
+
+def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | None = None) -> ModelInfo:
+    """Find temperature, then threshold, of a model's infection channel, and write a model file that has them.
+
+    The temperature is the one with the least negative log-likelihood of the pixels within the lungs; it divides the
+    logits of all channels, which leaves masks at a threshold of 0.5 as they are. The threshold is the middle of where
+    the mean Dice of the infected images is flat at its top, see `best_threshold`. Where the model judges the whole
+    image, the threshold of the task covid19 is the highest that keeps more than `COVID19_KEPT` of the COVID-19 images.
+
+    Args:
+        model: a model file.
+        dataset: what to fit on: validation images, which the weights have not been fitted to.
+        out: the model file to write; its graph is that of `model`.
+        judged: what the model will be judged on, which may share no image with `dataset`; None does not ask.
+
+    Returns:
+        What the new model file says about itself; its `fitted_on` has the split, images and layout of `dataset`, its
+        fingerprint as `sha256`, and `dice` and `log_loss` there.
+
+    Raises:
+        DatasetError: `judged` shares images with `dataset`; or `dataset` has none with an infection, or nothing else.
+        ModelFileError: the model file cannot be used, or finds no infection.
+        MissingExtraError: the onnx package is not installed.
+    """
+    _check_apart(dataset, judged)
+    _, info = read_model(model)
+    if "infection" not in info.channels:
+        raise ModelFileError(f"{model} finds {', '.join(info.channels)}, and only infection has a threshold to fit")
+    seen = Calibration()
+    found = evaluate(model, dataset, watch=seen.watch)
+    images = seen.images("infection")
+    pixels = pool(image.region for image in images)
+    if not _both(pixels):
+        raise DatasetError(
+            f"expected images with an infection in the lungs to fit on, and some without; {dataset.root} has: "
+            f"{dataset.describe()}"
+        )
+    change = fit_temperature(pixels)
+    tried = sweep([image.whole for image in images]).at_temperature(change)
+    threshold = best_threshold(tried.thresholds, tried.dice)
+    fitted = dataclasses.replace(
+        info,
+        threshold=threshold,
+        temperature=round(info.temperature * change, 4),
+        covid19_threshold=_covid19_threshold(found.images) or info.covid19_threshold,
+        version=__version__,
+        fitted_on={
+            "split": "+".join(sorted({sample.split for sample in dataset.samples})),
+            "layout": dataset.layout,
+            "images": dataset.describe(),
+            "sha256": dataset.fingerprint,
+            "dice": _number(np.interp(threshold, tried.thresholds, tried.dice)),
+            "log_loss": _number(log_loss(pixels, change)),
+        },
+    )
+    write_model(out, Path(model).read_bytes(), fitted)
+    return fitted
+
+
+def _covid19_threshold(images: Iterable[JudgedImage]) -> float | None:
+    """The highest that keeps more than `COVID19_KEPT` of the COVID-19 images; None where none was judged."""
+    judged = sorted(
+        image.categories["COVID-19"]
+        for image in images
+        if image.categories is not None and image.sample.category == "COVID-19"
+    )
+    if not judged:
+        return None
+    lost = math.ceil(round((1 - COVID19_KEPT) * len(judged), 9)) - 1
+    # Halfway to the next lower one: the image that decides it must not hang on the last digit.
+    below = judged[lost - 1] if lost else 0.0
+    return round((judged[lost] + below) / 2, 6)
+
+
+def _check_apart(dataset: Dataset, judged: Dataset | None) -> None:
+    names = {sample.name for sample in dataset.samples}
+    shared = [sample.name for sample in judged.samples if sample.name in names] if judged is not None else []
+    if shared:
+        raise DatasetError(
+            f"threshold and temperature would be fitted on {len(shared)} of the images that the model is then judged "
+            f"on (such as {shared[0]}), which flatters it; fit on another split, or give --allow-same-split"
+        )
+
+
+def _both(pixels: PixelBins) -> bool:
+    return bool(pixels.positive.any() and pixels.negative.any())
+
+
+def _listed(values: Iterable[float]) -> list[float | None]:
+    return [_number(value) for value in values]
+
+
+def _number(value: float) -> float | int | None:
+    if isinstance(value, int):
+        return value
+    return round(float(value), 6) if math.isfinite(value) else None

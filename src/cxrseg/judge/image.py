@@ -1,0 +1,166 @@
+"""One image judged: a prediction and a sample to everything that is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg.data.sample import Sample
+from cxrseg.measure.lungs import find_lungs
+from cxrseg.measure.metrics import Counts, ImageScore, score
+from cxrseg.measure.regions import count_regions
+from cxrseg.measure.severity import Severity, measure_severity
+from cxrseg.segment.prediction import Prediction
+
+__all__ = ["CATEGORY_COLUMNS", "JudgedImage", "Watch", "judge_image"]
+
+_Mask = npt.NDArray[np.bool_]
+
+Watch = Callable[[Sample, Prediction, Mapping[str, _Mask], _Mask | None], None]
+"""Called with a sample, what was predicted for it, its true masks by channel, and the lungs where they are known."""
+
+_SIDES = ("", "_left", "_right")
+
+CATEGORY_COLUMNS = {
+    "COVID-19": "probability_covid19",
+    "Non-COVID": "probability_non_covid",
+    "Normal": "probability_normal",
+}
+"""Category to the column of its probability, as in statistics.csv."""
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """What is to be said about a prediction for one image.
+
+    Attributes:
+        sample: the image with its truth.
+        scores: channel name to its score, for each channel that the model finds and the dataset has.
+        true: how much of the lungs is infected, by the dataset; None where infection or lungs are unknown.
+        predicted: how much of the lungs is infected, as a user is told; None where refused or lungs are unknown.
+        lungs: whose lungs the shares are taken of: 'each its own', 'dataset' or 'model', or '' where unknown.
+        regions: prediction against truth within each lung and zone, see `cxrseg.measure.regions`.
+        confidence: `Prediction.confidence`.
+        categories: `Prediction.categories`.
+        emptied: `Prediction.emptied`.
+        refused: why the gate refused the image, '' otherwise; its masks count as empty.
+    """
+
+    sample: Sample
+    scores: Mapping[str, ImageScore]
+    true: Severity | None = None
+    predicted: Severity | None = None
+    lungs: str = ""
+    regions: Mapping[str, Counts] = field(default_factory=dict)
+    confidence: float | None = None
+    categories: Mapping[str, float] | None = None
+    emptied: bool = False
+    refused: str = ""
+
+    @property
+    def infected(self) -> bool:
+        """The true infection mask holds pixels."""
+        found = self.scores.get("infection")
+        return found is not None and found.tp + found.fn > 0
+
+    def rows(self, channel: str) -> list[dict[str, Any]]:
+        """The row of scores.csv for one kind of mask, or none where the dataset has no such mask."""
+        if channel not in self.scores:
+            return []
+        sample = self.sample
+        return [
+            {
+                "name": sample.name,
+                "split": sample.split,
+                "category": sample.category,
+                "target": channel,
+                **self.scores[channel].as_row(),
+                **(self._findings() if channel == "infection" else {}),
+                "refused": self.refused or None,
+            }
+        ]
+
+    def region_rows(self) -> list[dict[str, Any]]:
+        """The rows of regions.csv, one for each lung and zone that was found."""
+        return [
+            {
+                "name": self.sample.name,
+                "category": self.sample.category,
+                "region": region,
+                "tp": counts.tp,
+                "fp": counts.fp,
+                "fn": counts.fn,
+                "pixels": counts.pixels,
+                "dice": None if counts.both_empty else counts.dice,
+                "share_true": (counts.tp + counts.fn) / counts.pixels,
+                "share_predicted": (counts.tp + counts.fp) / counts.pixels,
+            }
+            for region, counts in self.regions.items()
+            if counts.pixels
+        ]
+
+    def _findings(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"confidence": self.confidence}
+        for side in _SIDES:
+            found[f"infected_share{side}_true"] = getattr(self.true, f"infected_share{side}", None)
+            found[f"infected_share{side}_predicted"] = getattr(self.predicted, f"infected_share{side}", None)
+        found["extent_score_true"] = getattr(self.true, "extent_score", None)
+        found["extent_score_predicted"] = getattr(self.predicted, "extent_score", None)
+        for category, name in CATEGORY_COLUMNS.items():
+            found[name] = None if self.categories is None else self.categories.get(category)
+        return {**found, "emptied": None if self.categories is None else int(self.emptied)}
+
+
+def judge_image(sample: Sample, prediction: Prediction, channels: tuple[str, ...], watch: Watch | None) -> JudgedImage:
+    """Judge the prediction for one image.
+
+    Args:
+        sample: the image with its truth.
+        prediction: what was found on it.
+        channels: what the model finds; where the image was refused, these masks count as empty.
+        watch: called with what was compared, or None; not called where the image was refused.
+
+    Raises:
+        ImageError: a mask cannot be read, or prediction and truth differ in shape.
+    """
+    truths = {channel: truth for channel in channels if (truth := sample.read_mask(channel)) is not None}
+    refused = prediction.status == "refused"
+    masks = {} if refused else {channel: prediction.mask(channel) for channel in prediction.probabilities}
+    own, theirs = masks.get("lungs"), sample.read_mask("lungs")
+    lungs = own if theirs is None else theirs
+    if watch is not None and not refused:
+        watch(sample, prediction, truths, lungs)
+    scores = {
+        channel: score(
+            np.zeros(truth.shape, np.float32) if refused else prediction.probabilities[channel],
+            truth,
+            lungs if channel == "infection" else None,
+            prediction=np.zeros_like(truth) if refused else masks[channel],
+        )
+        for channel, truth in truths.items()
+    }
+    judged = JudgedImage(
+        sample,
+        scores,
+        confidence=prediction.confidence,
+        categories=prediction.categories,
+        emptied=prediction.emptied,
+        refused=prediction.reason if refused else "",
+    )
+    if "infection" not in scores or lungs is None:
+        return judged
+    ours, sides = theirs if own is None else own, find_lungs(lungs)
+    marked = np.zeros_like(truths["infection"]) if refused else masks["infection"]
+    return replace(
+        judged,
+        true=measure_severity(truths["infection"], lungs, sides=sides),
+        predicted=None
+        if refused or ours is None
+        else measure_severity(marked, ours, sides=sides if ours is lungs else None),
+        lungs="model" if theirs is None else "dataset" if own is None and not refused else "each its own",
+        regions=count_regions(marked, truths["infection"], sides),
+    )

@@ -1,0 +1,42 @@
+"""Whether images are rightly called COVID-19 as a whole, by models that judge that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cxrseg.judge.image import JudgedImage
+from cxrseg.judge.uncertainty import auroc
+from cxrseg.measure.intervals import estimate_share
+
+__all__ = ["summarise_image_level"]
+
+
+def summarise_image_level(images: Sequence[JudgedImage], task: str) -> dict[str, Any] | None:
+    """How well COVID-19 is told from others; an image is found where the task kept its infection map.
+
+    Returns:
+        None where the task is not 'covid19', no model judged the whole image, or no category is known. Else `images`;
+        `sensitivity`, the share of COVID-19 images that were kept; `specificity`, the share of the others that were
+        emptied; `kept_by_category`; and `auroc` of the probability of COVID-19.
+    """
+    known = [image for image in images if image.categories is not None and image.sample.category is not None]
+    if task != "covid19" or not known:
+        return None
+    found = [image for image in known if image.sample.category == "COVID-19"]
+    others = [image for image in known if image.sample.category != "COVID-19"]
+    kept = {
+        category: estimate_share(sum(not one.emptied for one in chosen), len(chosen)).as_json("share")
+        for category in sorted({image.sample.category or "" for image in known})
+        if (chosen := [image for image in known if image.sample.category == category])
+    }
+    return {
+        "images": len(known),
+        "sensitivity": estimate_share(sum(not image.emptied for image in found), len(found)).as_json("share"),
+        "specificity": estimate_share(sum(image.emptied for image in others), len(others)).as_json("share"),
+        "kept_by_category": kept,
+        "auroc": auroc(
+            [(image.categories or {}).get("COVID-19", 0.0) for image in known],
+            [image.sample.category == "COVID-19" for image in known],
+        ).as_json("value"),
+    }

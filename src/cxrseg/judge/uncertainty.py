@@ -1,0 +1,111 @@
+"""Whether the model knows which of its masks are bad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg.judge.image import JudgedImage
+from cxrseg.measure.intervals import Estimate, estimate
+
+__all__ = ["BAD_DICE", "auroc", "risk_coverage", "summarise_confidence"]
+
+BAD_DICE = 0.5
+"""A mask with a Dice below this is bad."""
+
+_COVERAGES = np.arange(1, 21) / 20
+
+_Array = npt.NDArray[np.float64]
+
+
+def summarise_confidence(images: Sequence[JudgedImage]) -> dict[str, Any] | None:
+    """How well the confidence tells bad masks from good ones, over all images and over the infected ones.
+
+    Over all images, a rightly empty mask has a Dice of 1.
+
+    Returns:
+        None where no confidence is known. Else under `all_images` and `infected`: `images`; `bad`, those with a Dice
+        below 0.5; `auroc`, the chance that a bad one has less confidence than a good one; `risk_coverage`, lists of
+        `coverage` (share of the images kept, the most confident first) and `risk` (1 - their mean Dice); and the area
+        under that curve (Geifman & El-Yaniv 2017): `area`, beside `area_random`, which any order reaches on average,
+        and `area_best`, that of the images sorted by their Dice.
+    """
+    known = [image for image in images if image.confidence is not None and "infection" in image.scores]
+    if not known:
+        return None
+    return {"all_images": _found(known), "infected": _found([image for image in known if image.infected])}
+
+
+def auroc(values: npt.ArrayLike, positive: npt.ArrayLike) -> Estimate:
+    """Area under the ROC curve: the chance that a positive has the larger value, ties counting half.
+
+    Args:
+        values: (n,) float.
+        positive: (n,) bool.
+
+    Returns:
+        With its bootstrap interval; nan where all or none are positive.
+    """
+    scored, is_positive = np.asarray(values, np.float64), np.asarray(positive, bool)
+    order = np.argsort(scored, kind="stable")
+    starts = np.flatnonzero(np.diff(scored[order], prepend=-np.inf))
+    mark = is_positive[order]
+
+    def statistic(weights: _Array) -> _Array:
+        drawn = weights[:, order]
+        if not starts.size:
+            return np.full((len(drawn), 1), np.nan)
+        ups, downs = (np.add.reduceat(drawn * kind, starts, axis=1) for kind in (mark, ~mark))
+        below = np.cumsum(downs, axis=1) - downs / 2
+        whole = ups.sum(axis=1) * downs.sum(axis=1)
+        found: _Array = (ups * below).sum(axis=1) / np.where(whole > 0, whole, np.nan)
+        return found[:, None]
+
+    return estimate(statistic, len(scored))[0]
+
+
+def risk_coverage(confidence: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[_Array, Estimate]:
+    """Mean loss of the most confident images, by how many of them are kept.
+
+    Args:
+        confidence: (n,) float, the larger the surer; among equals, the larger loss comes first.
+        loss: (n,) float.
+
+    Returns:
+        (n,) the mean loss of the 1, 2, ... n most confident; and the mean of these, the area under the curve.
+    """
+    losses = np.asarray(loss, np.float64)
+    order = np.lexsort((-losses, -np.asarray(confidence, np.float64)))
+    ordered = losses[order]
+
+    def statistic(weights: _Array) -> _Array:
+        drawn = weights[:, order]
+        kept = np.cumsum(drawn, axis=1)
+        risks = np.cumsum(drawn * ordered, axis=1) / np.where(kept > 0, kept, 1)
+        area: _Array = (drawn * risks).sum(axis=1) / kept[:, -1]
+        return area[:, None]
+
+    curve = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
+    return curve, estimate(statistic, len(ordered))[0]
+
+
+def _found(images: Sequence[JudgedImage]) -> dict[str, Any]:
+    if not images:
+        return {"images": 0}
+    scores = [image.scores["infection"] for image in images]
+    dice = np.array([1.0 if score.counts.both_empty else score.dice for score in scores])
+    confidence = np.array([image.confidence for image in images], np.float64)
+    curve, area = risk_coverage(confidence, 1 - dice)
+    kept = np.ceil(_COVERAGES * len(images)).astype(int)
+    return {
+        "images": len(images),
+        "bad": int(np.count_nonzero(dice < BAD_DICE)),
+        "auroc": auroc(-confidence, dice < BAD_DICE).as_json("value"),
+        "risk_coverage": {"coverage": _COVERAGES.tolist(), "risk": curve[kept - 1].tolist()},
+        "area": area.as_json("value"),
+        "area_random": float(np.mean(1 - dice)),
+        "area_best": float(risk_coverage(dice, 1 - dice)[0].mean()),
+    }

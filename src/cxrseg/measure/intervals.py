@@ -1,0 +1,168 @@
+"""How sure a figure is: 95% intervals over images.
+
+Means, and figures made of sums over images, get percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13):
+images are drawn with replacement, as many as there are, and the figure is computed anew each time. Shares of images get
+Wilson's intervals (Wilson 1927), since a bootstrap of 0 out of n would pretend to be sure of 0.
+
+A resample is a row of weights, how often each image was drawn, so that the figures of all resamples are a matrix
+product: 10,000 resamples of 932 images and 20 figures take a tenth of a second, where `scipy.stats.bootstrap` takes
+half a second or more for each figure. Both find the same intervals.
+
+Images are taken as independent. Where several are of one patient, the truth is less certain than the interval says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "LEVEL",
+    "RESAMPLES",
+    "SEED",
+    "Estimate",
+    "Statistic",
+    "estimate",
+    "estimate_means",
+    "estimate_share",
+    "mean_of",
+]
+
+LEVEL = 0.95
+"""How often intervals made this way are meant to hold the truth."""
+
+RESAMPLES = 10_000
+"""Resamples of a bootstrap."""
+
+SEED = 0
+"""Of every bootstrap, so that the same scores give the same intervals."""
+
+_CHUNK = 100_000
+"""Weights in memory at a time: more are slower, since they leave the processor's cache."""
+
+_Array = npt.NDArray[np.float64]
+
+Statistic = Callable[[_Array], _Array]
+"""From (B, n) weights of n images to (B, k): k figures of each of B resamples, nan where undefined."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure of several images.
+
+    Attributes:
+        value: the figure; nan where undefined.
+        n: the number of images behind it.
+        low, high: its 95% interval; nan where fewer than two images are behind it.
+    """
+
+    value: float
+    n: int
+    low: float = np.nan
+    high: float = np.nan
+
+    def as_json(self, name: str = "mean") -> dict[str, Any]:
+        """`{name: value, "n": n, "interval": [low, high]}`, with None in place of nan."""
+        known = np.isfinite(self.low) and np.isfinite(self.high)
+        return {
+            name: float(self.value) if np.isfinite(self.value) else None,
+            "n": self.n,
+            "interval": [float(self.low), float(self.high)] if known else None,
+        }
+
+
+def estimate(
+    statistic: Statistic, images: int, n: int | None = None, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> list[Estimate]:
+    """Figures with their bootstrap intervals.
+
+    Resamples in which a figure is undefined are left out of its interval.
+
+    Args:
+        statistic: makes k figures of the images' weights.
+        images: how many images there are.
+        n: the number to report; None takes `images`.
+        resamples: how many.
+        seed: of the generator.
+
+    Returns:
+        One for each of the k figures.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = statistic(np.ones((1, images)))[0]
+        if images < 2:
+            return [Estimate(float(value), images if n is None else n) for value in values]
+        found = np.concatenate([statistic(weights) for weights in _resamples(images, resamples, seed)])
+    return [
+        Estimate(float(value), images if n is None else n, *_interval(column))
+        for value, column in zip(values, found.T, strict=True)
+    ]
+
+
+def estimate_means(
+    columns: Mapping[str, npt.ArrayLike], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Estimate]:
+    """Means with their bootstrap intervals.
+
+    Args:
+        columns: name to (n,) values, one for each image, the same images in every column; nan where undefined.
+        resamples: how many.
+        seed: of the generator.
+
+    Returns:
+        Name to the mean over the images where it is defined, with their number.
+    """
+    if not columns:
+        return {}
+    table = np.stack([np.asarray(column, dtype=np.float64) for column in columns.values()], axis=1)
+    counts = np.count_nonzero(~np.isnan(table), axis=0)
+    found = estimate(mean_of(table), len(table), resamples=resamples, seed=seed)
+    return {
+        name: Estimate(one.value, int(count), *((one.low, one.high) if count > 1 else ()))
+        for name, one, count in zip(columns, found, counts, strict=True)
+    }
+
+
+def estimate_share(hits: int, n: int) -> Estimate:
+    """The share `hits` / `n` with Wilson's interval; undefined where n is 0."""
+    if n == 0:
+        return Estimate(np.nan, 0)
+    from scipy.stats import binomtest  # here, since it takes long to import
+
+    interval = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
+    return Estimate(hits / n, n, float(interval.low), float(interval.high))
+
+
+def mean_of(table: npt.NDArray[np.floating]) -> Statistic:
+    """The means of the columns of (n, k) `table` as a statistic; nan takes no part."""
+    known = ~np.isnan(table)
+    values, counts = np.where(known, table, 0.0), known.astype(np.float64)
+    return lambda weights: (weights @ values) / (weights @ counts)
+
+
+def _resamples(images: int, resamples: int, seed: int) -> Iterator[_Array]:
+    """Weights (b, images) float64, in chunks, `resamples` rows in all."""
+    rows = max(1, _CHUNK // images)
+    for start in range(0, resamples, rows):
+        yield _drawn(images, min(rows, resamples - start), seed, start).astype(np.float64)
+
+
+@lru_cache(maxsize=256)  # some 25 MB at most: an evaluation asks again and again for as many images
+def _drawn(images: int, rows: int, seed: int, start: int) -> npt.NDArray[np.uint8]:
+    """How often each image is drawn in each of `rows` resamples."""
+    drawn = np.random.default_rng((seed, start)).integers(0, images, (rows, images))
+    drawn += np.arange(rows)[:, None] * images
+    return np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.uint8)
+
+
+def _interval(values: _Array) -> tuple[float, float]:
+    defined = values[np.isfinite(values)]
+    if not defined.size:
+        return np.nan, np.nan
+    low, high = np.percentile(defined, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)

@@ -1,0 +1,87 @@
+"""The scores of many images to the means that published figures mix, side by side, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg.measure.intervals import Estimate, estimate, estimate_means, estimate_share
+from cxrseg.measure.metrics import MARKED_LIMIT, ImageScore
+
+__all__ = ["FIGURES", "per_image", "pooled_rmse", "summarise"]
+
+FIGURES = ("dice", "iou", "precision", "recall", "specificity", "rmse", "hd95", "assd", "nsd2", "nsd4")
+"""The figures of an `ImageScore` of which means per image are made."""
+
+_RATIOS = ("dice", "iou", "precision", "recall", "specificity")
+_WITH_EMPTY = ("dice", "iou", "nsd2", "nsd4")
+
+
+def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
+    """Bring the scores of many images down to the four means that published figures mix.
+
+    Returns:
+        a dict ready for JSON; each figure stands beside `n`, the number of images behind it, and its 95% `interval`
+        (see `cxrseg.measure.intervals`). What is undefined is None.
+
+        - images, infected, both_empty, missed, false_alarm: numbers of images.
+        - rmse: {value, n, interval}, Eq. 1 of the reports over all pixels of all images.
+        - infected_per_image: images with infection only; name to {mean, n, interval}.
+        - infected_pooled: the same images, their pixels counted together first; name to {value, n, interval}.
+        - all_images_empty_on_empty_is_1: every image; Dice, IoU and NSD of empty on empty count as 1.
+        - uninfected_marked: {share, n, interval, limit}, the share of images without infection of whose lungs more
+          than `limit` (1%) is marked.
+    """
+    infected = [row for row in rows if row.tp + row.fn]
+    shares = np.array([row.lungs_marked for row in rows if not row.tp + row.fn])
+    marked = estimate_share(int(np.count_nonzero(shares > MARKED_LIMIT)), int(np.count_nonzero(~np.isnan(shares))))
+    every = {name: [1.0 if row.counts.both_empty else getattr(row, name) for row in rows] for name in _WITH_EMPTY}
+    return {
+        "images": len(rows),
+        "infected": len(infected),
+        "both_empty": sum(row.counts.both_empty for row in rows),
+        "missed": sum(row.counts.missed for row in rows),
+        "false_alarm": sum(row.counts.false_alarm for row in rows),
+        "rmse": pooled_rmse(rows).as_json("value"),
+        "infected_per_image": per_image(infected),
+        "infected_pooled": {
+            **{name: found.as_json("value") for name, found in _pooled(infected).items()},
+            "rmse": pooled_rmse(infected).as_json("value"),
+        },
+        "all_images_empty_on_empty_is_1": {name: found.as_json() for name, found in estimate_means(every).items()},
+        "uninfected_marked": {**marked.as_json("share"), "limit": MARKED_LIMIT},
+    }
+
+
+def per_image(rows: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
+    """Name of each of `FIGURES` to the mean over the images where it is defined: {mean, n, interval}."""
+    columns = {name: [getattr(row, name) for row in rows] for name in FIGURES}
+    return {name: found.as_json() for name, found in estimate_means(columns).items()}
+
+
+def pooled_rmse(rows: Sequence[ImageScore]) -> Estimate:
+    """Root mean squared error over all pixels of all images, Eq. 1 of the reports."""
+    pixels = np.array([row.counts.pixels for row in rows], dtype=np.float64)
+    sums = np.stack([np.array([row.rmse for row in rows]) ** 2 * pixels, pixels], axis=1)
+
+    def statistic(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        found = weights @ sums
+        return np.sqrt(found[:, :1] / found[:, 1:])
+
+    return estimate(statistic, len(rows))[0]
+
+
+def _pooled(rows: Sequence[ImageScore]) -> dict[str, Estimate]:
+    """The ratios of the counts of all images taken together."""
+    counts = np.array([[row.tp, row.fp, row.fn, row.tn] for row in rows], dtype=np.float64).reshape(-1, 4)
+
+    def statistic(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        tp, fp, fn, tn = (weights @ counts).T
+        parts = (2 * tp, tp, tp, tp, tn)
+        wholes = (2 * tp + fp + fn, tp + fp + fn, tp + fp, tp + fn, tn + fp)
+        return np.stack([part / whole for part, whole in zip(parts, wholes, strict=True)], axis=1)
+
+    return dict(zip(_RATIOS, estimate(statistic, len(rows)), strict=True))
