@@ -325,7 +325,7 @@ def test_info(tiny_run: Run) -> None:
 
 def test_recipes(tmp_path: Path) -> None:
     text = works("recipes")
-    assert [line.split()[0] for line in text.splitlines()] == ["effnet-unet", "quick", "seed-unet", "seed-unet-small"]
+    assert [line.split()[0] for line in text.splitlines()] == ["cxrseg", "cxrseg-128", "quick", "seed-unet", "seed-unet-small"]
     (tmp_path / "mine.yaml").write_text(works("recipes", "quick"), encoding="utf-8")
     assert load_recipe(tmp_path / "mine.yaml") == load_recipe("quick")
 
