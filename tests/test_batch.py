@@ -28,7 +28,7 @@ COLUMNS = (
     "path,status,reason,warnings,width,height,spacing_mm,infected_share,infected_share_left,infected_share_right,"
     "infected_share_left_upper,infected_share_left_middle,infected_share_left_lower,infected_share_right_upper,"
     "infected_share_right_middle,infected_share_right_lower,infected_area_mm2,extent_score,grade,confidence,model,"
-    "model_version,model_sha256,threshold"
+    "model_version,model_sha256,threshold,probability_covid19,probability_non_covid,probability_normal,emptied"
 )
 
 
@@ -81,6 +81,7 @@ def test_files_and_columns_are_named_as_promised(options: Options, tmp_path: Pat
     assert probability.dtype == np.uint16 and probability.max() > 65000 and probability.shape == (180, 200)
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["counts"] == {"ok": 2, "refused": 0, "failed": 0} == dict(result.counts)
+    assert manifest["engine"] == "local"
     assert manifest["models"][0]["sha256"] == sick["model_sha256"] and manifest["versions"]["openvino"]
 
 
@@ -170,11 +171,14 @@ def test_a_killed_run_goes_on_to_the_same_end(options: Options, tmp_path: Path) 
     assert 4 <= done < count + 1 and not (out / "statistics.csv").exists()
     with journal.open("ab") as file:
         file.write(b'{"name": "half a li')
+    for name in (".statistics.csv.123.part", f"{(count - 1) % 3}/.x{count - 1}_lungs.png.123.part", ".mine.part"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).touch()  # which a killed run may leave, but for the last
     assert subprocess.run([*command, "-o", str(out), "--resume"], capture_output=True, check=False).returncode == 1
     assert json.loads((out / "manifest.json").read_text())["resumed"] == done
     predict_files(tmp_path / "in", whole, options)
-    for leftover in out.rglob("*.part"):
-        leftover.unlink()
+    assert [path.name for path in out.rglob("*.part")] == [".mine.part"]
+    (out / ".mine.part").unlink()
     assert list(everything(out)) == list(everything(whole))
     assert len(rows_of(out)) == count + 1
 

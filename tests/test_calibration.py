@@ -93,8 +93,16 @@ def test_the_flat_tops_middle_wins_over_a_spike() -> None:
     dice = np.where((THRESHOLDS > 0.3) & (THRESHOLDS < 0.6), 0.7995, 0.7)
     dice[np.searchsorted(THRESHOLDS, 0.9)] = 0.8
     assert calibration.best_threshold(THRESHOLDS, dice) == pytest.approx(0.45, abs=0.011)
+    assert calibration.best_threshold(THRESHOLDS, dice) == 0.45
     dice[np.searchsorted(THRESHOLDS, 0.9)] = 0.85  # no spike of chance: far better than the rest
     assert calibration.best_threshold(THRESHOLDS, dice) == pytest.approx(0.9, abs=0.011)
+
+
+def test_rounding_does_not_fall_off_a_narrow_top() -> None:
+    dice = np.where((THRESHOLDS > 0.003) & (THRESHOLDS < 0.008), 0.8, 0.7)
+    found = calibration.best_threshold(THRESHOLDS, dice)
+    assert 0.0066 < found < 0.008
+    assert dice[np.searchsorted(THRESHOLDS, found)] == 0.8
 
 
 def test_average_precision_is_the_sum_of_steps() -> None:

@@ -21,13 +21,16 @@ import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.optim.swa_utils import update_bn
 
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.phantom import write_phantoms
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeError, TrainingError
 from cxrseg.judge.evaluate import evaluate
+from cxrseg.learn.batches import Batches, load_pixels, select_samples, shuffled
 from cxrseg.learn.callbacks import History, history_columns
+from cxrseg.learn.finish import load_weights
 from cxrseg.learn.fit import Run, _last_of, train
 from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe, load_recipe
@@ -299,6 +302,24 @@ def test_a_complete_run_resumed_stays_as_it_is(
     run = train(tiny_recipe(**EVERYTHING), dataset, tmp_path / "run", resume=True, device="cpu")
     assert run.history == unbroken.history
     assert differing(run.folder.last, unbroken.folder.last) == []
+
+
+def test_batch_norms_hold_the_statistics_of_unvaried_images(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    optimiser = {"epochs": 2, "ema_decay": 0.9, "norm_images": 12, "batch": 4}
+    recipe = tiny_recipe(optimiser=optimiser, augment={"gamma": 1.0, "brightness": 0.3})
+    run = train(recipe, dataset, tmp_path / "run", device="cpu")
+    stored = torch.load(run.folder.last, weights_only=True)["state_dict"]
+    network = build_network(recipe.network, recipe.data.targets)
+    load_weights(network, run.folder.last)
+    pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
+    batches = Batches(pixels, 4, shuffled(len(pixels), recipe.seed, 0)[:12])
+    update_bn((batch.images.float() / 255 for batch in batches), network)
+    statistics = {key: value for key, value in network.state_dict().items() if "running" in key}
+    assert statistics
+    for key, value in statistics.items():
+        torch.testing.assert_close(stored[f"network.{key}"], value, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_stopped_before_it_resumes_has_its_rows(tmp_path: Path, tiny_run: Run) -> None:

@@ -25,11 +25,11 @@ FLOORS = [
     {"judge", "serve"},
     {"cli", "demo", "__main__"},
 ]
-BESIDE = {("show", "data"), ("demo", "cli"), ("cli", "demo"), ("__main__", "cli")}
+BESIDE = {("show", "data"), ("data", "measure"), ("demo", "cli"), ("cli", "demo"), ("__main__", "cli")}
 """Rooms of one floor that may use each other: (user, used)."""
 
 TORCH = {"torch", "lightning", "kornia", "monai", "timm", "segmentation_models_pytorch", "torchmetrics"}
-NEEDS_TORCH = {"cxrseg.segment.torch_engine"}
+NEEDS_TORCH = {"cxrseg.segment.torch_engine", "cxrseg.segment.torch_operations"}
 """Outside of learn: for GPUs, imported when one is asked for."""
 
 LINES, FUNCTION_LINES = 330, 50

@@ -18,7 +18,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from cxrseg.errors import ImageError
 from cxrseg.io import raster
-from cxrseg.io.raster import RASTER_SUFFIXES, read_mask, read_raster, read_size
+from cxrseg.io.raster import RASTER_SUFFIXES, read_mask, read_probability, read_raster, read_size
+from cxrseg.io.write import write_mask, write_probability
 
 ROW, COLUMN = np.mgrid[:37, :50]
 GRAY = ((ROW * 5 + COLUMN * 3 + ROW * COLUMN % 3) % 256).astype(np.uint8)
@@ -298,3 +299,12 @@ def test_warnings_of_pillow_do_not_escape(tmp_path: Path) -> None:
 
 def test_suffixes_are_lower_case_and_sorted() -> None:
     assert list(RASTER_SUFFIXES) == sorted(suffix.lower() for suffix in RASTER_SUFFIXES)
+
+
+def test_a_probability_map_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    probability = np.linspace(0, 0.2, 80, dtype=np.float32).reshape(8, 10)  # far from 1: nothing is stretched
+    write_probability(tmp_path / "map.png", probability)
+    assert np.abs(read_probability(tmp_path / "map.png") - probability).max() < 1e-5
+    write_mask(tmp_path / "mask.png", probability > 0.1)
+    with pytest.raises(ImageError, match="expected a probability map of 16 bits"):
+        read_probability(tmp_path / "mask.png")

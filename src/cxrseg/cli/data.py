@@ -14,7 +14,7 @@ __all__ = ["data"]
 
 @group("cxrseg data preview covid-qu-ex")
 def data() -> None:
-    """Datasets: download, look at, or make one."""
+    """Datasets: download, look at, check, or make one."""
 
 
 @command("cxrseg data fetch covid-qu-ex -o datasets")
@@ -70,5 +70,33 @@ def phantom(out: Path, size: int, seed: int) -> None:
     click.echo(write_phantoms(out, size=size, seed=seed))
 
 
-for one in (fetch, preview, phantom):
+@command("cxrseg data check covid-qu-ex -o audit --write-exclusions exclusions.csv")
+@click.argument("dataset_path", metavar="DATASET", type=PATH)
+@click.option("-o", "--out", type=FOLDER, default="audit", show_default=True, help="Where the page and the JSON go.")
+@click.option(
+    "--write-exclusions",
+    "exclusions",
+    type=PATH,
+    metavar="FILE",
+    help="List the images to leave out here, for --exclude of 'train' and 'evaluate'.",
+)
+def check(dataset_path: Path, out: Path, exclusions: Path | None) -> None:
+    """Audit a dataset: broken files, odd masks, copies within and across splits, shortcuts. Exit code 1 on a leak."""
+    from cxrseg.data.audit import audit_dataset
+    from cxrseg.data.exclusions import write_exclusions
+    from cxrseg.data.layout import list_dataset
+    from cxrseg.show.audit_page import audit_lines, write_audit
+
+    audit = audit_dataset(*list_dataset(dataset_path))
+    page, _ = write_audit(audit, out)
+    for line in audit_lines(audit):
+        click.echo(line)
+    click.echo(f"\npage   {page}")
+    if exclusions is not None:
+        write_exclusions(exclusions, audit.exclusions)
+        click.echo(f"names  {exclusions}")
+    sys.exit(1 if audit.leaks else 0)
+
+
+for one in (fetch, preview, phantom, check):
     data.add_command(one)

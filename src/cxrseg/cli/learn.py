@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command, dataset_option
+from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command, dataset_option, exclude_option
 
 __all__ = ["demo", "recipes", "train"]
 
@@ -32,6 +32,7 @@ def demo(out: Path) -> None:
 @command("cxrseg train seed-unet-small --dataset covid-qu-ex -o runs/seed")
 @click.argument("recipe")
 @dataset_option
+@exclude_option
 @click.option("-o", "--out", type=FOLDER, default=None, help="The run folder.  [default: runs/RECIPE]")
 @click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
@@ -48,6 +49,7 @@ def demo(out: Path) -> None:
 def train(
     recipe: str,
     dataset_path: Path,
+    exclude: Path | None,
     out: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
@@ -58,6 +60,7 @@ def train(
     quiet: bool,
 ) -> None:
     """Train a recipe: a shipped one (see 'cxrseg recipes') or a YAML file."""
+    from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
     from cxrseg.data.splits import hold_out as held_out
     from cxrseg.learn.fit import train as fit
@@ -65,6 +68,8 @@ def train(
 
     chosen = load_recipe(recipe, overrides)
     dataset = open_dataset(dataset_path)
+    if exclude is not None:
+        dataset = without(dataset, exclude)
     done = fit(
         chosen,
         dataset if hold_out is None else held_out(dataset, "val", hold_out, chosen.seed),

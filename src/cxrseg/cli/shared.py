@@ -11,7 +11,17 @@ import click
 
 from cxrseg.errors import CxrsegError
 
-__all__ = ["FOLDER", "NOTICE", "PATH", "Commands", "categories_option", "command", "dataset_option", "group"]
+__all__ = [
+    "FOLDER",
+    "NOTICE",
+    "PATH",
+    "Commands",
+    "categories_option",
+    "command",
+    "dataset_option",
+    "exclude_option",
+    "group",
+]
 
 NOTICE = "Research use only. Not for diagnosis."
 """Stands under every result."""
@@ -73,3 +83,11 @@ categories_option = click.option(
     help="Only this category; may be given several times.",
 )
 """Which images of a dataset."""
+
+exclude_option = click.option(
+    "--exclude",
+    type=PATH,
+    metavar="FILE",
+    help="Leave out the images named in this file, such as 'cxrseg data check --write-exclusions' writes.",
+)
+"""Which images of a dataset not to use."""

@@ -25,7 +25,7 @@ from cxrseg.data.table import read_table
 from cxrseg.errors import DatasetError
 from cxrseg.io.raster import RASTER_SUFFIXES
 
-__all__ = ["open_dataset"]
+__all__ = ["list_dataset", "open_dataset"]
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +73,30 @@ def open_dataset(path: Path | str) -> Dataset:
     Raises:
         DatasetError: nothing is there, nothing fits, or images and masks do not match (lists all faults).
     """
+    dataset, faults = list_dataset(path)
+    if faults:
+        raise DatasetError(
+            f"{dataset.root}, read as {dataset.layout}, has {len(faults)} fault{'s' * (len(faults) > 1)}; expected "
+            "each image once, with a mask of its own size for every kind there is. Mend or remove these (a CSV of "
+            "pairs may leave a mask out):",
+            faults,
+        )
+    _log.info("%s: %s, %s", dataset.root, dataset.layout, dataset.describe())
+    return dataset
+
+
+def list_dataset(path: Path | str) -> tuple[Dataset, list[str]]:
+    """Understand a folder or file of images and masks, as `open_dataset` does, whatever its faults.
+
+    Args:
+        path: the folder or file.
+
+    Returns:
+        The samples that there are, and one line for each fault.
+
+    Raises:
+        DatasetError: nothing is there, or nothing fits.
+    """
     root = Path(path)
     try:
         layout, samples, faults = _from_file(root) if root.is_file() else _from_folder(root)
@@ -80,16 +104,7 @@ def open_dataset(path: Path | str) -> Dataset:
         faults += repeated_names(samples, below) + wrong_sizes(samples, below)
     except OSError as error:
         raise DatasetError(f"{error.filename or root} cannot be read: {error.strerror or error}") from error
-    if faults:
-        raise DatasetError(
-            f"{root}, read as {layout}, has {len(faults)} fault{'s' * (len(faults) > 1)}; expected each "
-            "image once, with a mask of its own size for every kind there is. Mend or remove these (a CSV of "
-            "pairs may leave a mask out):",
-            faults,
-        )
-    dataset = Dataset(root, layout, tuple(samples))
-    _log.info("%s: %s, %s", root, layout, dataset.describe())
-    return dataset
+    return Dataset(root, layout, tuple(samples)), faults
 
 
 def _from_file(path: Path) -> tuple[str, list[Sample], list[str]]:

@@ -13,7 +13,7 @@ from cxrseg.show.style import BLUE, VERMILLION, hex_colour
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["History", "draw_dice", "draw_loss", "draw_rmse"]
+__all__ = ["History", "draw_dice", "draw_loss", "draw_rmse", "plot_metric"]
 
 History = Sequence[Mapping[str, float | None]]
 """A row for each epoch: 'epoch', and 'train_' and 'val_' before 'loss', 'rmse', 'dice' and 'iou'."""
@@ -53,14 +53,15 @@ def _draw_curves(history: History, panels: Mapping[str, str], path: Path, best_e
     with print_style():
         figure = new_figure(PAGE_MM if len(shown) > 1 else COLUMN_MM, 62)
         for axes, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            _draw_metric(axes, history, name, best_epoch)
+            plot_metric(axes, history, name, best_epoch)
             axes.set_ylabel(panels[name])
             if name in ("dice", "iou"):
                 axes.set_ylim(0, 1)
         return save_figure(figure, path)
 
 
-def _draw_metric(axes: Axes, history: History, name: str, best_epoch: int | None) -> None:
+def plot_metric(axes: Axes, history: History, name: str, best_epoch: int | None = None) -> None:
+    """Plot one metric of training and validation by epoch into a panel; see `draw_loss`."""
     from matplotlib.ticker import MaxNLocator
 
     lines = (("train", "training", BLUE, "--", "o"), ("val", "validation", VERMILLION, "-", "s"))

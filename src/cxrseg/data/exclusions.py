@@ -1,0 +1,86 @@
+"""Names of images to leave out: the file that lists them, and a dataset without them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxrseg.data.pairs import natural_key
+from cxrseg.data.sample import Dataset
+from cxrseg.errors import DatasetError
+from cxrseg.io.write import write_csv
+
+__all__ = ["Exclusion", "exclude", "read_exclusions", "write_exclusions"]
+
+_COLUMNS = ("name", "reason", "copy_of")
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """One image to leave out.
+
+    Attributes:
+        name: of the sample, such as 'Train/COVID-19/covid_41'.
+        reason: 'leak' (a copy of it is in a split that judges) or 'duplicate' (of one in its own split).
+        copy_of: the sample that stays.
+    """
+
+    name: str
+    reason: str
+    copy_of: str
+
+
+def write_exclusions(path: Path, exclusions: Sequence[Exclusion]) -> None:
+    """Write a CSV with the columns name, reason, copy_of, atomically."""
+    write_csv(path, _COLUMNS, [vars(exclusion) for exclusion in exclusions])
+
+
+def read_exclusions(path: Path) -> list[str]:
+    """Read names of samples: the first column of a CSV such as `write_exclusions` writes, or one name a line.
+
+    Empty lines and those that begin with # are passed over.
+
+    Raises:
+        DatasetError: there is no such file, or it is no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is no UTF-8 text ({error}); expected names of images, one a line") from error
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: expected a file with the names of images to leave out; {error.strerror}"
+        ) from error
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row and row[0].strip()]
+    names = [row[0].strip() for row in rows if not row[0].lstrip().startswith("#")]
+    return names[1:] if names[:1] == ["name"] else names
+
+
+def exclude(dataset: Dataset, path: Path | str) -> Dataset:
+    """A dataset without the samples that a file names.
+
+    Args:
+        dataset: the whole one, since the file names samples of all its splits.
+        path: see `read_exclusions`.
+
+    Raises:
+        DatasetError: the file cannot be read, names samples that the dataset does not have, or names all of them.
+    """
+    path = Path(path)
+    names = set(read_exclusions(path))
+    unknown = sorted(names - {sample.name for sample in dataset.samples}, key=natural_key)
+    if unknown:
+        more = [f"and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else []
+        raise DatasetError(
+            f"{path} names {len(unknown)} of {len(names)} images that {dataset.root} does not have (its names look "
+            f"like {dataset.samples[0].name}); use the file with the whole dataset that it was made from, or remove:",
+            unknown[:_SHOWN] + more,
+        )
+    kept = tuple(sample for sample in dataset.samples if sample.name not in names)
+    if not kept:
+        raise DatasetError(f"{path} names every image of {dataset.root}; nothing would be left")
+    return Dataset(dataset.root, dataset.layout, kept)

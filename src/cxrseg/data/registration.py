@@ -1,0 +1,160 @@
+"""Two pictures laid over each other, and how alike they are then, down to the detail.
+
+The warp is affine, since datasets squeeze images of any shape into squares; it is found by OpenCV's maximisation of
+the enhanced correlation coefficient (Evangelidis and Psarakis, IEEE TPAMI 30, 2008), coarse to fine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Match", "lay_over", "local_contrast", "register", "resized"]
+
+_Floats = npt.NDArray[np.float32]
+
+_FINE = 4.0
+"""Standard deviation of the surroundings in pixels, at either resolution."""
+
+_ROUNDS, _SMOOTHING = 25, 3
+_COARSE_LEAST = 0.65
+"""Pairs less alike than this at half the resolution are not looked at any closer; strangers mostly are not."""
+
+_WINDOW = 6.0
+_DETAIL = 0.3
+"""Least local contrast of a place that counts. Beyond it all count the same: weighted by detail, the black frames of
+two strangers would outvote their lungs."""
+
+_OVERLAP_LEAST = 0.4
+
+
+@dataclass(frozen=True)
+class Match:
+    """How one picture lies on another.
+
+    Attributes:
+        warp: (2, 3) float32, from coordinates (x, y, as shares of the side) of the fixed picture to those of the
+            moving one.
+        likeness: the median, over the common area where either shows detail, of the local correlation of local
+            contrast. In [-1, 1]; marks, frames and text over less than half of it do not count.
+        overlap: share of the fixed picture that the moving one covers.
+    """
+
+    warp: _Floats
+    likeness: float
+    overlap: float
+
+
+def register(fixed: npt.NDArray[np.uint8], moving: npt.NDArray[np.uint8], start: _Floats) -> Match | None:
+    """Lay the moving picture on the fixed one.
+
+    Args:
+        fixed, moving: (S, S) uint8.
+        start: (2, 3) float32, the warp to begin with, as in `Match.warp`.
+
+    Returns:
+        The match, or None where no warp was found or they are clearly of two exposures.
+    """
+    match = None
+    for pixels, least in ((len(fixed) // 2, _COARSE_LEAST), (len(fixed), -1.0)):
+        one, other = (local_contrast(resized(picture, pixels), _FINE) for picture in (fixed, moving))
+        warp = _refined(one, other, start if match is None else match.warp)
+        match = None if warp is None else _compared(one, other, warp)
+        if match is None or match.likeness < least:
+            return None
+    return match
+
+
+def local_contrast(picture: npt.NDArray[np.generic], fine: float) -> _Floats:
+    """What is brighter or darker than its surroundings, in units of what is usual there.
+
+    Brightness and contrast drop out altogether, gamma and other smooth curves nearly so.
+
+    Args:
+        picture: (H, W), values of 0 to 255.
+        fine: standard deviation of the surroundings in pixels.
+    """
+    values = picture.astype(np.float32)
+    detail = values - cv2.GaussianBlur(values, (0, 0), fine)
+    usual = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), 2 * fine))
+    return np.asarray(detail / (usual + 2), np.float32)  # two gray levels: the noise of an empty background stays small
+
+
+def lay_over(
+    mask: npt.NDArray[np.bool_], warp: _Floats, shape: tuple[int, ...]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """A mask of the moving picture, laid over the fixed one.
+
+    Args:
+        mask: (h, w) bool.
+        warp: as in `Match.warp`.
+        shape: (H, W) of the fixed picture.
+
+    Returns:
+        (H, W) bool of the mask, and (H, W) bool of where the moving picture lies.
+    """
+    height, width = shape
+    # From pixel indices of the fixed picture to shares of its side, through the warp, to those of the mask.
+    to_shares = np.array([[1 / width, 0, 0.5 / width], [0, 1 / height, 0.5 / height], [0, 0, 1]])
+    to_pixels = np.array([[mask.shape[1], 0, -0.5], [0, mask.shape[0], -0.5], [0, 0, 1]])
+    through = (to_pixels @ np.vstack([warp, [0, 0, 1]]) @ to_shares)[:2]
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    laid, covered = (
+        cv2.warpAffine(np.ascontiguousarray(one, np.uint8), through, (width, height), flags=flags)
+        for one in (mask, np.ones_like(mask))
+    )
+    return laid > 0, covered > 0
+
+
+def resized(picture: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    """A picture (H, W), squeezed into a square of `side` pixels by averages over areas."""
+    picture = np.ascontiguousarray(picture)
+    return picture if picture.shape == (side, side) else cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def _in_pixels(warp: _Floats, pixels: int) -> _Floats:
+    """The warp for pixel indices, whose centres lie half a pixel inside."""
+    linear, shift = warp[:, :2], warp[:, 2]
+    offset = linear @ np.full(2, 0.5) + pixels * shift - 0.5
+    return np.column_stack([linear, offset]).astype(np.float32)
+
+
+def _in_shares(warp: _Floats, pixels: int) -> _Floats:
+    linear, offset = warp[:, :2], warp[:, 2]
+    shift = (offset + 0.5 - linear @ np.full(2, 0.5)) / pixels
+    return np.column_stack([linear, shift]).astype(np.float32)
+
+
+def _refined(fixed: _Floats, moving: _Floats, warp: _Floats) -> _Floats | None:
+    pixels = len(fixed)
+    start = _in_pixels(warp, pixels)
+    until = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, _ROUNDS, 1e-4)
+    everywhere = np.ones(moving.shape, np.uint8)
+    try:
+        _, found = cv2.findTransformECC(fixed, moving, start, cv2.MOTION_AFFINE, until, everywhere, _SMOOTHING)
+    except cv2.error:  # it says so when it does not converge
+        return None
+    return _in_shares(np.asarray(found, np.float32), pixels)
+
+
+def _compared(fixed: _Floats, moving: _Floats, warp: _Floats) -> Match | None:
+    pixels = len(fixed)
+    flags, inside = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, _in_pixels(warp, pixels)
+    laid = cv2.warpAffine(moving, inside, (pixels, pixels), flags=flags)
+    covered = cv2.warpAffine(np.ones_like(moving), inside, (pixels, pixels), flags=flags) > 0.99
+    if covered.mean() < _OVERLAP_LEAST:
+        return None
+    spread = _WINDOW * pixels / 128
+    sums = [
+        cv2.GaussianBlur(np.where(covered, product, 0), (0, 0), spread)
+        for product in (fixed * laid, fixed * fixed, laid * laid)
+    ]
+    counts = covered & (np.sqrt(np.maximum(sums[1], sums[2])) > _DETAIL)
+    if not counts.any():
+        return None
+    local = sums[0][counts] / np.maximum(np.sqrt(sums[1] * sums[2])[counts], 1e-6)
+    return Match(warp, float(np.median(local)), float(covered.mean()))

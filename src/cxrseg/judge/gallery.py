@@ -1,0 +1,152 @@
+"""The images that a report shows: the best, the middling and the worst masks, and the worst false alarms."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cxrseg.data.sample import Dataset, Sample
+from cxrseg.errors import DatasetError
+from cxrseg.segment.segmenter import Segmenter
+from cxrseg.show.overlay import resized_mask, resized_pixels
+
+__all__ = ["SIDE", "Group", "Picture", "choose", "take_pictures"]
+
+SIDE = 320
+"""Longest side of the pictures in pixels; larger images are reduced to it, which keeps the page small."""
+
+_EACH, _ALARMS = 6, 3
+
+_Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with all that the page needs to draw its mask at any threshold.
+
+    Attributes:
+        name: the sample's.
+        caption: its figures, as text.
+        width, height: in pixels.
+        data: a data URI of an 8-bit grayscale PNG of three panels, one below the other: the radiograph; 255 times the
+            probability of infection; and 255 where the truth is infected, 128 where lungs are otherwise, 0 elsewhere.
+    """
+
+    name: str
+    caption: str
+    width: int
+    height: int
+    data: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that stand together, such as the best.
+
+    Attributes:
+        title: such as 'Best'.
+        about: how they were chosen.
+        pictures: in order.
+    """
+
+    title: str
+    about: str
+    pictures: tuple[Picture, ...]
+
+
+def choose(rows: Sequence[_Row]) -> list[tuple[str, str, list[_Row]]]:
+    """Choose images by their Dice, and uninfected ones by what was marked.
+
+    Args:
+        rows: of scores.csv, those of the infection.
+
+    Returns:
+        Title, how they were chosen, and the rows, of each group that is not empty; no image is in two.
+    """
+    infected = sorted((row for row in rows if row["dice"] and row["status"] != "false alarm"), key=_dice, reverse=True)
+    each = min(_EACH, max(1, len(infected) // 3))
+    middle = max(each, len(infected) // 2 - each // 2)
+    # Non-COVID lungs do show opacities; their masks are empty by definition, so a mark is no clear error.
+    alarms = [row for row in rows if row["status"] == "false alarm" and row["category"] != "Non-COVID"]
+    groups = [
+        ("Best", "highest Dice", infected[:each]),
+        ("Median", "around the median Dice", infected[middle : middle + each]),
+        ("Worst", "lowest Dice, the worst last", infected[max(middle + each, len(infected) - each) :]),
+        ("False alarms", "no infection, most of the lungs marked", sorted(alarms, key=_marked, reverse=True)[:_ALARMS]),
+    ]
+    return [(title, about, chosen) for title, about, chosen in groups if chosen]
+
+
+def take_pictures(segmenter: Segmenter, dataset: Dataset, rows: Sequence[_Row]) -> list[Group]:
+    """Run the model on the images that `choose` chooses.
+
+    Args:
+        segmenter: of the model that was judged.
+        dataset: what it was judged on.
+        rows: of scores.csv, those of the infection.
+
+    Raises:
+        DatasetError: the dataset lacks an image that was judged.
+        ImageError: an image cannot be read.
+    """
+    samples = {sample.name: sample for sample in dataset.samples}
+    missing = [row["name"] for row in rows if row["name"] not in samples]
+    if missing:
+        raise DatasetError(
+            f"{dataset.root} lacks {len(missing)} of the images that were judged; give the dataset of the evaluation",
+            missing[:10],
+        )
+    return [
+        Group(title, about, tuple(_picture(segmenter, samples[row["name"]], row) for row in chosen))
+        for title, about, chosen in choose(rows)
+    ]
+
+
+def _picture(segmenter: Segmenter, sample: Sample, row: _Row) -> Picture:
+    radiograph = sample.read_image()
+    probability = segmenter.segment(radiograph).probabilities["infection"]
+    shape = _shape(radiograph.pixels.shape)
+    truth, lungs = sample.read_mask("infection"), sample.read_mask("lungs")
+    marks = np.zeros(shape, np.uint8)
+    for mask, value in ((lungs, 128), (truth, 255)):
+        if mask is not None:
+            marks[resized_mask(mask, shape)] = value
+    panels = [_bytes(resized_pixels(radiograph.pixels, shape)), _bytes(resized_pixels(probability, shape)), marks]
+    data = io.BytesIO()
+    Image.fromarray(np.concatenate(panels)).save(data, "PNG")
+    encoded = base64.b64encode(data.getvalue()).decode()
+    return Picture(sample.name, _caption(row), shape[1], shape[0], f"data:image/png;base64,{encoded}")
+
+
+def _shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    scale = min(1.0, SIDE / max(shape))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _bytes(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+
+
+def _caption(row: _Row) -> str:
+    parts: list[Any] = [row["category"], row["status"]]
+    if row["status"] != "false alarm":
+        parts.append(f"Dice {_dice(row):.3f}")
+    true, predicted = row.get("infected_share_true"), row.get("infected_share_predicted")
+    if true and predicted:
+        parts.append(f"share of lungs {float(true):.0%} true, {float(predicted):.0%} predicted")
+    return ", ".join(part for part in parts if part)
+
+
+def _dice(row: _Row) -> float:
+    return float(row["dice"])
+
+
+def _marked(row: _Row) -> float:
+    return float(row["lungs_marked"] or 0)

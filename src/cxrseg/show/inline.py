@@ -1,0 +1,62 @@
+"""A figure as SVG inside an HTML page: text stays text, colours are the page's own, and it can be heard."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from typing import TYPE_CHECKING
+
+from cxrseg.show.figure import print_style
+from cxrseg.show.style import BLUE, GREEN, VERMILLION, hex_colour
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["VARIABLES", "inline_svg"]
+
+VARIABLES = {
+    hex_colour(BLUE): "--blue",
+    hex_colour(VERMILLION): "--vermillion",
+    hex_colour(GREEN): "--green",
+    "#000000": "--ink",
+    "#999999": "--muted",
+    "#d9d9d9": "--grid",
+}
+"""A colour of our figures to the CSS variable that the page sets in its place, for light and for dark."""
+
+
+def inline_svg(figure: Figure, name: str, text: str) -> str:
+    """Draw a figure as an SVG element.
+
+    Args:
+        figure: made without pyplot.
+        name: unique on the page; every id inside begins with it.
+        text: what there is to see, for those who do not see it.
+
+    Returns:
+        An <svg> element of the class 'chart' without width or height, its colours those of `VARIABLES`.
+    """
+    data = io.BytesIO()
+    with print_style():
+        figure.savefig(
+            data, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    drawn = data.getvalue().decode()
+    drawn = drawn[drawn.index("<svg") :]
+    # A style inside of an SVG would hold for the whole page.
+    drawn = re.sub(r"<(metadata|style)\b.*?</\1>", "", drawn, flags=re.DOTALL)
+    drawn = drawn.replace("xlink:href", "href")
+    drawn = re.sub(r'( id="|="#|url\(#)', rf"\g<1>{name}-", drawn)
+    drawn = re.sub(r"font(-family)?: ([^;\"]*px )?'?DejaVu[^;\"]*", _own_font, drawn)
+    for colour, variable in VARIABLES.items():
+        drawn = re.sub(f"{colour}\\b", f"var({variable})", drawn)
+    head, _, body = drawn.partition(">")
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None
+    label = html.escape(text, quote=True)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {box[0]} role="img" aria-label="{label}">{body}'
+
+
+def _own_font(found: re.Match[str]) -> str:
+    return f"font: {found[2]}var(--font)" if found[2] else "font-family: var(--font)"
