@@ -1,10 +1,12 @@
 """Files per second from image files to mask files: `cxrseg predict` against PyTorch, ONNX Runtime and the machine.
 
-    python benchmarks/prediction.py MODEL.onnx CHECKPOINT --images FOLDER [--count 400] [--rounds 3]
+    python benchmarks/prediction.py MODEL.onnx --dataset COVID-QU-EX [--weights RUN] [--count 400] [--rounds 3]
 
 Every way gets the same PNG files and writes the same infection mask PNG. 'PyTorch, plain loop' is what most published
-scripts do: read, resize, run the eager float32 network on one image, threshold, write. Rounds alternate between the
-ways, so that a machine that slows down slows all of them; the table gives each way's best round and all of them.
+scripts do: open, resize, run the eager float32 network on one image, resize, threshold, save; 'ONNX Runtime, plain
+loop' is that with the model file. Rounds alternate between the ways, so that a machine that slows down slows all of
+them; the table gives each way's best round and all of them. With --weights, a run folder or checkpoint, PyTorch's
+network has the trained weights, and the masks are compared; without, it has random ones, which take as long.
 
 The share of the machine that the network reaches is its arithmetic (counted by PyTorch) times images a second,
 divided by the rate of a large matrix product in the same precision, measured here too.
@@ -13,105 +15,151 @@ divided by the rate of a large matrix product in the same precision, measured he
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import onnxruntime
 import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from cxrseg.io.raster import read_raster
-from cxrseg.io.write import write_mask
-from cxrseg.learn.networks import build_network
+from cxrseg.data.layout import open_dataset
+from cxrseg.io.raster import read_mask
+from cxrseg.learn.finish import load_weights
+from cxrseg.learn.networks import Network, build_network
 from cxrseg.learn.recipe import Recipe
+from cxrseg.measure.metrics import count
 from cxrseg.model_file import ModelInfo, read_model
-from cxrseg.preprocess import to_input, to_source
-from cxrseg.segment.batch import Options, predict_files
-from cxrseg.segment.engine import Engine
+from cxrseg.segment.batch import Options, predict_files, processors
+from cxrseg.segment.engine import Engine, Precision
 
-Way = Callable[[Path, list[Path], Path], None]
+Pixels = npt.NDArray[np.float32]
+Run = Callable[[Pixels], Pixels]
+"""(1, 1, H, W) pixels to (1, C, H, W) logits."""
+Way = Callable[[Path, Path], None]
+"""From a folder of images to a folder of masks."""
+
+COMMAND, EAGER = "cxrseg predict, the command", "PyTorch eager, plain loop"
 
 
-def network_of(info: ModelInfo, checkpoint: Path) -> torch.nn.Module:
-    """The network with the checkpoint's weights, or with random ones, which cost the same time."""
-    network = build_network(Recipe.model_validate(dict(info.recipe)).network, len(info.channels)).eval()
-    if checkpoint.name != "random":
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        weights = state.get("state_dict", state)
-        network.load_state_dict({key.removeprefix("network."): value for key, value in weights.items()}, strict=False)
+def network_of(info: ModelInfo, weights: Path | None) -> Network:
+    """The network that the model file was exported from."""
+    network = build_network(Recipe.model_validate(dict(info.recipe)).network, info.channels).eval()
+    if weights is not None:
+        load_weights(network, weights)
     return network
 
 
-def plain_loop(run: Callable[[np.ndarray], np.ndarray], info: ModelInfo) -> Way:
-    """Read, run, write, one image after the other."""
-    place = info.channels.index("infection")
-
-    def way(_: Path, files: list[Path], out: Path) -> None:
-        for file in files:
-            radiograph = read_raster(file)
-            found = run(to_input(radiograph.pixels, info.size)[None, None])[0, place]
-            write_mask(out / f"{file.stem}_infection.png", to_source(found, radiograph.shape) >= info.threshold)
-
-    return way
-
-
-def torch_run(network: torch.nn.Module, temperature: float) -> Callable[[np.ndarray], np.ndarray]:
-    def run(pixels: np.ndarray) -> np.ndarray:
+def eager_run(network: Network) -> Run:
+    def run(pixels: Pixels) -> Pixels:
         with torch.inference_mode():
-            return torch.sigmoid(network(torch.from_numpy(pixels)) / temperature).numpy()
+            return network(torch.from_numpy(pixels)).maps.numpy()
 
     return run
 
 
-def onnx_run(model: Path, temperature: float) -> Callable[[np.ndarray], np.ndarray] | None:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
+def onnx_run(model: Path) -> Run:
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda pixels: 1 / (1 + np.exp(-session.run(None, {name: pixels})[0] / temperature))
+    return lambda pixels: session.run(None, {name: pixels})[0]
 
 
-def ours(model: Path, precision: str) -> Way:
-    options = Options((model,), precision=precision, force=True)  # type: ignore[arg-type]
-    return lambda folder, files, out: (predict_files(folder, out, options), None)[1]
+def plain_loop(run: Run, info: ModelInfo) -> Way:
+    """Open, resize, run, threshold, save, one image after the other."""
+    place, (height, width) = info.channels.index("infection"), info.size
+
+    def way(images: Path, out: Path) -> None:
+        for file in sorted(images.iterdir()):
+            image = Image.open(file).convert("L")
+            pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32) / 255
+            logits = run(pixels[None, None])[0, place]
+            found = Image.fromarray(1 / (1 + np.exp(-logits / info.temperature)))
+            mask = np.asarray(found.resize(image.size, Image.Resampling.BILINEAR)) >= info.threshold
+            Image.fromarray(np.uint8(255) * mask).save(out / f"{file.stem}_infection.png")
+
+    return way
+
+
+def command(model: Path) -> Way:
+    """`cxrseg predict` as a user calls it, with its start."""
+    return lambda images, out: _predict(model, images, out)
+
+
+def in_process(model: Path, precision: Precision) -> Way:
+    """The same without the start, since the plain loops are measured without theirs."""
+    return lambda images, out: (predict_files(images, out, Options((model,), precision=precision, force=True)), None)[1]
+
+
+def race(ways: dict[str, Way], images: Path, scratch: Path, rounds: int) -> dict[str, list[float]]:
+    """Files a second of each way in each round."""
+    count = len(list(images.iterdir()))
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            out = scratch / f"{name} {number}"
+            out.mkdir()
+            seconds = _seconds(lambda: way(images, out))  # noqa: B023
+            if number:  # the first round warms up
+                rates[name].append(count / seconds)
+    return rates
+
+
+def agreement(scratch: Path) -> Iterator[tuple[str, float]]:
+    """(way, mean Dice of its masks with PyTorch's)."""
+    folders = {path.name.removesuffix(" 0"): path for path in sorted(scratch.glob("* 0"))}
+    for name, folder in folders.items():
+        masks = [(read_mask(folder / path.name), read_mask(path)) for path in folders[EAGER].iterdir()]
+        values = [count(ours, theirs).dice for ours, theirs in masks]
+        yield name, statistics.fmean(1.0 if np.isnan(value) else value for value in values)
 
 
 def product_rate(kind: torch.dtype) -> float:
     """Operations a second of a large matrix product, the best of several."""
     one, other = (torch.randn(2048, 2048).to(kind) for _ in range(2))
-    best = min(_seconds(lambda: one @ other) for _ in range(8))
-    return 2 * 2048**3 / best
+    return 2 * 2048**3 / min(_seconds(lambda: one @ other) for _ in range(8))
 
 
-def network_rate(model: Path, precision: str, info: ModelInfo, streams: int) -> float:
-    """Images a second of the network alone, with as many threads as streams."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    engine = Engine(model, precision=precision, streams=streams)  # type: ignore[arg-type]
-    pixels = np.random.default_rng(0).random((1, *info.size), dtype=np.float32)
-    with ThreadPoolExecutor(streams) as pool:
-        list(pool.map(engine.run, [pixels] * 4 * streams))
-        count = 32 * streams
-        return count / min(_seconds(lambda: list(pool.map(engine.run, [pixels] * count))) for _ in range(3))
+def inference_rate(run: Callable[[], object], threads: int) -> float:
+    """Images a second of the network alone, called from so many threads, the best of several."""
+    count = 32 * threads
+    with ThreadPoolExecutor(threads) as pool:
+        return count / min(_seconds(lambda: list(pool.map(lambda _: run(), range(count)))) for _ in range(4))
 
 
-def cold_start(model: Path, file: Path) -> list[float]:
+def inference_rates(model: Path, info: ModelInfo, network: Network) -> Iterator[tuple[str, torch.dtype, float]]:
+    """(engine, what it computes with, images a second) of the network alone."""
+    image = np.random.default_rng(0).random((1, 1, *info.size), dtype=np.float32)
+    eager, session = eager_run(network), onnx_run(model)
+    yield "PyTorch eager", torch.float32, inference_rate(lambda: eager(image), 1)
+    yield "ONNX Runtime", torch.float32, inference_rate(lambda: session(image), 1)
+    precisions: tuple[Precision, ...] = ("float32", "auto")
+    for precision in precisions:
+        engine = Engine(model, precision=precision, streams=processors())
+        rate = inference_rate(lambda: engine.run(image[0]), processors())  # noqa: B023
+        yield "cxrseg", torch.bfloat16 if engine.precision == "bfloat16" else torch.float32, rate
+
+
+def cold_start(model: Path, image: Path) -> list[float]:
     """Seconds from calling the command to its end for one file; the model has been compiled once before."""
     seconds = []
-    for _ in range(6):
+    for _ in range(11):
         with tempfile.TemporaryDirectory() as out:
-            command = [sys.executable, "-m", "cxrseg", "predict", "-i", str(file), "-o", out, "-m", str(model), "-q"]
-            seconds.append(_seconds(lambda: subprocess.run([*command, "--force"], check=True)))  # noqa: B023
+            seconds.append(_seconds(lambda: _predict(model, image, Path(out))))
     return seconds[1:]
+
+
+def _predict(model: Path, source: Path, out: Path) -> None:
+    places = ["-i", str(source), "-o", str(out), "-m", str(model)]
+    subprocess.run([sys.executable, "-m", "cxrseg", "predict", *places, "-q", "--force"], check=True)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -120,72 +168,68 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _linked(dataset: Path, split: str, count: int, folder: Path) -> Path:
+    """A folder of links to so many of the dataset's images, spread over it, and all of them in the page cache."""
+    samples = open_dataset(dataset).select(split).samples
+    folder.mkdir()
+    for place in np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int):
+        image = samples[place].image.resolve()
+        (folder / f"{place:05}.png").symlink_to(image)
+        image.read_bytes()
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("checkpoint", type=Path, help="weights for PyTorch, or 'random': the time is the same")
-    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--weights", type=Path, help="run folder or checkpoint of the model, for PyTorch")
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     info = read_model(given.model)[1]
-    network = network_of(info, given.checkpoint)
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    ways: dict[str, Way] = {
-        "cxrseg predict": ours(given.model, "auto"),
-        "cxrseg predict, float32": ours(given.model, "float32"),
-        "PyTorch, plain loop": plain_loop(torch_run(network, info.temperature), info),
+    network = network_of(info, given.weights)
+    ways = {
+        COMMAND: command(given.model),
+        "cxrseg predict, running": in_process(given.model, "auto"),
+        "the same in float32": in_process(given.model, "float32"),
+        EAGER: plain_loop(eager_run(network), info),
+        "ONNX Runtime, plain loop": plain_loop(onnx_run(given.model), info),
     }
-    session = onnx_run(given.model, info.temperature)
-    if session is not None:
-        ways["ONNX Runtime, plain loop"] = plain_loop(session, info)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, files = _chosen(given.images, given.count, Path(scratch) / "in")
-        rates = _race(ways, folder, files, Path(scratch), given.rounds)
-        start = cold_start(given.model, files[0])
-    _print_rates(rates, len(files), processors)
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        images = _linked(given.dataset, given.split, given.count, scratch / "in")
+        count = len(list(images.iterdir()))
+        print(f"{count} PNG files to mask PNG files; {processors()} processors, {torch.get_num_threads()} in PyTorch")
+        _print_race(race(ways, images, scratch, given.rounds))
+        if given.weights is not None:
+            print("\nmean Dice with PyTorch's masks")
+            for name, value in agreement(scratch):
+                print(f"{name:<28}{value:>9.4f}")
+        start = cold_start(given.model, next(images.iterdir()))
+    _print_inference(given.model, info, network)
+    print(f"\none file, from a cold start of the command: best {min(start):.2f} s, {_listed(start)}")
+
+
+def _print_race(rates: dict[str, list[float]]) -> None:
+    base = max(rates[EAGER])
+    print(f"{'':<28}{'files/s':>9}{'of PyTorch':>12}  rounds")
+    for name, found in rates.items():
+        print(f"{name:<28}{max(found):>9.1f}{max(found) / base:>11.1f}x  {_listed(found)}")
+
+
+def _print_inference(model: Path, info: ModelInfo, network: Network) -> None:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 1, *info.size))
     work = counter.get_total_flops()
-    print(f"\nthe network: {work / 1e9:.2f} billion operations an image of {info.size[1]}x{info.size[0]}")
-    for precision, kind in (("float32", torch.float32), ("auto", torch.bfloat16)):
-        rate, peak = network_rate(given.model, precision, info, processors), product_rate(kind)
-        reached = f"{rate:8.1f} images/s = {rate * work / 1e9:7.0f} GFLOP/s, {rate * work / peak:.0%} of the"
-        print(f"  {precision:<8} {reached} {peak / 1e9:.0f} GFLOP/s of a product in {str(kind).removeprefix('torch.')}")
-    print(f"\none file, from a cold start: median {statistics.median(start):.2f} s, {_listed(start)}")
-
-
-def _chosen(images: Path, count: int, into: Path) -> tuple[Path, list[Path]]:
-    """Links to the first images found, in one folder, as every way reads them; each name once."""
-    into.mkdir()
-    found = sorted(path for path in images.rglob("*.png") if "mask" not in path.parent.name)[:count]
-    for number, path in enumerate(found):
-        (into / f"{number:05}.png").symlink_to(path.resolve())
-    if not found:
-        raise SystemExit(f"no PNG files in {images}")
-    return into, sorted(into.iterdir())
-
-
-def _race(ways: dict[str, Way], folder: Path, files: list[Path], scratch: Path, rounds: int) -> dict[str, list[float]]:
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    for file in files:  # into the page cache, for all alike
-        Image.open(file).load()
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            out = scratch / f"{name}-{number}"
-            out.mkdir()
-            seconds = _seconds(lambda: way(folder, files, out))  # noqa: B023
-            if number:  # the first round warms up
-                rates[name].append(len(files) / seconds)
-    return rates
-
-
-def _print_rates(rates: dict[str, list[float]], count: int, processors: int) -> None:
-    base = max(rates["PyTorch, plain loop"])
-    print(f"{count} PNG files to mask PNG files, {processors} processors, torch {torch.get_num_threads()} threads")
-    print(f"{'':<26}{'files/s':>9}{'of PyTorch':>12}  rounds")
-    for name, found in rates.items():
-        print(f"{name:<26}{max(found):>9.1f}{max(found) / base:>11.1f}x  {_listed(found)}")
+    print(f"\nthe network alone: {work / 1e9:.2f} GFLOP an image of {info.size[1]}x{info.size[0]}")
+    print(f"{'':<28}{'images/s':>9}{'GFLOP/s':>12}  share of a matrix product's rate")
+    peaks = {kind: product_rate(kind) for kind in (torch.float32, torch.bfloat16)}
+    for name, kind, rate in inference_rates(model, info, network):
+        label, peak = f"{name}, {str(kind).removeprefix('torch.')}", peaks[kind]
+        share = f"{rate * work / peak:>6.1%} of {peak / 1e9:.0f} GFLOP/s"
+        print(f"{label:<28}{rate:>9.1f}{rate * work / 1e9:>12.0f}  {share}")
 
 
 def _listed(values: list[float]) -> str:

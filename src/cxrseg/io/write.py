@@ -17,7 +17,15 @@ from PIL import Image
 
 from cxrseg.errors import DiskFullError
 
-__all__ = ["write_atomic", "write_bytes", "write_csv", "write_json", "write_mask", "write_probability"]
+__all__ = [
+    "remove_parts",
+    "write_atomic",
+    "write_bytes",
+    "write_csv",
+    "write_json",
+    "write_mask",
+    "write_probability",
+]
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -47,6 +55,15 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_parts(paths: Iterable[Path]) -> None:
+    """Remove what processes that were killed have left of these files, beside them."""
+    wanted = set(paths)
+    for folder in {path.parent for path in wanted}:
+        for part in folder.glob(".*.*.part"):
+            if folder / part.name[1:].rsplit(".", 2)[0] in wanted:
+                part.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

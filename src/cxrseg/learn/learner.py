@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import update_bn
 from torchmetrics import Metric
 
 from cxrseg.learn.augment import Augment
@@ -138,8 +139,13 @@ class Learner(LightningModule):
         self.scores["train"].to(self.device).reset()
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count."""
+        """Begin to count, with the weights (their average, where there is one) that will be exported."""
         self.scores["val"].to(self.device).reset()
+        if self.recipe.optimiser.norm_images and not self.trainer.sanity_checking:
+            # The same images each time, so that a resumed run finds the same.
+            chosen = shuffled(len(self.pixels["train"]), self.recipe.seed, 0)[: self.recipe.optimiser.norm_images]
+            batches = Batches(self.pixels["train"], self.recipe.optimiser.batch, chosen)
+            update_bn((batch.images.float() / 255 for batch in batches), self.network)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step; logs the running loss, Dice and RMSE to the progress bar."""

@@ -174,6 +174,9 @@ class OptimiserRecipe(_Section):
     """Largest norm of the gradient; None does not clip."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Decay of the moving average of the weights, per step; the average is validated and exported. None: off."""
+    norm_images: int = Field(0, ge=0)
+    """Before each validation, batch norms take their statistics anew from so many training images, unvaried, as an
+    average of weights needs (Izmailov et al. 2018, arXiv:1803.05407, section 3.2). 0: off."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many epochs without a better val Dice; None runs all epochs."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -169,24 +169,25 @@ def marked_shares(lungs: Sequence[PixelBins], limit: float = MARKED_LIMIT) -> _V
 
 
 def best_threshold(thresholds: _Values, dice: _Values) -> float:
-    """The threshold to keep: the middle of where the mean Dice is as good as its best, to two decimals.
+    """The threshold to keep: the middle of where the mean Dice is as good as its best.
 
     As good is within 0.001. Where that holds on several stretches, the widest is taken: a threshold on a flat top
-    holds on other images, a spike does not.
+    holds on other images, a spike does not. It is given to two decimals where that leaves it on the top, else to four.
 
     Args:
         thresholds: (T,) rising, in (0, 1).
         dice: (T,) mean Dice.
 
     Returns:
-        A threshold in [0.01, 0.99].
+        A threshold from 0.001 to 0.999.
     """
     good = np.flatnonzero(dice >= np.nanmax(dice) - _FLAT)
     stretches = np.split(good, np.flatnonzero(np.diff(good) > 1) + 1)
     first, last = max(
         ((thresholds[run[0]], thresholds[run[-1]]) for run in stretches), key=lambda ends: ends[1] - ends[0]
     )
-    return float(np.clip(round((first + last) / 2, 2), 0.01, 0.99))
+    middle = min(max(float(first + last) / 2, 0.001), 0.999)  # where a temperature is extreme, it may round to 0 or 1
+    return round(middle, 2) if first <= round(middle, 2) <= last else round(middle, 4)
 
 
 def average_precision(pixels: PixelBins) -> float:

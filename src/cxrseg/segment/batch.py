@@ -6,24 +6,24 @@ import json
 import logging
 import os
 import platform
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cxrseg._version import __version__
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
 from cxrseg.io.read import read_radiograph
-from cxrseg.io.write import write_atomic, write_csv, write_json
+from cxrseg.io.write import remove_parts, write_atomic, write_csv, write_json
 from cxrseg.segment.inputs import Input, find_inputs
 from cxrseg.segment.journal import Journal
 from cxrseg.segment.options import Options, settings_of
-from cxrseg.segment.results import COLUMNS, empty_row, row_of, write_outputs
+from cxrseg.segment.results import COLUMNS, empty_row, outputs_of, row_of, write_outputs
 from cxrseg.segment.segmenter import Segmenter
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "Done",
     "Options",
     "Work",
-    "on_threads",
     "predict_files",
     "predict_one",
     "processors",
@@ -43,15 +42,25 @@ _log = logging.getLogger(__name__)
 JOURNAL = ".journal.jsonl"
 """Name of the file in the output folder that `resume` reads."""
 
+_IN_ALL = ("manifest.json", "statistics.csv", "statistics.json")
+
 Row = Mapping[str, Any]
 
 Done = tuple[Input, Any, Row]
 """A file, its stamp (size and time of change) from before it was read, and its row."""
 
-Work = Callable[[Sequence[Input], Path, Segmenter, Options], Iterator[Done]]
-"""Does files, in any order: (files, output folder, models, options) to what is done, as it comes."""
-
 _Result = TypeVar("_Result")
+
+
+class Work(NamedTuple):
+    """Who does the files.
+
+    name: as the manifest says it. do: does files, in any order: (files, output folder, models, options) to what is
+    done, as it comes.
+    """
+
+    name: str
+    do: Callable[[Sequence[Input], Path, Segmenter, Options], Iterator[Done]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,8 @@ def predict_files(
         resume: keep the rows that an earlier run with the same options left in `out`. Files that failed, and files
             that changed since, are done again.
         on_row: called in this thread with (row, files done, files in all) after each file.
-        work: who does the files: `on_threads` where None; `cxrseg.segment.cluster.on_ray()` takes a Ray cluster.
+        work: who does the files: a few threads of this process where None; `cxrseg.segment.cluster.on_ray()` takes a
+            Ray cluster.
 
     Raises:
         ImageError: there is no image at `source`.
@@ -102,13 +112,16 @@ def predict_files(
         CxrsegError: `out` cannot be written, or holds a run with other options that is to be resumed.
     """
     started, clock = datetime.now(UTC), time.monotonic()
+    work = work or Work("local", _on_threads)
     inputs, others = find_inputs(source, out)
     segmenter = options.segmenter(streams=min(len(inputs), processors()))
     with _opened(out, segmenter, options, resume) as journal:
         todo = [item for item in inputs if not journal.has(item.name, _stamp(item.path))]
-        done = len(inputs) - len(todo)
-        resumed = done
-        for item, stamp, row in (work or on_threads)(todo, out, segmenter, options):
+        resumed = done = len(inputs) - len(todo)
+        if resume:
+            remove_parts(path for item in todo for path in outputs_of(out, item.stem))
+            remove_parts(out / name for name in _IN_ALL)
+        for item, stamp, row in work.do(todo, out, segmenter, options):
             # None is no file's stamp, so that what failed is done again.
             journal.add(item.name, None if row["status"] == "failed" else stamp, row)
             done += 1
@@ -122,11 +135,11 @@ def predict_files(
     result = BatchResult(
         {status: counts[status] for status in ("ok", "refused", "failed")}, resumed, seconds, out / "statistics.csv"
     )
-    write_json(out / "manifest.json", _manifest(source, options, segmenter, result, started, others))
+    write_json(out / "manifest.json", _manifest(source, options, segmenter, work.name, result, started, others))
     return result
 
 
-def on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
+def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
     """Do files in a few threads of this process, so that reading, segmenting and writing overlap."""
     if todo:
         workers = min(len(todo), processors() + 1)
@@ -228,11 +241,11 @@ def _manifest(
     source: Path,
     options: Options,
     segmenter: Segmenter,
+    engine: str,
     result: BatchResult,
     started: datetime,
     others: Mapping[str, int],
 ) -> dict[str, Any]:
-    names = ("numpy", "openvino", "pillow", "pydicom", "scipy")
     return {
         "note": "Research use only. Not for diagnosis.",
         "started": started.isoformat(timespec="seconds"),
@@ -241,6 +254,7 @@ def _manifest(
         "resumed": result.resumed,
         "other_files": dict(others),
         "input": str(source),
+        "engine": engine,
         "options": {**asdict(options), "models": [str(model) for model in options.models]},
         "models": [
             {
@@ -254,12 +268,11 @@ def _manifest(
             for engine in segmenter.engines
         ],
         "thresholds": segmenter.thresholds,
-        "versions": {"cxrseg": __version__, "python": platform.python_version(), **{n: _version(n) for n in names}},
+        "versions": {"cxrseg": __version__, "python": platform.python_version(), **_versions()},
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except ModuleNotFoundError:
-        return None
+def _versions() -> dict[str, str]:
+    """Of the packages that took part, where they did."""
+    modules = {name: sys.modules.get(name) for name in ("numpy", "openvino", "PIL", "pydicom", "ray", "scipy", "torch")}
+    return {name: str(module.__version__) for name, module in modules.items() if module is not None}

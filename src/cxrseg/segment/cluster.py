@@ -15,10 +15,11 @@ from typing import Any
 
 from cxrseg import errors
 from cxrseg.errors import CxrsegError, MissingExtraError
+from cxrseg.io.write import remove_parts
 from cxrseg.segment.batch import Done, Work, predict_one, processors
 from cxrseg.segment.inputs import Input
 from cxrseg.segment.options import Options, settings_of
-from cxrseg.segment.results import empty_row, write_outputs
+from cxrseg.segment.results import empty_row, outputs_of, write_outputs
 from cxrseg.segment.segmenter import Segmenter
 
 __all__ = ["on_ray"]
@@ -73,9 +74,9 @@ def on_ray(address: str | None = None) -> Work:
                 raise CxrsegError(
                     f"the Ray cluster could not go on ({_first_line(error)}); what was done stands, use --resume"
                 ) from error
-        _remove_parts(out, todo)
+        remove_parts(path for item in todo for path in outputs_of(out, item.stem))
 
-    return work
+    return Work("ray", work)
 
 
 def _every(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
@@ -221,13 +222,6 @@ def _for_workers(options: Options) -> Options:
     """Paths that mean the same in another folder; and Ray shows each worker its own GPU only."""
     models = tuple(model.absolute() for model in options.models)
     return replace(options, models=models, device="cpu" if options.device == "cpu" else "gpu")
-
-
-def _remove_parts(out: Path, items: Sequence[Input]) -> None:
-    """Files that a worker was writing when it died."""
-    for folder in {(out / item.stem).parent for item in items}:
-        for part in folder.glob(".*.part"):
-            part.unlink(missing_ok=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -266,10 +266,11 @@ def _smoothness(small: _Pixels) -> float:
 
 def _round_on_black(small: _Pixels) -> float:
     """1 where all that is not black fills an ellipse within its box and leaves the image's border black, else 0."""
-    body = ndimage.binary_fill_holes(small > 0.06)
+    body = small > 0.06
     border = np.concatenate([body[0], body[-1], body[:, 0], body[:, -1]])
     if border.mean() > 0.02 or not body.any():
         return 0.0
+    body = ndimage.binary_fill_holes(body)
     rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
     box = body[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = box.shape

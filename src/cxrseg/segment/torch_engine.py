@@ -1,8 +1,7 @@
-"""Runs a model file's graph with PyTorch, for GPUs. The one file of this room that needs torch."""
+"""Runs a model file's graph with PyTorch, for GPUs. With torch_operations.py all of this room that needs torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from cxrseg.errors import MissingExtraError, ModelFileError
 from cxrseg.model_file import METADATA_KEY, ModelInfo
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from cxrseg.segment.torch_operations import Operation
 
 __all__ = ["TorchRunner"]
 
@@ -47,133 +46,59 @@ class TorchRunner:
                 f"expected the device {device}, but PyTorch sees {torch.cuda.device_count()} GPUs; use the device cpu"
             )
         self.precision = "tf32" if precision == "auto" and self._device.type == "cuda" else "float32"
-        model = onnx.load(str(path))
-        texts = {entry.key: entry.value for entry in model.metadata_props}
-        if METADATA_KEY not in texts:
-            raise ModelFileError(f"{path} is an ONNX graph without the metadata of cxrseg")
-        self.info = ModelInfo.from_json(texts[METADATA_KEY], path)
-        self._graph = model.graph
-        unknown = {node.op_type for node in self._graph.node} - _OPERATIONS.keys()
-        if unknown:
-            listed = ", ".join(sorted(unknown))
-            raise ModelFileError(
-                f"{path} has operations that cannot be run on a GPU yet ({listed}); use the device cpu"
-            )
-        self._weights = {
+        graph, self.info = _read(path)
+        self._input = graph.input[0].name
+        self._outputs = [entry.name for entry in graph.output]
+        self._known = {
             entry.name: torch.from_numpy(onnx.numpy_helper.to_array(entry).copy()).to(self._device)
-            for entry in self._graph.initializer
+            for entry in graph.initializer
         }
-        self._settings = [
-            {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-            for node in self._graph.node
-        ]
+        self._steps = []
+        for operation, inputs, settings, output in (_step(node, path) for node in graph.node):
+            if all(name in self._known for name in inputs if name):  # such as weights stored in 16 bits
+                self._known[output] = operation([self._known.get(name) for name in inputs], settings)
+            else:
+                self._steps.append((operation, inputs, settings, output))
 
-    def run(self, pixels: _Pixels) -> _Pixels:
-        """(N, H, W) float32 pixels to (N, C, H, W) float32 probabilities."""
+    def run(self, pixels: _Pixels) -> tuple[_Pixels, ...]:
+        """(N, H, W) float32 pixels to probabilities: (N, C, H, W) float32 maps, then (N, K) categories if there are."""
         import torch
 
-        values: dict[str, Any] = dict(self._weights)
+        values: dict[str, Any] = dict(self._known)
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=self.precision == "tf32"):
             given = torch.from_numpy(np.ascontiguousarray(pixels[:, None])).to(self._device)
-            values[self._graph.input[0].name] = given
-            for node, settings in zip(self._graph.node, self._settings, strict=True):
-                inputs = [values[name] if name else None for name in node.input]
-                values[node.output[0]] = _OPERATIONS[node.op_type](inputs, settings)
-            logits: Tensor = values[self._graph.output[0].name]
-            found: _Pixels = torch.sigmoid(logits / self.info.temperature).float().cpu().numpy()
-        return found
+            values[self._input] = given
+            for operation, inputs, settings, output in self._steps:
+                values[output] = operation([values.get(name) for name in inputs], settings)
+            logits, *judged = (values[name] for name in self._outputs)
+            found = [torch.sigmoid(logits / self.info.temperature), *(output.softmax(1) for output in judged)]
+            return tuple(output.float().cpu().numpy() for output in found)
 
 
-def _padded(value: Any, settings: Mapping[str, Any], fill: float) -> tuple[Any, list[int]]:
-    """The value, and what is left for the operation to pad; ONNX pads each side by itself, PyTorch both alike."""
-    from torch.nn import functional
+def _read(path: Path) -> tuple[Any, ModelInfo]:
+    """The model file's ONNX GraphProto, and what it says about itself."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 
-    pads = list(settings.get("pads", [0, 0, 0, 0]))
-    if settings.get("auto_pad", b"NOTSET") != b"NOTSET":
-        raise ModelFileError("the model pads its convolutions in a way that cannot be run on a GPU yet; use cpu")
-    top, left, bottom, right = pads
-    if (top, left) == (bottom, right):
-        return value, [top, left]
-    return functional.pad(value, (left, right, top, bottom), value=fill), [0, 0]
-
-
-def _convolve(inputs: list[Any], settings: Mapping[str, Any]) -> Any:
-    from torch.nn import functional
-
-    value, padding = _padded(inputs[0], settings, 0.0)
-    bias = inputs[2] if len(inputs) > 2 else None
-    strides, dilations = settings.get("strides", [1, 1]), settings.get("dilations", [1, 1])
-    return functional.conv2d(value, inputs[1], bias, strides, padding, dilations, settings.get("group", 1))
+    try:
+        model = onnx.load(str(path))
+    except DecodeError as error:
+        raise ModelFileError(f"{path} is no ONNX graph, or is damaged; export or download it anew") from error
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in texts:
+        raise ModelFileError(
+            f"{path} is an ONNX graph without the metadata of cxrseg; only files that 'cxrseg train' wrote can be used"
+        )
+    return model.graph, ModelInfo.from_json(texts[METADATA_KEY], path)
 
 
-def _convolve_transposed(inputs: list[Any], settings: Mapping[str, Any]) -> Any:
-    from torch.nn import functional
+def _step(node: Any, path: Path) -> tuple[Operation, list[str], dict[str, Any], str]:
+    """What to do at a node: the operation, its inputs' names, its attributes, its output's name."""
+    import onnx
 
-    value, padding = _padded(inputs[0], settings, 0.0)
-    bias = inputs[2] if len(inputs) > 2 else None
-    strides, dilations = settings.get("strides", [1, 1]), settings.get("dilations", [1, 1])
-    beyond = settings.get("output_padding", [0, 0])
-    groups = settings.get("group", 1)
-    return functional.conv_transpose2d(value, inputs[1], bias, strides, padding, beyond, groups, dilations)
+    from cxrseg.segment.torch_operations import OPERATIONS
 
-
-def _pool(inputs: list[Any], settings: Mapping[str, Any]) -> Any:
-    from torch.nn import functional
-
-    value, padding = _padded(inputs[0], settings, float("-inf"))
-    size, strides = settings["kernel_shape"], settings.get("strides", [1, 1])
-    dilations, ceil = settings.get("dilations", [1, 1]), bool(settings.get("ceil_mode", 0))
-    return functional.max_pool2d(value, size, strides, padding, dilations, ceil)
-
-
-def _clip(inputs: list[Any], settings: Mapping[str, Any]) -> Any:
-    low, high = (*inputs[1:], None, None)[:2]
-    return inputs[0].clamp(min=low, max=high)
-
-
-def _concatenate(inputs: list[Any], settings: Mapping[str, Any]) -> Any:
-    import torch
-
-    return torch.cat(inputs, settings["axis"])
-
-
-def _shape(inputs: list[Any], settings: Mapping[str, Any]) -> Any:
-    import torch
-
-    value = inputs[0]
-    return torch.tensor(value.shape[settings.get("start", 0) : settings.get("end", value.ndim)], device=value.device)
-
-
-def _resize(inputs: list[Any], settings: Mapping[str, Any]) -> Any:
-    from torch.nn import functional
-
-    value, *_ = inputs
-    scales, sizes = (*inputs[2:], None, None)[:2]
-    if sizes is None:
-        sizes = [round(float(side) * float(scale)) for side, scale in zip(value.shape, scales, strict=True)]
-    height, width = (int(side) for side in sizes[2:])
-    mode, place = settings.get("mode", b"nearest"), settings.get("coordinate_transformation_mode", b"half_pixel")
-    if mode == b"nearest" and place == b"asymmetric" and settings.get("nearest_mode") == b"floor":
-        return functional.interpolate(value, (height, width), mode="nearest")
-    if mode == b"linear" and place in (b"half_pixel", b"pytorch_half_pixel", b"align_corners"):
-        corners = place == b"align_corners"
-        return functional.interpolate(value, (height, width), mode="bilinear", align_corners=corners)
-    raise ModelFileError(f"the model resizes in a way that cannot be run on a GPU yet ({mode!r}, {place!r}); use cpu")
-
-
-_OPERATIONS: Mapping[str, Callable[[list[Any], Mapping[str, Any]], Any]] = {
-    "Add": lambda inputs, settings: inputs[0] + inputs[1],
-    "Clip": _clip,
-    "Concat": _concatenate,
-    "Conv": _convolve,
-    "ConvTranspose": _convolve_transposed,
-    "Div": lambda inputs, settings: inputs[0] / inputs[1],
-    "MaxPool": _pool,
-    "Mul": lambda inputs, settings: inputs[0] * inputs[1],
-    "Relu": lambda inputs, settings: inputs[0].relu(),
-    "Resize": _resize,
-    "Shape": _shape,
-    "Sigmoid": lambda inputs, settings: inputs[0].sigmoid(),
-    "Sub": lambda inputs, settings: inputs[0] - inputs[1],
-}
-"""What the networks that cxrseg trains are made of; others are refused by name."""
+    if node.op_type not in OPERATIONS or len(node.output) > 1:
+        raise ModelFileError(f"{path} has an operation that a GPU cannot run yet ({node.op_type}); use the device cpu")
+    settings = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+    return OPERATIONS[node.op_type], list(node.input), settings, node.output[0]
