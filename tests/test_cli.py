@@ -172,7 +172,6 @@ def test_completion_completes(
         ["data", "phantom"],
         ["data", "phantom", "p", "--size", "10"],
         ["data", "preview", "d", "--count", "0"],
-        ["info"],
     ],
     ids=" ".join,
 )
@@ -325,7 +324,13 @@ def test_info(tiny_run: Run) -> None:
 
 def test_recipes(tmp_path: Path) -> None:
     text = works("recipes")
-    assert [line.split()[0] for line in text.splitlines()] == ["cxrseg", "cxrseg-128", "quick", "seed-unet", "seed-unet-small"]
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "cxrseg",
+        "cxrseg-128",
+        "quick",
+        "seed-unet",
+        "seed-unet-small",
+    ]
     (tmp_path / "mine.yaml").write_text(works("recipes", "quick"), encoding="utf-8")
     assert load_recipe(tmp_path / "mine.yaml") == load_recipe("quick")
 

@@ -1,0 +1,63 @@
+"""The weights that come with cxrseg: used where no model is named, and what they say of themselves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cxrseg
+from cxrseg.cli import main
+from cxrseg.data.phantom import make_phantom
+from cxrseg.data.sample import CATEGORIES
+from cxrseg.learn.recipe import Recipe, load_recipe
+from cxrseg.model_file import read_model, shipped_model
+
+CHEST = Path(__file__).resolve().parents[2] / "shared" / "dicom" / "chest-ap.dcm"
+
+
+def dice(one: object, other: object) -> float:
+    both = np.count_nonzero(np.logical_and(one, other))
+    return 2 * both / (np.count_nonzero(one) + np.count_nonzero(other))
+
+
+def test_the_file_is_small_and_complete() -> None:
+    assert shipped_model().stat().st_size < 25e6
+    info = read_model(shipped_model())[1]
+    assert (info.name, info.channels, info.size) == ("cxrseg", ("infection", "lungs"), (256, 256))
+    assert info.categories == CATEGORIES
+    assert Recipe.model_validate(dict(info.recipe)) == load_recipe("cxrseg")
+    assert info.fitted_on is not None and info.fitted_on["split"] == "val"
+    assert info.dataset["images"].startswith("train COVID-19 1864") and len(info.dataset["sha256"]) == 64
+    assert 0 < info.threshold < 1 and info.temperature > 0 and 0 < info.covid19_threshold < 1
+    assert set(info.figures["val"]) == {"of", "opacity", "lungs", "covid19"}
+    assert "CC BY-SA 4.0" in info.licence and "10.1016/j.compbiomed.2021.105002" in info.licence
+
+
+def test_info_prints_it() -> None:
+    result = CliRunner().invoke(main, ["info"])
+    assert result.exit_code == 0
+    assert json.loads(result.output) == json.loads(read_model(shipped_model())[1].to_json())
+
+
+def test_lungs_of_a_synthetic_chest_are_found_without_naming_a_model() -> None:
+    phantom = make_phantom(3, "Normal")
+    found = cxrseg.segment(phantom.image)
+    assert found.model.name == "cxrseg"
+    assert dice(found.mask("lungs"), phantom.left_lung | phantom.right_lung) > 0.8
+
+
+@pytest.mark.skipif(not CHEST.exists(), reason="the real radiograph in ../shared is not here")
+@pytest.mark.parametrize("task", ["opacity", "covid19"])
+def test_a_real_radiograph_is_taken(tmp_path: Path, task: str) -> None:
+    result = CliRunner().invoke(main, ["predict", "-i", str(CHEST), "-o", str(tmp_path), "-p", "-ta", task])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "statistics.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["status"], row["model"]) == ("ok", "cxrseg")
+    assert float(row["infected_share"]) < 0.01
+    assert (tmp_path / "chest-ap_preview.png").exists()
