@@ -16,7 +16,7 @@ from PIL import Image
 
 from cxrseg.cli import main
 from cxrseg.errors import CxrsegError, DiskFullError
-from cxrseg.segment.batch import JOURNAL, Options, predict_files
+from cxrseg.segment.batch import JOURNAL, Options, Work, predict_files
 from hand_made import chest, hand_model
 
 # Ray warns of its own defaults; a warning of ours is still an error.
@@ -169,7 +169,7 @@ def test_files_that_take_their_worker_with_them_are_failed_rows(
             names.append(done[0].name)
             yield done
 
-    result = predict_files(images, tmp_path, options, work=work)
+    result = predict_files(images, tmp_path, options, work=Work("ray", work))
     assert rounds == [8, 1] and len(set(names)) == len(names) == FILES
     assert result.counts == {"ok": FILES - 2, "refused": 1, "failed": 1}
     (row,) = (row for row in json.loads((tmp_path / "statistics.json").read_text()) if row["status"] == "failed")
