@@ -38,7 +38,7 @@ def test_it_is_preprocess_engine_and_back(tiny_run: Run) -> None:
     segmenter = Segmenter(tiny_run.folder.model, gate=False, precision="float32")
     image = radiograph((97, 151))
     given = to_input(image.pixels, (64, 64))
-    expected = to_source(segmenter.engines[0].run(given[None])[0, 1], (97, 151))
+    expected = to_source(segmenter.engines[0].run(given[None]).maps[0, 1], (97, 151))
     np.testing.assert_allclose(segmenter.segment(image).probabilities["lungs"], expected, atol=1e-6)
 
 
