@@ -30,7 +30,14 @@ __all__ = ["predict"]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A model file instead of the weights that come with cxrseg; with several, probabilities are averaged.",
 )
-@click.option("-ta", "--task", type=click.Choice(["opacity", "covid19"]), default="opacity", show_default=True)
+@click.option(
+    "-ta",
+    "--task",
+    type=click.Choice(["opacity", "covid19"]),
+    default="opacity",
+    show_default=True,
+    help="Mark infection wherever it is seen, or only where the image as a whole looks like COVID-19.",
+)
 @click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")
 @click.option("-s", "--statistics", is_flag=True, help="Print each file's measures; statistics.csv has them anyway.")
