@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from cxrseg import __version__
 from cxrseg.cli import main
+from cxrseg.data.layout import open_dataset
 from cxrseg.data.phantom import write_phantoms
 from cxrseg.learn.fit import Run
 from cxrseg.learn.recipe import Recipe, load_recipe
@@ -314,6 +315,20 @@ def test_evaluate(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:
     summary = json.loads((tmp_path / "covid" / "summary.json").read_text(encoding="utf-8"))
     assert summary["dataset"]["images"] == "val COVID-19 4"
     assert summary["thresholds"]["infection"] == 0.3
+
+
+def test_evaluate_and_train_leave_out_what_is_excluded(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:
+    names = [sample.name for sample in open_dataset(phantoms).samples if sample.category == "COVID-19"]
+    left_out = [next(name for name in names if name.startswith(split)) for split in ("Train", "Val")]
+    (tmp_path / "names.txt").write_text("\n".join(left_out), encoding="utf-8")
+    given = ("--dataset", phantoms, "--exclude", tmp_path / "names.txt")
+    works("evaluate", tiny_run.folder.model, *given, "--category", "COVID-19", "-o", tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["dataset"]["images"] == "val COVID-19 3"
+    works("train", tiny_run.folder.recipe, *given, "-s", "optimiser.epochs=1", "-o", tmp_path / "run", "-q")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["dataset"]["images"].startswith("train COVID-19 7,")
+    assert "val COVID-19 3" in manifest["dataset"]["images"]
 
 
 def test_info(tiny_run: Run) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
-from cxrseg.learn.batches import load_pixels, select_samples
+from cxrseg.learn.batches import Pixels, load_pixels, select_samples
 from cxrseg.learn.callbacks import History, callbacks_for
 from cxrseg.learn.finish import finish, load_weights, read_checkpoint
 from cxrseg.learn.learner import Learner
@@ -83,10 +83,7 @@ def train(
     if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run find the folder made
         folder.begin(recipe, used, resume)
     pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
-    torch.manual_seed(recipe.seed)
-    learner = Learner(recipe, pixels["train"], pixels["val"])
-    if start_from is not None:
-        load_weights(learner.network, Path(start_from))
+    learner = _learner(recipe, pixels, start_from)
     history = History(folder.history, on_epoch)
     callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
     trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
@@ -100,15 +97,29 @@ def train(
         folder.write_manifest(recipe, used, place, ended=None)
     with quiet(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
-    if not history.rows:
-        raise TrainingError(f"stopped before the first epoch was over; {folder.root} holds nothing to use yet")
-    best = max(history.rows, key=lambda row: row["val_dice"] or 0.0)
+    best = _best(history, folder)
     run = Run(folder, history.rows, best, interrupted, trainer.is_global_zero)
     if run.is_main:
         finish(folder, recipe, used, pixels["val"], history.rows, best)
         ended = "interrupted" if interrupted else "complete"
         folder.write_manifest(recipe, used, place, ended=ended, best=best)
     return run
+
+
+def _learner(recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None) -> Learner:
+    """The network with its first weights, and what it learns from."""
+    torch.manual_seed(recipe.seed)
+    learner = Learner(recipe, pixels["train"], pixels["val"])
+    if start_from is not None:
+        load_weights(learner.network, Path(start_from))
+    return learner
+
+
+def _best(history: History, folder: RunFolder) -> dict[str, float | None]:
+    """The row of the epoch with the best val Dice."""
+    if not history.rows:
+        raise TrainingError(f"stopped before the first epoch was over; {folder.root} holds nothing to use yet")
+    return max(history.rows, key=lambda row: row["val_dice"] or 0.0)
 
 
 def _last_of(folder: RunFolder, history: History) -> Path | None:
