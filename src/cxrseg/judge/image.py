@@ -15,8 +15,9 @@ from cxrseg.measure.metrics import Counts, ImageScore, score
 from cxrseg.measure.regions import count_regions
 from cxrseg.measure.severity import Severity, measure_severity
 from cxrseg.segment.prediction import Prediction
+from cxrseg.segment.results import CATEGORY_COLUMNS
 
-__all__ = ["CATEGORY_COLUMNS", "JudgedImage", "Watch", "judge_image"]
+__all__ = ["JudgedImage", "Watch", "judge_image"]
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -24,13 +25,6 @@ Watch = Callable[[Sample, Prediction, Mapping[str, _Mask], _Mask | None], None]
 """Called with a sample, what was predicted for it, its true masks by channel, and the lungs where they are known."""
 
 _SIDES = ("", "_left", "_right")
-
-CATEGORY_COLUMNS = {
-    "COVID-19": "probability_covid19",
-    "Non-COVID": "probability_non_covid",
-    "Normal": "probability_normal",
-}
-"""Category to the column of its probability, as in statistics.csv."""
 
 
 @dataclass(frozen=True)

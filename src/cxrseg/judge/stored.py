@@ -15,8 +15,8 @@ import numpy.typing as npt
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ImageError
 from cxrseg.io.raster import read_mask, read_probability
-from cxrseg.judge.image import CATEGORY_COLUMNS
 from cxrseg.segment.prediction import Prediction
+from cxrseg.segment.results import CATEGORY_COLUMNS
 
 __all__ = ["StoredPredictions"]
 

@@ -40,7 +40,6 @@ TURNED = "black and white were exchanged, since the image looked inverted"
 """The warning that stands on a prediction whose radiograph was turned."""
 DOUBTFUL = "black and white may be exchanged: the lungs were not clearer on the inverse, but the middle is dark"
 """The warning that stands where it was not turned, but might have been."""
-"""Warning on an image whose polarity could not be told."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,21 @@ from cxrseg.io.write import write_atomic, write_mask, write_probability
 from cxrseg.measure.severity import SEVERITY_COLUMNS, Severity
 from cxrseg.segment.prediction import ModelMark, Prediction
 
-__all__ = ["COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]
+__all__ = ["CATEGORY_COLUMNS", "COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]
+
+CATEGORY_COLUMNS = {
+    "COVID-19": "probability_covid19",
+    "Non-COVID": "probability_non_covid",
+    "Normal": "probability_normal",
+}
+"""Category to the column of its probability."""
 
 COLUMNS = (
     *("path", "status", "reason", "warnings", "width", "height", "spacing_mm"),
     *SEVERITY_COLUMNS,
     *("confidence", "model", "model_version", "model_sha256", "threshold"),
-    *("probability_covid19", "probability_non_covid", "probability_normal", "emptied"),
+    *CATEGORY_COLUMNS.values(),
+    "emptied",
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
 differ; shares are 0 to 1; what is not known is empty. `probability_...` are of the image as a whole, and `emptied` is
@@ -73,7 +81,7 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
         **{column: round(value, _DIGITS) if isinstance(value, float) else value for column, value in found.items()},
         "confidence": None if confidence is None else round(confidence, _DIGITS),
         **{
-            f"probability_{category.lower().replace('covid-19', 'covid19').replace('-', '_')}": round(value, _DIGITS)
+            CATEGORY_COLUMNS[category]: round(value, _DIGITS)
             for category, value in (prediction.categories or {}).items()
         },
         "emptied": prediction.emptied if prediction.status == "ok" else None,
