@@ -32,7 +32,8 @@ from cxrseg.learn.batches import load_pixels, select_samples
 from cxrseg.learn.learner import Learner
 from cxrseg.learn.losses import build_loss
 from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe, load_recipe
+from cxrseg.learn.recipe import Recipe
+from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.learn.trainer import make_trainer, quiet
 
 AUGMENT = ["flip=0.5", "rotation=10", "scale=0.1", "shift=0.05", "brightness=0.1", "contrast=0.2"]

@@ -21,6 +21,7 @@ ALL = {
     "noise": 0.05,
     "blur": 1.5,
     "cutout": 0.5,
+    "invert": 0.5,
 }
 GEOMETRY = {"flip": {"flip": 1.0}, "rotation": {"rotation": 40.0}, "scale": {"scale": 0.3}, "shift": {"shift": 0.15}}
 GEOMETRY["all"] = {key: value for part in GEOMETRY.values() for key, value in part.items()}
@@ -143,6 +144,14 @@ def test_cutout_blacks_out_its_share() -> None:
     found, _ = varied({"cutout": 1.0}, images, torch.zeros_like(images))
     share = (found == 0).float().mean((1, 2, 3))
     assert 0.015 < share.min() <= share.max() < 0.11
+
+
+def test_a_share_of_the_images_is_inverted() -> None:
+    images, masks = phantom_like(64)
+    found, _ = varied({"invert": 0.5}, images, masks)
+    turned = (found == 1 - images).flatten(1).all(1)
+    assert ((found == images).flatten(1).all(1) | turned).all()
+    assert 16 <= turned.sum() <= 48
 
 
 def test_the_seed_and_nothing_else_decides() -> None:

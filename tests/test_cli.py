@@ -21,7 +21,8 @@ from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.phantom import write_phantoms
 from cxrseg.learn.fit import Run
-from cxrseg.learn.recipe import Recipe, load_recipe
+from cxrseg.learn.recipe import Recipe
+from cxrseg.learn.recipe_file import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = "Research use only. Not for diagnosis."

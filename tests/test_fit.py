@@ -33,7 +33,8 @@ from cxrseg.learn.callbacks import History, history_columns
 from cxrseg.learn.finish import load_weights
 from cxrseg.learn.fit import Run, _last_of, train
 from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe, load_recipe
+from cxrseg.learn.recipe import Recipe
+from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.learn.run import RunFolder
 
 FIGURES = [

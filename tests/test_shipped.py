@@ -14,7 +14,8 @@ import cxrseg
 from cxrseg.cli import main
 from cxrseg.data.phantom import make_phantom
 from cxrseg.data.sample import CATEGORIES
-from cxrseg.learn.recipe import Recipe, load_recipe
+from cxrseg.learn.recipe import Recipe
+from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.model_file import read_model, shipped_model
 
 CHEST = Path(__file__).resolve().parents[2] / "shared" / "dicom" / "chest-ap.dcm"

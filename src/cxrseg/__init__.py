@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from cxrseg.io.radiograph import Radiograph
     from cxrseg.judge.evaluate import Evaluation, evaluate
     from cxrseg.learn.fit import Run, train
-    from cxrseg.learn.recipe import Recipe, load_recipe
+    from cxrseg.learn.recipe import Recipe
+    from cxrseg.learn.recipe_file import load_recipe
     from cxrseg.segment.once import segment
     from cxrseg.segment.prediction import Prediction
     from cxrseg.segment.segmenter import Segmenter
@@ -35,7 +36,7 @@ _HOMES = {
     "Sample": "data.sample",
     "Segmenter": "segment.segmenter",
     "evaluate": "judge.evaluate",
-    "load_recipe": "learn.recipe",
+    "load_recipe": "learn.recipe_file",
     "make_phantom": "data.phantom",
     "open_dataset": "data.layout",
     "train": "learn.fit",

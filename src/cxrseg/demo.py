@@ -12,7 +12,7 @@ from cxrseg.data.phantom import write_phantoms
 from cxrseg.judge.baseline import threshold_baseline
 from cxrseg.judge.evaluate import Evaluation, evaluate, write_evaluation
 from cxrseg.learn.fit import Run, train
-from cxrseg.learn.recipe import load_recipe
+from cxrseg.learn.recipe_file import load_recipe
 
 __all__ = ["Demo", "run_demo"]
 

@@ -38,6 +38,13 @@ def demo(out: Path) -> None:
 @click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
 @click.option("--start-from", type=PATH, help="Begin with the weights of this run folder or checkpoint.")
 @click.option(
+    "--teacher",
+    "teachers",
+    type=FOLDER,
+    multiple=True,
+    help="Learn from what this run finds as well; of several, from their mean.",
+)
+@click.option(
     "--hold-out",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
@@ -54,6 +61,7 @@ def train(
     overrides: tuple[str, ...],
     resume: bool,
     start_from: Path | None,
+    teachers: tuple[Path, ...],
     hold_out: float | None,
     device: str,
     processes: int,
@@ -64,7 +72,7 @@ def train(
     from cxrseg.data.layout import open_dataset
     from cxrseg.data.splits import hold_out as held_out
     from cxrseg.learn.fit import train as fit
-    from cxrseg.learn.recipe import load_recipe
+    from cxrseg.learn.recipe_file import load_recipe
 
     chosen = load_recipe(recipe, overrides)
     dataset = open_dataset(dataset_path)
@@ -76,6 +84,7 @@ def train(
         out or Path("runs") / chosen.name,
         resume=resume,
         start_from=start_from,
+        teachers=teachers,
         device=device,
         processes=processes,
         progress=not quiet and sys.stderr.isatty(),
@@ -106,7 +115,7 @@ def _figures(row: dict[str, float | None]) -> str:
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the shipped recipes, or print one, every setting spelt out and explained."""
-    from cxrseg.learn.recipe import explained, load_recipe, shipped_recipes
+    from cxrseg.learn.recipe_file import explained, load_recipe, shipped_recipes
 
     if name is not None:
         click.echo(explained(load_recipe(name)), nl=False)

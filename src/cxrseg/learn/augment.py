@@ -70,6 +70,8 @@ def _intensity(recipe: AugmentRecipe) -> list[Any]:
         steps.append(K.RandomContrast((1 - recipe.contrast, 1 + recipe.contrast), p=1.0))
     if recipe.brightness:
         steps.append(K.RandomBrightness((1 - recipe.brightness, 1 + recipe.brightness), p=1.0))
+    if recipe.invert:
+        steps.append(K.RandomInvert(p=recipe.invert))
     if recipe.blur:
         side = 2 * int(2 * recipe.blur + 0.5) + 1
         steps.append(K.RandomGaussianBlur((side, side), (0.1, max(recipe.blur, 0.11)), p=0.25))

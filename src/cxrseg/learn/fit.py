@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from cxrseg.learn.learner import Learner
 from cxrseg.learn.memory import check_memory
 from cxrseg.learn.recipe import Recipe
 from cxrseg.learn.run import RunFolder
+from cxrseg.learn.teachers import Teachers
 from cxrseg.learn.trainer import make_trainer, quiet
 
 __all__ = ["Run", "train"]
@@ -52,6 +53,7 @@ def train(
     *,
     resume: bool = False,
     start_from: Path | str | None = None,
+    teachers: Sequence[Path | str] = (),
     device: str = "auto",
     processes: int = 1,
     progress: bool = False,
@@ -66,6 +68,7 @@ def train(
         resume: go on after the last complete epoch. On one CPU the result is the same, bit for bit, as without a
             break.
         start_from: a run folder or checkpoint whose weights to begin with.
+        teachers: run folders to learn from as well; see `LossRecipe.teacher_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
         processes: processes on this machine (GPUs, or CPU processes); more machines through torchrun.
         progress: show a progress bar.
@@ -83,7 +86,7 @@ def train(
     if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run find the folder made
         folder.begin(recipe, used, resume)
     pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
-    learner = _learner(recipe, pixels, start_from)
+    learner = _learner(recipe, pixels, start_from, [Path(teacher) for teacher in teachers])
     history = History(folder.history, on_epoch)
     callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
     trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
@@ -106,10 +109,13 @@ def train(
     return run
 
 
-def _learner(recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None) -> Learner:
+def _learner(
+    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None, teachers: Sequence[Path]
+) -> Learner:
     """The network with its first weights, and what it learns from."""
+    schooling = Teachers(teachers, recipe) if teachers else None
     torch.manual_seed(recipe.seed)
-    learner = Learner(recipe, pixels["train"], pixels["val"])
+    learner = Learner(recipe, pixels["train"], pixels["val"], schooling)
     if start_from is not None:
         load_weights(learner.network, Path(start_from))
     return learner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from torchmetrics import Metric
 
 from cxrseg.learn.augment import Augment
 from cxrseg.learn.batches import Batch, Batches, Pixels, epoch_seed, shuffled
-from cxrseg.learn.losses import build_loss, masked_mean
-from cxrseg.learn.networks import build_network
+from cxrseg.learn.depthwise import FastDepthwise
+from cxrseg.learn.losses import build_loss, masked_mean, small_mask_weights
+from cxrseg.learn.networks import Found, build_network
 from cxrseg.learn.recipe import OptimiserRecipe, Recipe
+from cxrseg.learn.teachers import Teachers
 
 __all__ = ["Learner", "Scores"]
 
@@ -95,13 +98,15 @@ class Learner(LightningModule):
         recipe: what to do.
         train: images to learn from.
         val: images to judge each epoch by.
+        teachers: finished runs to learn from as well, or None.
     """
 
     channel_weights: Tensor
 
-    def __init__(self, recipe: Recipe, train: Pixels, val: Pixels) -> None:
+    def __init__(self, recipe: Recipe, train: Pixels, val: Pixels, teachers: Teachers | None = None) -> None:
         super().__init__()
         self.recipe = recipe
+        self.teachers = teachers
         self.pixels = {"train": train, "val": val}
         self.network = build_network(recipe.network, recipe.data.targets)
         if recipe.optimiser.channels_last:
@@ -132,6 +137,11 @@ class Learner(LightningModule):
             processes=self.trainer.world_size,
             drop_last=split == "train",
         )
+
+    def on_fit_start(self) -> None:
+        """Take the teachers along to the device."""
+        if self.teachers is not None:
+            self.teachers.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Seed augmentation and dropout for this epoch."""
@@ -169,17 +179,29 @@ class Learner(LightningModule):
     def _step(self, split: str, images: Tensor, masks: Tensor, batch: Batch) -> Tensor:
         if self.recipe.optimiser.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        found = self.run_network(images)
+        with nullcontext() if self.recipe.optimiser.compile else FastDepthwise():
+            found = self.run_network(images)
         maps, scores = found.maps.float(), self.scores[split]
         with torch.autocast(self.device.type, enabled=False):
-            loss = masked_mean(self.loss(maps, masks), batch.present, self.channel_weights)
+            weights = self.channel_weights * small_mask_weights(masks, self.recipe.loss.small_mask_weight)
+            loss = masked_mean(self.loss(maps, masks), batch.present, weights)
             if found.categories is not None:
                 judged = found.categories.float()
                 loss = loss + self.recipe.loss.image_weight * _mean_cross_entropy(judged, batch.categories)
                 scores.update_categories(judged.detach(), batch.categories)
+            if self.teachers is not None and split == "train":
+                loss = loss + self.recipe.loss.teacher_weight * self._taught(self.teachers, images, found)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
         return loss
+
+    def _taught(self, teachers: Teachers, images: Tensor, found: Found) -> Tensor:
+        """How far the student is from its teachers."""
+        lesson = teachers(images)
+        loss = F.binary_cross_entropy_with_logits(found.maps.float(), lesson.maps)
+        if found.categories is None or lesson.categories is None:
+            return loss
+        return loss + self.recipe.loss.image_weight * F.cross_entropy(found.categories.float(), lesson.categories)
 
     def on_validation_epoch_end(self) -> None:
         """Log what best-checkpoint and early stopping go by."""

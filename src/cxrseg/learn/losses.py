@@ -15,7 +15,10 @@ from torch import Tensor
 
 from cxrseg.learn.recipe import LossRecipe
 
-__all__ = ["Loss", "build_loss", "masked_mean"]
+__all__ = ["Loss", "build_loss", "masked_mean", "small_mask_weights"]
+
+_LARGE = 0.1
+"""Share of the image from which on a mask is not small."""
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(N, C, H, W) float32 logits and (N, C, H, W) float32 masks of 0 and 1 to (N, C) float32 losses."""
@@ -37,13 +40,27 @@ def masked_mean(losses: Tensor, present: Tensor, weights: Tensor) -> Tensor:
     Args:
         losses: (N, C) float32.
         present: (N, C) bool, False where an image lacks that mask.
-        weights: (C,) float32, weight of each channel.
+        weights: (C,) or (N, C) float32, weight of each channel or mask.
 
     Returns:
         A scalar; 0 where no mask is there at all.
     """
-    share = present.float() * weights
+    share = present * weights
     return (losses * share).sum() / share.sum().clamp(min=1e-12)
+
+
+def small_mask_weights(masks: Tensor, weight: float) -> Tensor:
+    """Weigh small masks: `weight` near emptiness, falling in a line to 1 at a tenth of the image; 1 where empty.
+
+    Args:
+        masks: (N, C, H, W) float32, 0 or 1.
+        weight: above 0; 1 weighs all alike.
+
+    Returns:
+        (N, C) float32.
+    """
+    share = masks.mean((2, 3))
+    return 1 + (weight - 1) * (1 - share / _LARGE).clamp(min=0) * (share > 0)
 
 
 def _parts_of(name: str) -> list[str]:
@@ -58,6 +75,8 @@ def _part(name: str, recipe: LossRecipe) -> Loss:
         ).mean((2, 3))
     if name == "focal":
         return _focal(recipe)
+    if name == "boundary":
+        return lambda logits, masks: _boundary(logits.sigmoid(), masks, recipe.smooth)
     if name == "dice":
         return _overlap(DiceLoss(sigmoid=True, reduction="none", smooth_nr=recipe.smooth, smooth_dr=recipe.smooth))
     tversky = _overlap(
@@ -74,6 +93,25 @@ def _part(name: str, recipe: LossRecipe) -> Loss:
         return tversky
     # The clamp keeps the root's slope finite where the overlap is perfect.
     return lambda logits, masks: tversky(logits, masks).clamp(min=1e-6) ** (1 / recipe.gamma)
+
+
+def _boundary(probabilities: Tensor, masks: Tensor, smooth: float) -> Tensor:
+    found, true = _border(probabilities), _border(masks)
+    precision = _share_near(found, true, smooth)
+    recall = _share_near(true, found, smooth)
+    return 1 - 2 * precision * recall / (precision + recall)
+
+
+def _border(masks: Tensor) -> Tensor:
+    """Where a mask ends within a pixel: (N, C, H, W), as soft as the mask (the paper's Eq. 5)."""
+    outside = 1 - masks
+    return F.max_pool2d(outside, 3, 1, 1) - outside
+
+
+def _share_near(border: Tensor, other: Tensor, smooth: float) -> Tensor:
+    """Share of a border that lies 2 pixels or less from the other: (N, C) (Eq. 6 and 7)."""
+    near = F.max_pool2d(other, 5, 1, 2)
+    return ((border * near).sum((2, 3)) + smooth) / (border.sum((2, 3)) + smooth)
 
 
 def _focal(recipe: LossRecipe) -> Loss:

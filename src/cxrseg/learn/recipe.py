@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import textwrap
-from collections.abc import Iterable, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from cxrseg.errors import RecipeError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "AugmentRecipe",
@@ -21,20 +14,20 @@ __all__ = [
     "NetworkRecipe",
     "OptimiserRecipe",
     "Recipe",
-    "explained",
-    "load_recipe",
-    "shipped_recipes",
+    "Section",
 ]
 
 Target: TypeAlias = Literal["infection", "lungs"]
 Share: TypeAlias = float
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that belong together: frozen, and none but the known ones."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class DataRecipe(_Section):
+class DataRecipe(Section):
     """What the network sees, and what it is asked for."""
 
     categories: tuple[Literal["COVID-19", "Non-COVID", "Normal"], ...] = ("COVID-19", "Non-COVID", "Normal")
@@ -66,7 +59,7 @@ class DataRecipe(_Section):
         return self
 
 
-class NetworkRecipe(_Section):
+class NetworkRecipe(Section):
     """Which network is trained."""
 
     name: str = "unet"
@@ -105,17 +98,26 @@ class NetworkRecipe(_Section):
         return self
 
 
-class LossRecipe(_Section):
+class LossRecipe(Section):
     """What training makes small. Each loss is taken per image and channel, then averaged."""
 
-    name: Literal["bce", "dice", "bce+dice", "focal", "dice+focal", "tversky", "focal-tversky"] = "bce"
-    """Sums weigh their two parts equally."""
+    name: Literal["bce", "dice", "bce+dice", "bce+dice+boundary", "focal", "dice+focal", "tversky", "focal-tversky"] = (
+        "bce"
+    )
+    """Sums weigh their parts equally. 'boundary' compares borders: 1 - the F1 of their pixels, 2 pixels apart at most
+    (Bokhovkin and Burnaev 2019, arXiv:1905.07852, Eq. 8)."""
     positive_weight: float = Field(1.0, gt=0)
     """Weight of mask pixels against background in the BCE and focal parts."""
     target_weights: dict[Target, float] = Field(default_factory=dict)
     """Weight of each output channel; 1 where not named."""
+    small_mask_weight: float = Field(1.0, gt=0)
+    """Weight of an image whose mask is all but empty. It goes to 1 in a line, for masks of a tenth of the image and
+    more; empty masks weigh 1."""
     image_weight: float = Field(0.5, ge=0)
     """Weight of the image head's cross-entropy beside the masks' losses."""
+    teacher_weight: float = Field(1.0, ge=0)
+    """Weight of what the teachers say (`--teacher`), beside the masks and categories: cross-entropy to their
+    probabilities, of the masks and, times `image_weight`, of the categories."""
     false_positive_weight: float = Field(0.3, ge=0)
     """Tversky's alpha: weight of false positives (Salehi et al. 2017, arXiv:1706.05721, Eq. 3)."""
     false_negative_weight: float = Field(0.7, ge=0)
@@ -127,7 +129,7 @@ class LossRecipe(_Section):
     """Pixels added above and below in Dice and Tversky, so that an empty mask has a gradient."""
 
 
-class AugmentRecipe(_Section):
+class AugmentRecipe(Section):
     """How training images are varied; image and masks together. All off by default."""
 
     flip: Share = Field(0.0, ge=0, le=1)
@@ -144,6 +146,8 @@ class AugmentRecipe(_Section):
     """Largest change of contrast, as a share."""
     gamma: Share = Field(0.0, ge=0, lt=4)
     """Largest exponent minus 1; exponents are drawn from 1/(1+gamma) to 1+gamma."""
+    invert: Share = Field(0.0, ge=0, le=1)
+    """Probability that black and white change places, so that the polarity of a source is no clue."""
     noise: Share = Field(0.0, ge=0, le=1)
     """Standard deviation of added Gaussian noise, pixels in [0, 1]; on half of the images."""
     blur: float = Field(0.0, ge=0, le=10)
@@ -152,7 +156,7 @@ class AugmentRecipe(_Section):
     """Probability that a rectangle of 2 to 10% of the image is blacked out (its mask stays)."""
 
 
-class OptimiserRecipe(_Section):
+class OptimiserRecipe(Section):
     """How the weights are found."""
 
     name: Literal["adam", "adamw", "nadam", "radam", "rmsprop", "sgd"] = "adam"
@@ -195,7 +199,7 @@ class OptimiserRecipe(_Section):
         return self
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Every choice of a training run."""
 
     name: str = Field(min_length=1, pattern=r"^[\w.+-]+$")
@@ -227,94 +231,3 @@ class Recipe(_Section):
     def to_yaml(self) -> str:
         """The recipe as YAML, every field spelt out; `load_recipe` reads it back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Name to file of the recipes that come with cxrseg."""
-    folder = Path(str(resources.files("cxrseg") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
-
-
-def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and change single settings of it.
-
-    Args:
-        name_or_path: name of a shipped recipe, or a YAML file.
-        overrides: 'SECTION.KEY=VALUE' each, VALUE in YAML: 'optimiser.epochs=20', 'data.targets=[infection, lungs]'.
-
-    Raises:
-        RecipeError: no such recipe, no valid YAML, or settings that are unknown or out of range; all of them named.
-    """
-    shipped = shipped_recipes()
-    path = shipped.get(str(name_or_path), Path(name_or_path))
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise RecipeError(
-            f"no recipe {name_or_path}: expected a YAML file or one of {', '.join(shipped)}"
-            + _nearest(str(name_or_path), shipped)
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"expected {path} to hold settings ('name: ...'), got {type(values).__name__}")
-    for override in overrides:
-        _override(values, override)
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        faults = "\n  - ".join(_fault(fault) for fault in error.errors())
-        raise RecipeError(f"recipe {path.name} has settings that cannot be used:\n  - {faults}") from error
-
-
-def explained(recipe: Recipe) -> str:
-    """The recipe as YAML that `load_recipe` reads, with each setting's meaning in a comment above it."""
-    return "\n".join(_explained(recipe, "")) + "\n"
-
-
-def _explained(section: _Section, indent: str) -> list[str]:
-    lines = []
-    for key, entry in type(section).model_fields.items():
-        value = getattr(section, key)
-        meaning = " ".join((entry.description or "").split())
-        lines += textwrap.wrap(meaning, 100, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
-        if isinstance(value, _Section):
-            lines += [f"{indent}{key}:", *_explained(value, indent + "  ")]
-        else:
-            plain = section.model_dump(mode="json")[key]
-            # A list of one in brackets, without its brackets, is how YAML writes any value on one line.
-            lines.append(f"{indent}{key}: {yaml.safe_dump([plain], default_flow_style=True, width=1000).strip()[1:-1]}")
-    return lines
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise RecipeError(f"expected KEY=VALUE such as optimiser.epochs=20, got {override!r}")
-    *sections, last = key.strip().split(".")
-    place = values
-    for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
-            raise RecipeError(f"{key!r}: {section!r} is a single setting and has none below it")
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the value of {override!r} is no valid YAML") from error
-
-
-def _fault(fault: Any) -> str:
-    place = [str(part) for part in fault["loc"]]
-    where = ".".join(place) or "recipe"
-    if fault["type"] == "extra_forbidden":
-        section: Any = Recipe
-        for part in place[:-1]:
-            section = section.model_fields[part].annotation
-        return f"{where}: no such setting{_nearest(place[-1], section.model_fields)}"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"

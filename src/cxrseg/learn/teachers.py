@@ -1,0 +1,78 @@
+"""Finished runs as teachers: their probabilities, on the images as they are varied, beside the masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cxrseg.errors import TrainingError
+from cxrseg.learn.finish import load_weights
+from cxrseg.learn.networks import Network, build_network
+from cxrseg.learn.recipe import Recipe
+from cxrseg.learn.recipe_file import load_recipe
+from cxrseg.learn.run import RunFolder
+
+__all__ = ["Lesson", "Teachers"]
+
+
+class Lesson(NamedTuple):
+    """What the teachers find on a batch, on average.
+
+    maps: (N, C, H, W) float32 probabilities of each target. categories: (N, 3) float32 probabilities of
+    `cxrseg.data.sample.CATEGORIES`, or None where no teacher judges the whole image.
+    """
+
+    maps: Tensor
+    categories: Tensor | None
+
+
+class Teachers:
+    """One run or several, whose mean probabilities a student learns to give (Hinton et al. 2015, arXiv:1503.02531).
+
+    They see the very pixels that the student sees (Beyer et al. 2022, arXiv:2106.05237), and give masks to
+    images that have none. Their weights are not the student's, so they are in no checkpoint.
+
+    Args:
+        runs: run folders; the weights of their best epochs teach.
+        recipe: the student's.
+
+    Raises:
+        TrainingError: a folder holds no run, or a run that finds other targets.
+    """
+
+    def __init__(self, runs: Sequence[Path], recipe: Recipe) -> None:
+        self.networks = [_network(run, recipe) for run in runs]
+
+    def to(self, device: torch.device) -> None:
+        """Move them to where the student learns."""
+        for network in self.networks:
+            network.to(device)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Lesson:
+        """(N, 1, H, W) in [0, 1] to what they find."""
+        found = [network(images) for network in self.networks]
+        judged = [one.categories.float().softmax(1) for one in found if one.categories is not None]
+        return Lesson(
+            torch.stack([one.maps.float().sigmoid() for one in found]).mean(0),
+            torch.stack(judged).mean(0) if judged else None,
+        )
+
+
+def _network(run: Path, recipe: Recipe) -> Network:
+    folder = RunFolder(run)
+    if not folder.recipe.exists():
+        raise TrainingError(f"expected a run folder with recipe.yaml at {run} to teach, found none")
+    theirs = load_recipe(folder.recipe)
+    if theirs.data.targets != recipe.data.targets:
+        raise TrainingError(
+            f"{run} finds {', '.join(theirs.data.targets)}, and cannot teach {', '.join(recipe.data.targets)}; "
+            "take a run with the recipe's data.targets"
+        )
+    network = build_network(theirs.network.model_copy(update={"pretrained": False}), theirs.data.targets)
+    load_weights(network, run)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cxrseg.data.sample import Dataset
+from cxrseg.errors import TrainingError
+from cxrseg.learn.batches import load_pixels, select_samples
+from cxrseg.learn.finish import load_weights, read_checkpoint
+from cxrseg.learn.fit import Run, train
+from cxrseg.learn.learner import Learner
+from cxrseg.learn.networks import build_network
+from cxrseg.learn.recipe import Recipe
+from cxrseg.learn.teachers import Teachers
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> Run:
+    recipe = tiny_recipe(seed=5, network={"features": 6}, optimiser={"epochs": 1, "learning_rate": 0.01})
+    return train(recipe, dataset, tmp_path_factory.mktemp("teachers") / "other", device="cpu")
+
+
+def probabilities(run: Run, recipe: Recipe, features: int, images: torch.Tensor) -> torch.Tensor:
+    network = build_network(recipe.network.model_copy(update={"features": features}), recipe.data.targets).eval()
+    load_weights(network, run.folder.root)
+    with torch.no_grad():
+        found: torch.Tensor = network(images).maps.sigmoid()
+    return found
+
+
+def test_teachers_say_the_mean_of_what_their_runs_find(
+    tiny_run: Run, other_run: Run, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = tiny_recipe()
+    images = torch.rand(2, 1, 64, 64)
+    lesson = Teachers([tiny_run.folder.root, other_run.folder.root], recipe)(images)
+    each = [probabilities(tiny_run, recipe, 4, images), probabilities(other_run, recipe, 6, images)]
+    torch.testing.assert_close(lesson.maps, (each[0] + each[1]) / 2)
+    assert not torch.allclose(each[0], each[1], atol=1e-3)
+    assert lesson.categories is None
+
+
+def test_a_run_with_a_teacher_learns_from_it_and_keeps_none_of_its_weights(
+    tmp_path: Path, dataset: Dataset, tiny_run: Run, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = tiny_recipe(seed=9, optimiser={"epochs": 1, "learning_rate": 0.01})
+    alone = train(recipe, dataset, tmp_path / "alone", device="cpu")
+    taught = train(recipe, dataset, tmp_path / "taught", teachers=[tiny_run.folder.root], device="cpu")
+    ours, theirs = (read_checkpoint(run.folder.best)["state_dict"] for run in (taught, alone))
+    assert list(ours) == list(theirs)
+    assert any(not torch.equal(ours[key], theirs[key]) for key in ours)
+    assert (taught.best["train_loss"] or 0) > (alone.best["train_loss"] or 0)  # one term more
+
+
+@pytest.mark.parametrize(("weight", "learns"), [(1.0, True), (0.0, False)])
+def test_a_teacher_gives_masks_to_images_that_have_none(
+    dataset: Dataset, tiny_run: Run, tiny_recipe: Callable[..., Recipe], weight: float, learns: bool
+) -> None:
+    recipe = tiny_recipe(seed=3, loss={"name": "bce", "teacher_weight": weight})
+    pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
+    learner = Learner(recipe, pixels, pixels, Teachers([tiny_run.folder.root], recipe))
+    batch = pixels.batch(torch.arange(4))
+    bare = batch._replace(present=torch.zeros_like(batch.present))
+    learner._step("train", batch.images.float() / 255, batch.masks.float(), bare).backward()
+    slopes = [parameter.grad for parameter in learner.network.parameters() if parameter.grad is not None]
+    assert any((slope != 0).any() for slope in slopes) == learns
+
+
+def test_a_folder_without_a_run_cannot_teach(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(TrainingError, match=r"run folder with recipe\.yaml"):
+        Teachers([tmp_path], tiny_recipe())
+
+
+def test_a_run_of_other_targets_cannot_teach(tiny_run: Run, tiny_recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(TrainingError, match="finds infection, lungs, and cannot teach infection"):
+        Teachers([tiny_run.folder.root], tiny_recipe(data={"targets": ["infection"]}))
