@@ -1,0 +1,222 @@
+"""What each choice of a recipe is worth: trains it with one change at a time, and prints a table.
+
+    python benchmarks/ablation.py --dataset covid-qu-ex -o ablation [--base cxrseg-128] [--set data.size=96 ...]
+        [--rows 'loss: focal' ...] [--seeds 3] [--hold-out 0.2] [--jobs 2] [--threads 1] [--device cpu]
+
+Every row is trained with `cxrseg train`'s own function and judged with `cxrseg evaluate`'s on images held out of Train
+(the same ones for all rows), which have also chosen the best of its epochs. Val has no part in it, so that choices made
+by this table leave Val clean. A row that is done is not done again, so a stopped run goes on where it was; the table
+is printed of all rows that are there, and written as table.md. The difference to the base is of the means over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from cxrseg.data.layout import open_dataset
+from cxrseg.data.sample import Dataset
+from cxrseg.data.splits import hold_out
+
+_AS_IT_COMES = ("network.decoder_stride=1", "network.decoder_channels=null")
+
+ROWS: dict[str, list[str]] = {
+    "base": [],
+    "encoder: EfficientNet-Lite1": ["network.encoder=tu-tf_efficientnet_lite1"],
+    "encoder: EfficientNet-Lite2": ["network.encoder=tu-tf_efficientnet_lite2"],
+    "encoder: not pretrained": ["network.pretrained=false"],
+    "decoder: U-Net to full resolution": ["network.decoder_stride=1"],
+    "decoder: U-Net to a quarter": ["network.decoder_stride=4"],
+    "decoder: U-Net, half as wide": ["network.decoder_channels=[64, 32, 24, 16, 8]"],
+    "decoder: U-Net, twice as wide": ["network.decoder_channels=[256, 128, 96, 64, 32]"],
+    "decoder: U-Net++": ["network.name=smp/unetplusplus", "network.decoder_stride=1"],
+    "decoder: FPN": ["network.name=smp/fpn", "network.decoder_stride=1", "network.decoder_channels=null"],
+    "decoder: MAnet": ["network.name=smp/manet", "network.decoder_stride=1"],
+    "decoder: SegFormer-like": [
+        "network.name=smp/segformer",
+        "network.decoder_stride=1",
+        "network.decoder_channels=null",
+    ],
+    "decoder: UPerNet-like": ["network.name=smp/upernet", "network.decoder_stride=1", "network.decoder_channels=null"],
+    "decoder: DeepLabV3+": [
+        "network.name=smp/deeplabv3plus",
+        "network.decoder_stride=1",
+        "network.decoder_channels=null",
+    ],
+    "network: infection not kept within lungs": ["network.within_lungs=false"],
+    "network: no image head": ["network.image_head=false"],
+    "targets: infection alone": [
+        "network.within_lungs=false",
+        "data.targets=[infection]",
+        "data.non_covid=out",
+    ],
+    "data: COVID-19 images alone": ["data.categories=[COVID-19]", "network.image_head=false"],
+    "data: Non-COVID is background": ["data.non_covid=background"],
+    "loss: BCE": ["loss.name=bce"],
+    "loss: Dice": ["loss.name=dice"],
+    "loss: BCE + Dice + boundary": ["loss.name=bce+dice+boundary"],
+    "loss: focal": ["loss.name=focal"],
+    "loss: Dice + focal": ["loss.name=dice+focal"],
+    "loss: Tversky": ["loss.name=tversky"],
+    "loss: focal Tversky": ["loss.name=focal-tversky", "loss.gamma=1.3333"],
+    "loss: small masks weigh 4": ["loss.small_mask_weight=4"],
+    "augment: none": [
+        *("augment.flip=0", "augment.rotation=0", "augment.scale=0", "augment.shift=0"),
+        *("augment.gamma=0", "augment.contrast=0", "augment.brightness=0"),
+    ],
+    "augment: place alone": ["augment.gamma=0", "augment.contrast=0", "augment.brightness=0"],
+    "augment: exposure alone": ["augment.flip=0", "augment.rotation=0", "augment.scale=0", "augment.shift=0"],
+    "augment: polarity too": ["augment.invert=0.3"],
+    "augment: noise and blur too": ["augment.noise=0.03", "augment.blur=1"],
+    "augment: cutout too": ["augment.cutout=0.5"],
+    "batch: 8": ["optimiser.batch=8"],
+    "batch: 32": ["optimiser.batch=32"],
+    "rate: 3e-4": ["optimiser.learning_rate=3e-4"],
+    "rate: 3e-3": ["optimiser.learning_rate=3e-3"],
+    "EMA: off": ["optimiser.ema_decay=null"],
+    "SGD, as nnU-Net": ["optimiser.name=sgd", "optimiser.learning_rate=0.01", "optimiser.weight_decay=3e-5"],
+}
+"""Row to its one change of the base; more than one setting only where one needs the other."""
+
+COLUMNS = {
+    "dice": ("Dice", 3),
+    "iou": ("IoU", 3),
+    "rmse": ("RMSE", 4),
+    "nsd2": ("NSD, 2 px", 3),
+    "normal_marked": ("Normal over 1%", 3),
+    "lungs_dice": ("lungs Dice", 3),
+    "share_error": ("share, MAE", 3),
+    "accuracy": ("category", 3),
+}
+
+
+def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Train and judge one row with one seed, in a process of its own."""
+    import torch
+
+    from cxrseg.judge.evaluate import evaluate
+    from cxrseg.learn.fit import train
+    from cxrseg.learn.recipe_file import load_recipe
+
+    torch.set_num_threads(arguments.threads)
+    recipe = load_recipe(arguments.base, [*arguments.settings, *ROWS[name], f"seed={seed}"])
+    dataset = data_of(arguments)
+    begun = time.perf_counter()
+    done = train(recipe, dataset, folder / "run", device=arguments.device, resume=True, teachers=arguments.teacher)
+    seconds = time.perf_counter() - begun
+    summary = evaluate(done.folder.model, dataset.select("val")).summary()
+    last = done.history[-1]
+    figures = {
+        "epochs": len(done.history),
+        "best_epoch": done.best["epoch"],
+        "seconds": seconds,
+        "accuracy": last.get("val_accuracy"),
+        **figures_of(summary),
+    }
+    (folder / "figures.json").write_text(json.dumps(figures, indent=1))
+    return figures
+
+
+def figures_of(summary: Mapping[str, Any]) -> dict[str, float | None]:
+    """The table's figures, of an evaluation's summary: of the COVID-19 images where nothing else is said."""
+    infection = summary["infection"]
+    covid = infection["by_category"]["COVID-19"]
+    severity = summary["severity"]
+    return {
+        "dice": covid["infected_per_image"]["dice"]["mean"],
+        "iou": covid["infected_per_image"]["iou"]["mean"],
+        "nsd2": covid["infected_per_image"]["nsd2"]["mean"],
+        "rmse": covid["rmse"]["value"],
+        "normal_marked": infection["by_category"]["Normal"]["uninfected_marked"]["share"],
+        "lungs_dice": summary["lungs"]["infected_per_image"]["dice"]["mean"] if "lungs" in summary else None,
+        "share_error": severity["infected"]["mean_absolute_error"]["mean"] if severity else None,
+    }
+
+
+def data_of(arguments: argparse.Namespace) -> Dataset:
+    """Train, with a share of it held out as 'val'."""
+    return hold_out(open_dataset(arguments.dataset).select("train"), "val", arguments.hold_out)
+
+
+def table(out: Path) -> list[str]:
+    """Markdown of all rows that are done."""
+    done = {
+        name: [json.loads(path.read_text()) for path in sorted(out.glob(f"{slug(name)}/*/figures.json"))]
+        for name in ROWS
+    }
+    base = done["base"]
+    lines = [
+        "| one change | seeds | " + " | ".join(title for title, _ in COLUMNS.values()) + " | Dice against base | min |",
+        "|---" * (len(COLUMNS) + 4) + "|",
+    ]
+    for name, runs in done.items():
+        if runs:
+            cells = [cell([run[key] for run in runs], digits) for key, (_, digits) in COLUMNS.items()]
+            gain = f"{mean(runs, 'dice') - mean(base, 'dice'):+.3f}" if base and name != "base" else ""
+            minutes = f"{mean(runs, 'seconds') / 60:.1f}"
+            lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + f" | {gain} | {minutes} |")
+    return lines
+
+
+def mean(runs: Sequence[Mapping[str, float]], key: str) -> float:
+    """Over seeds."""
+    return statistics.fmean(run[key] for run in runs)
+
+
+def cell(values: Sequence[float | None], digits: int) -> str:
+    """Mean over seeds, with their standard deviation where there are several."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):.{digits}f}{spread}"
+
+
+def slug(name: str) -> str:
+    """A row's folder."""
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--base", default="cxrseg-128")
+    parser.add_argument("--set", dest="settings", nargs="*", default=[])
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--teacher", nargs="*", type=Path, default=[], help="run folders that teach every row")
+    parser.add_argument("--hold-out", type=float, default=0.2)
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    waiting = [
+        (name, seed, folder)
+        for seed in arguments.seeds
+        for name in arguments.rows
+        if not ((folder := arguments.out / slug(name) / str(seed)) / "figures.json").exists()
+    ]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.jobs, spawn, max_tasks_per_child=1) as pool:
+        runs = {}
+        for name, seed, folder in waiting:
+            folder.mkdir(parents=True, exist_ok=True)
+            runs[pool.submit(run_row, arguments, name, seed, folder)] = f"{name}, seed {seed}"
+        for run in as_completed(runs):
+            fault = run.exception()
+            print(f"{runs[run]}: {fault or 'Dice {dice:.4f}'.format(**run.result())}", flush=True)
+    lines = table(arguments.out)
+    (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
+    print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
