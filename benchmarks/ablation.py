@@ -15,7 +15,6 @@ import argparse
 import json
 import multiprocessing
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -108,15 +107,13 @@ def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -
     torch.set_num_threads(arguments.threads)
     recipe = load_recipe(arguments.base, [*arguments.settings, *ROWS[name], f"seed={seed}"])
     dataset = data_of(arguments)
-    begun = time.perf_counter()
     done = train(recipe, dataset, folder / "run", device=arguments.device, resume=True, teachers=arguments.teacher)
-    seconds = time.perf_counter() - begun
     summary = evaluate(done.folder.model, dataset.select("val")).summary()
     last = done.history[-1]
     figures = {
         "epochs": len(done.history),
         "best_epoch": done.best["epoch"],
-        "seconds": seconds,
+        "seconds": sum(row["seconds"] or 0 for row in done.history),
         "accuracy": last.get("val_accuracy"),
         **figures_of(summary),
     }
@@ -185,6 +182,7 @@ def slug(name: str) -> str:
 
 
 def main() -> None:
+    """Read the command line, run the rows that are missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)

@@ -1,0 +1,101 @@
+"""Make the weights that come with the package of a finished run, and print their figures.
+
+    python benchmarks/release.py runs/cxrseg --dataset covid-qu-ex [-o src/cxrseg/weights/cxrseg.onnx]
+
+Threshold, temperature and the threshold of the task covid19 are fitted on Val, both tasks are judged there, and the
+model file is written with the figures in it. Its recipe must be the shipped one of the same name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cxrseg.data.layout import open_dataset
+from cxrseg.data.sample import Dataset
+from cxrseg.judge.calibrate import fit
+from cxrseg.judge.evaluate import evaluate
+from cxrseg.learn.recipe_file import load_recipe
+from cxrseg.learn.run import RunFolder
+from cxrseg.model_file import read_model, write_model
+
+OF = (
+    "Val of COVID-QU-Ex, on which threshold, temperature and covid19_threshold were fitted; means per image; "
+    "`cxrseg evaluate`"
+)
+
+
+def figures(model: Path, val: Dataset) -> dict[str, Any]:
+    """What the model card says, by task."""
+    opacity, covid19 = (evaluate(model, val, task=task).summary() for task in ("opacity", "covid19"))
+    infected = opacity["infection"]["by_category"]["COVID-19"]
+    by_category = opacity["infection"]["by_category"], covid19["infection"]["by_category"]
+    return {
+        "of": OF,
+        "opacity": {
+            "images": infected["images"],
+            **means(infected["infected_per_image"]),
+            "rmse": rounded(infected["rmse"]["value"]),
+            "normal_marked_over_1_percent": marked(by_category[0], "Normal"),
+            "infected_share_mean_absolute_error": rounded(
+                opacity["severity"]["infected"]["mean_absolute_error"]["mean"]
+            ),
+        },
+        "lungs": {"images": opacity["lungs"]["images"], **means(opacity["lungs"]["infected_per_image"])},
+        "covid19": {
+            "images": covid19["infection"]["images"],
+            **{
+                f"{name}_empty_on_empty_1": value
+                for name, value in means(covid19["infection"]["all_images_empty_on_empty_is_1"]).items()
+            },
+            "sensitivity": rounded(covid19["image_level"]["sensitivity"]["share"]),
+            "non_covid_marked_over_1_percent": marked(by_category[1], "Non-COVID"),
+            "normal_marked_over_1_percent": marked(by_category[1], "Normal"),
+        },
+    }
+
+
+def means(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Dice and IoU."""
+    return {name: rounded(summary[name]["mean"]) for name in ("dice", "iou")}
+
+
+def marked(by_category: Mapping[str, Any], category: str) -> float:
+    """Share of a category's images with more than 1% of the lungs marked."""
+    return rounded(by_category[category]["uninfected_marked"]["share"])
+
+
+def rounded(value: float) -> float:
+    """To four digits."""
+    return round(value, 4)
+
+
+def main() -> None:
+    """Read the command line, and make the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, default=Path("src/cxrseg/weights/cxrseg.onnx"))
+    arguments = parser.parse_args()
+    folder = RunFolder(arguments.run)
+    recipe = load_recipe(folder.recipe)
+    if recipe != load_recipe(recipe.name):
+        parser.error(f"{folder.recipe} is not the recipe {recipe.name} that comes with the package")
+    val = open_dataset(arguments.dataset).select("val")
+    with tempfile.TemporaryDirectory() as scratch:
+        fitted = Path(scratch) / "fitted.onnx"
+        fit(folder.model, val, fitted)
+        info = read_model(fitted)[1]
+        found = figures(fitted, val)
+        write_model(arguments.out, fitted.read_bytes(), dataclasses.replace(info, figures={"val": found}))
+    print(json.dumps({"threshold": info.threshold, "temperature": info.temperature, **found}, indent=1))
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.1f} MB, covid19_threshold {info.covid19_threshold}")
+
+
+if __name__ == "__main__":
+    main()
