@@ -319,6 +319,14 @@ def test_an_evaluation_of_another_model_is_refused(tmp_path: Path, place: Path) 
         write_report(read_run(tmp_path / "other.onnx"), read_evaluation(place / "judged"), tmp_path / "page.html")
 
 
+def test_an_evaluation_of_a_model_of_the_same_name_is_refused(tmp_path: Path, place: Path) -> None:
+    source = place / "run" / "model.onnx"
+    info = read_model(source)[1]
+    write_model(tmp_path / "again.onnx", source.read_bytes(), replace(info, recipe={**info.recipe, "seed": 1}))
+    with pytest.raises(ModelFileError, match="other weights"):
+        write_report(read_run(tmp_path / "again.onnx"), read_evaluation(place / "judged"), tmp_path / "page.html")
+
+
 def test_the_fitted_model_of_an_evaluation_is_shown(tmp_path: Path, place: Path) -> None:
     source = place / "run" / "model.onnx"
     fit = ["--fit", "val", "--allow-same-split", "-o", tmp_path / "to"]
@@ -330,7 +338,7 @@ def test_the_fitted_model_of_an_evaluation_is_shown(tmp_path: Path, place: Path)
     fitted = read_model(tmp_path / "to" / "fitted.onnx")[1]
     assert f"<dt>temperature</dt><dd>{fitted.temperature:g}</dd>" in text
     (tmp_path / "to" / "fitted.onnx").unlink()
-    with pytest.raises(ModelFileError, match="another threshold and temperature"):
+    with pytest.raises(ModelFileError, match="other weights, threshold or temperature"):
         write_report(read_run(source), read_evaluation(tmp_path / "to"), tmp_path / "page.html")
 
 

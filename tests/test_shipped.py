@@ -16,7 +16,7 @@ from cxrseg.data.phantom import make_phantom
 from cxrseg.data.sample import CATEGORIES
 from cxrseg.learn.recipe import Recipe
 from cxrseg.learn.recipe_file import load_recipe
-from cxrseg.model_file import read_model, shipped_model
+from cxrseg.model_file import model_sha256, read_model, shipped_model
 
 CHEST = Path(__file__).resolve().parents[2] / "shared" / "dicom" / "chest-ap.dcm"
 
@@ -50,6 +50,13 @@ def test_lungs_of_a_synthetic_chest_are_found_without_naming_a_model() -> None:
     found = cxrseg.segment(phantom.image)
     assert found.model.name == "cxrseg"
     assert dice(found.mask("lungs"), phantom.left_lung | phantom.right_lung) > 0.8
+
+
+def test_evaluate_without_a_model_judges_it(tmp_path: Path, phantoms: Path) -> None:
+    result = CliRunner().invoke(main, ["evaluate", "--dataset", str(phantoms), "-o", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    model = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["model"]
+    assert (model["name"], model["sha256"]) == ("cxrseg", model_sha256(shipped_model()))
 
 
 @pytest.mark.skipif(not CHEST.exists(), reason="the real radiograph in ../shared is not here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import sys
@@ -28,6 +29,7 @@ __all__ = [
     "OUTPUT",
     "ModelInfo",
     "load_openvino",
+    "model_sha256",
     "read_model",
     "shipped_model",
     "write_model",
@@ -154,6 +156,23 @@ def shipped_model() -> Path:
     if not path.is_file():
         raise ModelFileError(f"this copy of cxrseg came without weights ({path}); name a model file with --model")
     return path
+
+
+def model_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a model file's content.
+
+    Raises:
+        ModelFileError: no such file, or it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ModelFileError(
+            f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one"
+        ) from None
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read as a model file ({error.strerror})") from error
 
 
 def load_openvino() -> ModuleType:

@@ -45,14 +45,18 @@ def evaluate(
     allow_same_split: bool,
     out: Path,
 ) -> None:
-    """Judge a model file, or predicted masks, on a dataset: a row for each image, and means with their intervals."""
+    """Judge a model file, or predicted masks, on a dataset: a row for each image, and means with their intervals.
+
+    Without MODEL, the weights that come with cxrseg are judged.
+    """
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
     from cxrseg.judge.calibrate import Calibration, fit, write_calibration
     from cxrseg.judge.evaluate import evaluate as judge
     from cxrseg.judge.evaluate import evaluate_predictions, write_evaluation
+    from cxrseg.model_file import shipped_model
 
-    if (model is None) == (predictions is None):
+    if model is not None and predictions is not None:
         raise click.UsageError("expected either a model file or --predictions FOLDER")
     if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
         raise click.UsageError("--task, --threshold and --fit change what is predicted: give them to 'cxrseg predict'")
@@ -62,12 +66,12 @@ def evaluate(
     if exclude is not None:
         dataset = without(dataset, exclude)
     judged = dataset.select(split, categories or None)
-    if model is None:
-        assert predictions is not None
+    if predictions is not None:
         found = evaluate_predictions(predictions, judged)
         write_evaluation(found, out)
         _print_evaluation(found, out)
         return
+    model = model or shipped_model()
     if fit_split is not None:
         others = dataset.select(fit_split, categories or None)
         fitted = fit(model, others, out / "fitted.onnx", judged=None if allow_same_split else judged)

@@ -54,6 +54,7 @@ class Evaluation:
         task: 'opacity' or 'covid19'.
         predictions: where stored predictions were judged: their folder and what their manifest says of models and
             options.
+        sha256: of the model file's content, in hexadecimal; None where stored predictions were judged.
     """
 
     model: ModelInfo | None
@@ -62,6 +63,7 @@ class Evaluation:
     images: Sequence[JudgedImage]
     task: str = "opacity"
     predictions: Mapping[str, Any] | None = None
+    sha256: str | None = None
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -119,6 +121,7 @@ class Evaluation:
             return None
         return {
             "name": self.model.name,
+            "sha256": self.sha256,
             "trained_on": dict(self.model.dataset),
             "version": self.model.version,
             "fitted_on": self.model.fitted_on,
@@ -175,7 +178,7 @@ def evaluate(
         return judge_image(sample, prediction, segmenter.info.channels, watch)
 
     images = _judged(dataset, judge, segmenter.info.channels, on_image)
-    return Evaluation(segmenter.info, dataset, segmenter.thresholds, images, task)
+    return Evaluation(segmenter.info, dataset, segmenter.thresholds, images, task, sha256=segmenter.mark.sha256)
 
 
 def evaluate_predictions(

@@ -17,7 +17,7 @@ from cxrseg.judge.drawings import evaluation_charts, history_charts
 from cxrseg.judge.evaluate import evaluate, write_evaluation
 from cxrseg.judge.folders import Judged, Run, read_evaluation
 from cxrseg.judge.gallery import Group, take_pictures
-from cxrseg.model_file import read_model
+from cxrseg.model_file import model_sha256, read_model
 from cxrseg.segment.segmenter import Segmenter
 from cxrseg.show.style import NOTICE
 
@@ -94,14 +94,12 @@ def _judged_model(run: Run, judged: Judged) -> Path:
     """The model file of the run, or the one that `cxrseg evaluate --fit` made of it and judged."""
     stated = judged.summary["model"] or {"name": "stored masks"}
     for path in (run.model, judged.folder / "fitted.onnx"):
-        if path.is_file():
-            info = read_model(path)[1]
-            ours = info.name, info.dataset.get("sha256"), info.fitted_on
-            if ours == (stated["name"], stated.get("trained_on", {}).get("sha256"), stated.get("fitted_on")):
-                return path
+        if path.is_file() and model_sha256(path) == stated.get("sha256"):
+            return path
     raise ModelFileError(
         f"expected an evaluation of {run.model} ({run.info.name}), and {judged.folder} is one of another model "
-        f"({stated['name']}), or of this one with another threshold and temperature; judge it with 'cxrseg evaluate'"
+        f"({stated['name']}), or of this one with other weights, threshold or temperature; judge it with "
+        "'cxrseg evaluate'"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ModelFileError
-from cxrseg.model_file import ModelInfo, load_openvino, read_model
+from cxrseg.model_file import ModelInfo, load_openvino, model_sha256, read_model
 from cxrseg.segment.cache import read_compiled, write_compiled
 
 __all__ = ["Engine", "Precision", "Result"]
@@ -71,7 +70,7 @@ class Engine:
             raise ModelFileError(f"expected the precision auto or float32, got {precision!r}")
         if device != "cpu" and device.partition(":")[0] not in ("gpu", "cuda"):
             raise ModelFileError(f"expected the device cpu, gpu or gpu:N, got {device!r}")
-        self.sha256 = _sha256(Path(path))
+        self.sha256 = model_sha256(Path(path))
         self._runner: _Runner
         if device == "cpu":
             self._runner = _OpenVino(Path(path), self.sha256, precision, streams)
@@ -134,16 +133,3 @@ def _with_probabilities(graph: Any, temperature: float) -> Any:
     probability = ops.sigmoid(ops.divide(logits, ops.constant(np.float32(temperature))))
     categories = [ops.softmax(output, 1) for output in judged]
     return openvino.Model([probability, *categories], graph.get_parameters(), "cxrseg")
-
-
-def _sha256(path: Path) -> str:
-    """Hexadecimal sum of a file's content."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise ModelFileError(
-            f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one"
-        ) from None
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read as a model file ({error.strerror})") from error
