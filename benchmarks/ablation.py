@@ -1,17 +1,18 @@
 """What each choice of a recipe is worth: trains it with one change at a time, and prints a table.
 
     python benchmarks/ablation.py --dataset covid-qu-ex -o ablation [--base cxrseg-128] [--set data.size=96 ...]
-        [--rows 'loss: focal' ...] [--seeds 3] [--hold-out 0.2] [--jobs 2] [--threads 1] [--device cpu]
+        [--rows 'loss: focal' ...] [--seeds 0 1 2] [--hold-out 0.2] [--jobs 2] [--threads 1] [--device cpu]
 
 Every row is trained with `cxrseg train`'s own function and judged with `cxrseg evaluate`'s on images held out of Train
 (the same ones for all rows), which have also chosen the best of its epochs. Val has no part in it, so that choices made
-by this table leave Val clean. A row that is done is not done again, so a stopped run goes on where it was; the table
-is printed of all rows that are there, and written as table.md. The difference to the base is of the means over seeds.
+by this table leave Val clean. A row that is done is not done again, so a stopped run goes on where it was. The table
+has all rows that are there, as table.md and table.csv; the difference to the base is of the means over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import multiprocessing
 import statistics
@@ -142,24 +143,30 @@ def data_of(arguments: argparse.Namespace) -> Dataset:
     return hold_out(open_dataset(arguments.dataset).select("train"), "val", arguments.hold_out)
 
 
-def table(out: Path) -> list[str]:
-    """Markdown of all rows that are done."""
+def table(out: Path) -> list[list[str]]:
+    """Headings, then all rows that are done."""
     done = {
         name: [json.loads(path.read_text()) for path in sorted(out.glob(f"{slug(name)}/*/figures.json"))]
         for name in ROWS
     }
     base = done["base"]
-    lines = [
-        "| one change | seeds | " + " | ".join(title for title, _ in COLUMNS.values()) + " | Dice against base | min |",
-        "|---" * (len(COLUMNS) + 4) + "|",
-    ]
+    rows = [["one change", "seeds", *(title for title, _ in COLUMNS.values()), "Dice against base"]]
     for name, runs in done.items():
         if runs:
             cells = [cell([run[key] for run in runs], digits) for key, (_, digits) in COLUMNS.items()]
             gain = f"{mean(runs, 'dice') - mean(base, 'dice'):+.3f}" if base and name != "base" else ""
-            minutes = f"{mean(runs, 'seconds') / 60:.1f}"
-            lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + f" | {gain} | {minutes} |")
-    return lines
+            rows.append([name, str(len(runs)), *cells, gain])
+    return rows
+
+
+def write_tables(rows: Sequence[Sequence[str]], out: Path) -> None:
+    """Print the table as Markdown, and write it as table.md and, for `cxrseg report --ablation`, as table.csv."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines.insert(1, "|---" * len(rows[0]) + "|")
+    (out / "table.md").write_text("\n".join(lines) + "\n")
+    with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    print(*lines, sep="\n")
 
 
 def mean(runs: Sequence[Mapping[str, float]], key: str) -> float:
@@ -211,9 +218,7 @@ def main() -> None:
         for run in as_completed(runs):
             fault = run.exception()
             print(f"{runs[run]}: {fault or 'Dice {dice:.4f}'.format(**run.result())}", flush=True)
-    lines = table(arguments.out)
-    (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
-    print(*lines, sep="\n")
+    write_tables(table(arguments.out), arguments.out)
 
 
 if __name__ == "__main__":
