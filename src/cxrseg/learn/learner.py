@@ -21,7 +21,7 @@ from cxrseg.learn.depthwise import FastDepthwise
 from cxrseg.learn.losses import build_loss, masked_mean, small_mask_weights
 from cxrseg.learn.networks import Found, build_network
 from cxrseg.learn.recipe import OptimiserRecipe, Recipe
-from cxrseg.learn.teachers import Teachers
+from cxrseg.learn.teachers import Lesson, Teachers
 
 __all__ = ["Learner", "Scores"]
 
@@ -181,6 +181,7 @@ class Learner(LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         with nullcontext() if self.recipe.optimiser.compile else FastDepthwise():
             found = self.run_network(images)
+        lesson = self.teachers(images) if self.teachers is not None and split == "train" else None
         maps, scores = found.maps.float(), self.scores[split]
         with torch.autocast(self.device.type, enabled=False):
             weights = self.channel_weights * small_mask_weights(masks, self.recipe.loss.small_mask_weight)
@@ -189,15 +190,14 @@ class Learner(LightningModule):
                 judged = found.categories.float()
                 loss = loss + self.recipe.loss.image_weight * _mean_cross_entropy(judged, batch.categories)
                 scores.update_categories(judged.detach(), batch.categories)
-            if self.teachers is not None and split == "train":
-                loss = loss + self.recipe.loss.teacher_weight * self._taught(self.teachers, images, found)
+            if lesson is not None:
+                loss = loss + self.recipe.loss.teacher_weight * self._distance(found, lesson)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
         return loss
 
-    def _taught(self, teachers: Teachers, images: Tensor, found: Found) -> Tensor:
+    def _distance(self, found: Found, lesson: Lesson) -> Tensor:
         """How far the student is from its teachers."""
-        lesson = teachers(images)
         loss = F.binary_cross_entropy_with_logits(found.maps.float(), lesson.maps)
         if found.categories is None or lesson.categories is None:
             return loss
