@@ -5,14 +5,14 @@
 
 Every row is trained with `cxrseg train`'s own function and judged with `cxrseg evaluate`'s on images held out of Train
 (the same ones for all rows), which have also chosen the best of its epochs. Val has no part in it, so that choices made
-by this table leave Val clean. A row that is done is not done again, so a stopped run goes on where it was. The table
-has all rows that are there, as table.md and table.csv; the difference to the base is of the means over seeds.
+by this table leave Val clean; a teacher must not have seen them either. A row that is done is not done again, so a
+stopped run goes on where it was. The table has all rows that are there, as table.md and table.csv; the difference to
+the base is of the means over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import multiprocessing
 import statistics
@@ -24,6 +24,7 @@ from typing import Any
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset
 from cxrseg.data.splits import hold_out
+from cxrseg.io.write import write_bytes, write_csv, write_json
 
 _AS_IT_COMES = ("network.decoder_stride=1", "network.decoder_channels=null")
 
@@ -37,25 +38,16 @@ ROWS: dict[str, list[str]] = {
     "decoder: U-Net, half as wide": ["network.decoder_channels=[64, 32, 24, 16, 8]"],
     "decoder: U-Net, twice as wide": ["network.decoder_channels=[256, 128, 96, 64, 32]"],
     "decoder: U-Net++": ["network.name=smp/unetplusplus", "network.decoder_stride=1"],
-    "decoder: FPN": ["network.name=smp/fpn", "network.decoder_stride=1", "network.decoder_channels=null"],
+    "decoder: FPN": ["network.name=smp/fpn", *_AS_IT_COMES],
     "decoder: MAnet": ["network.name=smp/manet", "network.decoder_stride=1"],
-    "decoder: SegFormer-like": [
-        "network.name=smp/segformer",
-        "network.decoder_stride=1",
-        "network.decoder_channels=null",
-    ],
-    "decoder: UPerNet-like": ["network.name=smp/upernet", "network.decoder_stride=1", "network.decoder_channels=null"],
-    "decoder: DeepLabV3+": [
-        "network.name=smp/deeplabv3plus",
-        "network.decoder_stride=1",
-        "network.decoder_channels=null",
-    ],
+    "decoder: SegFormer-like": ["network.name=smp/segformer", *_AS_IT_COMES],
+    "decoder: UPerNet-like": ["network.name=smp/upernet", *_AS_IT_COMES],
+    "decoder: DeepLabV3+": ["network.name=smp/deeplabv3plus", *_AS_IT_COMES],
     "network: infection not kept within lungs": ["network.within_lungs=false"],
     "network: no image head": ["network.image_head=false"],
     "targets: infection alone": [
         "network.within_lungs=false",
         "data.targets=[infection]",
-        "data.non_covid=out",
     ],
     "data: COVID-19 images alone": ["data.categories=[COVID-19]", "network.image_head=false"],
     "data: Non-COVID is background": ["data.non_covid=background"],
@@ -109,16 +101,17 @@ def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -
     recipe = load_recipe(arguments.base, [*arguments.settings, *ROWS[name], f"seed={seed}"])
     dataset = data_of(arguments)
     done = train(recipe, dataset, folder / "run", device=arguments.device, resume=True, teachers=arguments.teacher)
+    if done.interrupted:
+        raise KeyboardInterrupt
     summary = evaluate(done.folder.model, dataset.select("val")).summary()
-    last = done.history[-1]
     figures = {
         "epochs": len(done.history),
         "best_epoch": done.best["epoch"],
         "seconds": sum(row["seconds"] or 0 for row in done.history),
-        "accuracy": last.get("val_accuracy"),
+        "accuracy": done.best.get("val_accuracy"),
         **figures_of(summary),
     }
-    (folder / "figures.json").write_text(json.dumps(figures, indent=1))
+    write_json(folder / "figures.json", figures)
     return figures
 
 
@@ -163,9 +156,8 @@ def write_tables(rows: Sequence[Sequence[str]], out: Path) -> None:
     """Print the table as Markdown, and write it as table.md and, for `cxrseg report --ablation`, as table.csv."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     lines.insert(1, "|---" * len(rows[0]) + "|")
-    (out / "table.md").write_text("\n".join(lines) + "\n")
-    with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
+    write_bytes(out / "table.md", ("\n".join(lines) + "\n").encode())
+    write_csv(out / "table.csv", rows[0], [dict(zip(rows[0], row, strict=True)) for row in rows[1:]])
     print(*lines, sep="\n")
 
 
@@ -186,6 +178,41 @@ def cell(values: Sequence[float | None], digits: int) -> str:
 def slug(name: str) -> str:
     """A row's folder."""
     return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def check_same(arguments: argparse.Namespace) -> None:
+    """All rows of a table are of one base on the same images; end where OUT was begun otherwise."""
+    made_of = {
+        "base": arguments.base,
+        "set": arguments.settings,
+        "hold_out": arguments.hold_out,
+        "teachers": [str(teacher) for teacher in arguments.teacher],
+        "images": data_of(arguments).fingerprint,
+    }
+    path = arguments.out / "ablation.json"
+    if not path.exists():
+        write_json(path, made_of)
+    elif (before := json.loads(path.read_text(encoding="utf-8"))) != made_of:
+        raise SystemExit(f"{arguments.out} was begun with {before}, now {made_of}; name another folder with -o")
+
+
+def run_rows(arguments: argparse.Namespace, waiting: Sequence[tuple[str, int, Path]]) -> int:
+    """Run what is missing, some rows at a time, and say how each ended; returns how many failed."""
+    faults = 0
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(arguments.jobs, spawn, max_tasks_per_child=1)
+    try:
+        runs = {
+            pool.submit(run_row, arguments, name, seed, folder): f"{name}, seed {seed}"
+            for name, seed, folder in waiting
+        }
+        for run in as_completed(runs):
+            fault = run.exception()
+            faults += fault is not None
+            print(f"{runs[run]}: {fault or 'Dice {dice:.4f}'.format(**run.result())}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return faults
 
 
 def main() -> None:
@@ -209,16 +236,11 @@ def main() -> None:
         for name in arguments.rows
         if not ((folder := arguments.out / slug(name) / str(seed)) / "figures.json").exists()
     ]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, spawn, max_tasks_per_child=1) as pool:
-        runs = {}
-        for name, seed, folder in waiting:
-            folder.mkdir(parents=True, exist_ok=True)
-            runs[pool.submit(run_row, arguments, name, seed, folder)] = f"{name}, seed {seed}"
-        for run in as_completed(runs):
-            fault = run.exception()
-            print(f"{runs[run]}: {fault or 'Dice {dice:.4f}'.format(**run.result())}", flush=True)
+    check_same(arguments)
+    faults = run_rows(arguments, waiting)
     write_tables(table(arguments.out), arguments.out)
+    if faults:
+        raise SystemExit(f"{faults} rows failed, as said above")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,8 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = RunFolder(arguments.run)
     recipe = load_recipe(folder.recipe)
+    if json.loads(folder.manifest.read_text(encoding="utf-8"))["ended"] != "complete":
+        parser.error(f"{arguments.run} is not finished; go on with it with 'cxrseg train --resume'")
     if recipe != load_recipe(recipe.name):
         parser.error(f"{folder.recipe} is not the recipe {recipe.name} that comes with the package")
     val = open_dataset(arguments.dataset).select("val")

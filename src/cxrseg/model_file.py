@@ -154,7 +154,7 @@ def shipped_model() -> Path:
     """
     path = Path(str(resources.files("cxrseg") / "weights" / "cxrseg.onnx"))
     if not path.is_file():
-        raise ModelFileError(f"this copy of cxrseg came without weights ({path}); name a model file with --model")
+        raise ModelFileError(f"this copy of cxrseg came without weights ({path}); name a model file")
     return path
 
 

@@ -57,7 +57,7 @@ def evaluate(
     from cxrseg.model_file import shipped_model
 
     if model is not None and predictions is not None:
-        raise click.UsageError("expected either a model file or --predictions FOLDER")
+        raise click.UsageError("got a model file and --predictions: leave one of them out")
     if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
         raise click.UsageError("--task, --threshold and --fit change what is predicted: give them to 'cxrseg predict'")
     if threshold is not None and fit_split is not None:

@@ -35,7 +35,8 @@ class Augment(nn.Module):
             masks: (N, C, H, W) float32, 0 or 1.
 
         Returns:
-            Images in [0, 1] and masks of 0 and 1, of the same shapes. What moves in from outside is black, no mask.
+            Images in [0, 1] and masks of 0 and 1, of the same shapes. What moves in from outside is black (white, where
+            the image is inverted) and no mask.
         """
         if self.geometry is not None:
             images, masks = self.geometry(images, masks)

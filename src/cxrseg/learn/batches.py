@@ -25,13 +25,14 @@ class Batch(NamedTuple):
 
     images: (N, 1, H, W) uint8. masks: (N, C, H, W) uint8, 0 or 1. present: (N, C) bool, False where an image lacks
     that kind of mask, or is there only to fill up the last batch. categories: (N) int64, place in
-    `cxrseg.data.sample.CATEGORIES`, -1 where it is not known.
+    `cxrseg.data.sample.CATEGORIES`, -1 where it is not known. real: (N) bool, False where an image only fills up.
     """
 
     images: Tensor
     masks: Tensor
     present: Tensor
     categories: Tensor
+    real: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,7 @@ class Pixels:
             self.masks[places],
             self.present[places] & real[:, None],
             self.categories[places].where(real, -1),
+            real,
         )
 
 

@@ -83,10 +83,12 @@ def train(
     samples = {split: select_samples(dataset, recipe.data, split) for split in ("train", "val")}
     used = Dataset(dataset.root, dataset.layout, (*samples["train"], *samples["val"]))
     folder = RunFolder(Path(out))
+    schooling = Teachers([Path(teacher) for teacher in teachers], recipe) if teachers else None
+    marks = schooling.marks if schooling is not None else []
     if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run find the folder made
-        folder.begin(recipe, used, resume)
+        folder.begin(recipe, used, resume, marks)
     pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
-    learner = _learner(recipe, pixels, start_from, [Path(teacher) for teacher in teachers])
+    learner = _learner(recipe, pixels, start_from, schooling)
     history = History(folder.history, on_epoch)
     callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
     trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
@@ -97,7 +99,7 @@ def train(
     if trainer.is_global_zero:
         # Not before all is known to fit: a run that could not start leaves no folder that refuses the next try.
         folder.write_recipe(recipe)
-        folder.write_manifest(recipe, used, place, ended=None)
+        folder.write_manifest(recipe, used, place, ended=None, teachers=marks)
     with quiet(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
     best = _best(history, folder)
@@ -105,17 +107,16 @@ def train(
     if run.is_main:
         finish(folder, recipe, used, pixels["val"], history.rows, best)
         ended = "interrupted" if interrupted else "complete"
-        folder.write_manifest(recipe, used, place, ended=ended, best=best)
+        folder.write_manifest(recipe, used, place, ended=ended, best=best, teachers=marks)
     return run
 
 
 def _learner(
-    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None, teachers: Sequence[Path]
+    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None, teachers: Teachers | None
 ) -> Learner:
     """The network with its first weights, and what it learns from."""
-    schooling = Teachers(teachers, recipe) if teachers else None
     torch.manual_seed(recipe.seed)
-    learner = Learner(recipe, pixels["train"], pixels["val"], schooling)
+    learner = Learner(recipe, pixels["train"], pixels["val"], teachers)
     if start_from is not None:
         load_weights(learner.network, Path(start_from))
     return learner

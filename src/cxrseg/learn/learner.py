@@ -141,7 +141,8 @@ class Learner(LightningModule):
     def on_fit_start(self) -> None:
         """Take the teachers along to the device."""
         if self.teachers is not None:
-            self.teachers.to(self.device)
+            layout = torch.channels_last if self.recipe.optimiser.channels_last else torch.preserve_format
+            self.teachers.to(self.device, layout)
 
     def on_train_epoch_start(self) -> None:
         """Seed augmentation and dropout for this epoch."""
@@ -179,9 +180,9 @@ class Learner(LightningModule):
     def _step(self, split: str, images: Tensor, masks: Tensor, batch: Batch) -> Tensor:
         if self.recipe.optimiser.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with nullcontext() if self.recipe.optimiser.compile else FastDepthwise():
-            found = self.run_network(images)
         lesson = self.teachers(images) if self.teachers is not None and split == "train" else None
+        with FastDepthwise() if self._is_slow_in_bfloat16() else nullcontext():
+            found = self.run_network(images)
         maps, scores = found.maps.float(), self.scores[split]
         with torch.autocast(self.device.type, enabled=False):
             weights = self.channel_weights * small_mask_weights(masks, self.recipe.loss.small_mask_weight)
@@ -190,18 +191,23 @@ class Learner(LightningModule):
                 judged = found.categories.float()
                 loss = loss + self.recipe.loss.image_weight * _mean_cross_entropy(judged, batch.categories)
                 scores.update_categories(judged.detach(), batch.categories)
-            if lesson is not None:
-                loss = loss + self.recipe.loss.teacher_weight * self._distance(found, lesson)
+            taught = 0.0 if lesson is None else self._distance(found, lesson, batch.real)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
-        return loss
+        return loss + self.recipe.loss.teacher_weight * taught
 
-    def _distance(self, found: Found, lesson: Lesson) -> Tensor:
+    def _is_slow_in_bfloat16(self) -> bool:
+        recipe = self.recipe.optimiser
+        return self.device.type == "cpu" and recipe.precision == "bfloat16" and not recipe.compile
+
+    def _distance(self, found: Found, lesson: Lesson, real: Tensor) -> Tensor:
         """How far the student is from its teachers."""
-        loss = F.binary_cross_entropy_with_logits(found.maps.float(), lesson.maps)
+        each = F.binary_cross_entropy_with_logits(found.maps.float(), lesson.maps, reduction="none").mean((2, 3))
+        loss = masked_mean(each, real[:, None].expand_as(each), self.channel_weights)
         if found.categories is None or lesson.categories is None:
             return loss
-        return loss + self.recipe.loss.image_weight * F.cross_entropy(found.categories.float(), lesson.categories)
+        judged = F.cross_entropy(found.categories.float(), lesson.categories, reduction="none")
+        return loss + self.recipe.loss.image_weight * (judged * real).sum() / real.sum().clamp(min=1)
 
     def on_validation_epoch_end(self) -> None:
         """Log what best-checkpoint and early stopping go by."""

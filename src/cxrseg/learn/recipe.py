@@ -111,13 +111,13 @@ class LossRecipe(Section):
     target_weights: dict[Target, float] = Field(default_factory=dict)
     """Weight of each output channel; 1 where not named."""
     small_mask_weight: float = Field(1.0, gt=0)
-    """Weight of an image whose mask is all but empty. It goes to 1 in a line, for masks of a tenth of the image and
-    more; empty masks weigh 1."""
+    """Weight of a mask that is all but empty. It goes to 1 in a line, for masks of a tenth of the image and more; empty
+    ones weigh 1."""
     image_weight: float = Field(0.5, ge=0)
     """Weight of the image head's cross-entropy beside the masks' losses."""
     teacher_weight: float = Field(1.0, ge=0)
     """Weight of what the teachers say (`--teacher`), beside the masks and categories: cross-entropy to their
-    probabilities, of the masks and, times `image_weight`, of the categories."""
+    probabilities, of the masks and, times `image_weight`, of the categories. It is not in `train_loss`."""
     false_positive_weight: float = Field(0.3, ge=0)
     """Tversky's alpha: weight of false positives (Salehi et al. 2017, arXiv:1706.05721, Eq. 3)."""
     false_negative_weight: float = Field(0.7, ge=0)
@@ -126,7 +126,7 @@ class LossRecipe(Section):
     """Focusing exponent: of focal loss (Lin et al. 2017, arXiv:1708.02002, Eq. 4); of focal Tversky as the power
     1/gamma (Abraham and Khan 2018, arXiv:1810.07842, Eq. 4, who take 4/3)."""
     smooth: float = Field(1.0, gt=0)
-    """Pixels added above and below in Dice and Tversky, so that an empty mask has a gradient."""
+    """Pixels added above and below in Dice, Tversky and boundary, so that an empty mask has a gradient."""
 
 
 class AugmentRecipe(Section):

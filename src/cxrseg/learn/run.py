@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,11 +78,11 @@ class RunFolder:
         """The model file: all that prediction needs."""
         return self.root / "model.onnx"
 
-    def begin(self, recipe: Recipe, dataset: Dataset, resume: bool) -> None:
+    def begin(self, recipe: Recipe, dataset: Dataset, resume: bool, teachers: Sequence[Mapping[str, str]] = ()) -> None:
         """Check that a run may begin here, or that the run in the folder is the one that is to go on.
 
         Raises:
-            TrainingError: the folder holds other things, another run, or a run of another recipe or dataset.
+            TrainingError: the folder holds other things, another run, or a run of another recipe, dataset or teachers.
         """
         if self.recipe.exists():
             if not resume:
@@ -89,6 +90,7 @@ class RunFolder:
                     f"{self.root} holds a run already; go on with it with --resume, or name another folder with -o"
                 )
             self._check_same(recipe, dataset)
+            self._check_teachers(teachers)
         elif self.root.is_file():
             raise TrainingError(f"expected a run folder at {self.root}, but it is a file; name another folder with -o")
         elif self.root.exists() and any(self.root.iterdir()):
@@ -146,4 +148,15 @@ class RunFolder:
         if manifest.exists() and dataset.fingerprint not in manifest.read_text(encoding="utf-8"):
             raise TrainingError(
                 f"{self.root} was begun on other images than {dataset.root} holds now; name another folder with -o"
+            )
+
+    def _check_teachers(self, teachers: Sequence[Mapping[str, str]]) -> None:
+        if not self.manifest.exists():
+            return
+        before = json.loads(self.manifest.read_text(encoding="utf-8")).get("teachers", [])
+        if [teacher["sha256"] for teacher in before] != [teacher["sha256"] for teacher in teachers]:
+            old, new = (", ".join(teacher["path"] for teacher in some) or "none" for some in (before, teachers))
+            raise TrainingError(
+                f"{self.root} was begun with other teachers ({old}, now {new}), or they have been trained on since; "
+                "give the same with --teacher, or name another folder with -o"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from cxrseg.learn.networks import Network, build_network
 from cxrseg.learn.recipe import Recipe
 from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.learn.run import RunFolder
+from cxrseg.model_file import model_sha256
 
 __all__ = ["Lesson", "Teachers"]
 
@@ -40,17 +42,21 @@ class Teachers:
         runs: run folders; the weights of their best epochs teach.
         recipe: the student's.
 
+    Attributes:
+        marks: path and SHA-256 of each run's model file, for the manifest.
+
     Raises:
-        TrainingError: a folder holds no run, or a run that finds other targets.
+        TrainingError: a folder holds no finished run, or one of other targets or another size.
     """
 
     def __init__(self, runs: Sequence[Path], recipe: Recipe) -> None:
         self.networks = [_network(run, recipe) for run in runs]
+        self.marks = [{"path": os.fspath(run), "sha256": model_sha256(RunFolder(run).model)} for run in runs]
 
-    def to(self, device: torch.device) -> None:
+    def to(self, device: torch.device, layout: torch.memory_format) -> None:
         """Move them to where the student learns."""
         for network in self.networks:
-            network.to(device)
+            network.to(device, memory_format=layout)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Lesson:
@@ -65,9 +71,14 @@ class Teachers:
 
 def _network(run: Path, recipe: Recipe) -> Network:
     folder = RunFolder(run)
-    if not folder.recipe.exists():
-        raise TrainingError(f"expected a run folder with recipe.yaml at {run} to teach, found none")
+    if not folder.model.exists():
+        raise TrainingError(f"expected a finished run with model.onnx at {run} to teach, found none; train it first")
     theirs = load_recipe(folder.recipe)
+    if theirs.data.size != recipe.data.size:
+        raise TrainingError(
+            f"{run} sees images of {theirs.data.size[0]}x{theirs.data.size[1]}, and cannot teach a network that sees "
+            f"{recipe.data.size[0]}x{recipe.data.size[1]}; take a run of the recipe's data.size"
+        )
     if theirs.data.targets != recipe.data.targets:
         raise TrainingError(
             f"{run} finds {', '.join(theirs.data.targets)}, and cannot teach {', '.join(recipe.data.targets)}; "
