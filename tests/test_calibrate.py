@@ -162,20 +162,30 @@ def test_the_command_fits_on_one_split_and_judges_on_another(tmp_path: Path, mod
     assert (code, "use one of them" in text) == (2, True)
 
 
+def judged(category: str, *chances: float) -> list[JudgedImage]:
+    """Images of a category, with the image head's probability of COVID-19."""
+    sample = Sample("x", "val", category, Path("x.png"), {})
+    return [JudgedImage(sample, {}, categories={"COVID-19": chance}) for chance in chances]
+
+
 @pytest.mark.parametrize(("count", "lost"), [(1, 0), (100, 0), (101, 1), (466, 4)])
 def test_the_task_covid19_keeps_more_than_99_of_100(count: int, lost: int) -> None:
-    def judged(category: str, covid19: float) -> JudgedImage:
-        sample = Sample("x", "val", category, Path("x.png"), {})
-        return JudgedImage(sample, {}, categories={"COVID-19": covid19})
-
     chances = (np.arange(count) + 1) / count
-    images = [judged("COVID-19", chance) for chance in np.random.default_rng(0).permutation(chances)]
-    images += [judged("Normal", 0.0), JudgedImage(images[0].sample, {})]
+    others = judged("Normal", *chances - 0.5 / count)  # each one emptied costs a COVID-19 image, all but the first
+    images = [*judged("COVID-19", *np.random.default_rng(0).permutation(chances)), *others, *others]
     threshold = _covid19_threshold(images)
     assert threshold is not None
     assert np.count_nonzero(chances < threshold) == lost
     assert (count - lost) / count > COVID19_KEPT >= (count - lost - 1) / count
-    assert _covid19_threshold(images[count:]) is None
+
+
+def test_the_task_covid19_takes_the_middle_of_the_widest_gap() -> None:
+    covid = judged("COVID-19", 0.99, 0.98, 0.8, 1.0)
+    assert _covid19_threshold([*covid, *judged("Normal", 0.01, 0.1)]) == pytest.approx(0.45)
+    assert _covid19_threshold([*covid, *judged("Non-COVID", 0.1, 0.9)]) == pytest.approx(0.45)  # one stays wrong
+    assert _covid19_threshold(covid) == pytest.approx(0.4)
+    assert _covid19_threshold(judged("Normal", 0.3)) is None
+    assert _covid19_threshold([JudgedImage(covid[0].sample, {})]) is None
 
 
 def test_the_fitted_threshold_of_the_task_covid19_is_in_the_file(tmp_path: Path, noisy: Dataset) -> None:

@@ -13,6 +13,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,8 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | Non
     The temperature is the one with the least negative log-likelihood of the pixels within the lungs; it divides the
     logits of all channels, which leaves masks at a threshold of 0.5 as they are. The threshold is the middle of where
     the mean Dice of the infected images is flat at its top, see `best_threshold`. Where the model judges the whole
-    image, the threshold of the task covid19 is the highest that keeps more than `COVID19_KEPT` of the COVID-19 images.
+    image, the threshold of the task covid19 is the one with the fewest images on its wrong side, of those that keep
+    more than `COVID19_KEPT` of the COVID-19 images.
 
     Args:
         model: a model file.
@@ -204,18 +206,23 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | Non
 
 
 def _covid19_threshold(images: Iterable[JudgedImage]) -> float | None:
-    """The highest that keeps more than `COVID19_KEPT` of the COVID-19 images; None where none was judged."""
-    judged = sorted(
-        image.categories["COVID-19"]
+    """The middle of the widest gap between probabilities where the fewest images are on the wrong side.
+
+    Only gaps above which more than `COVID19_KEPT` of the COVID-19 images lie are asked. The middle, so that no image's
+    fate hangs on the last digit. None where no COVID-19 image was judged.
+    """
+    judged = [
+        (image.categories["COVID-19"], image.sample.category == "COVID-19")
         for image in images
-        if image.categories is not None and image.sample.category == "COVID-19"
-    )
-    if not judged:
+        if image.categories is not None and image.sample.category is not None
+    ]
+    covid, others = (np.array([chance for chance, is_covid in judged if is_covid == kind]) for kind in (True, False))
+    if not covid.size:
         return None
-    lost = math.ceil(round((1 - COVID19_KEPT) * len(judged), 9)) - 1
-    # Halfway to the next lower one: the image that decides it must not hang on the last digit.
-    below = judged[lost - 1] if lost else 0.0
-    return round((judged[lost] + below) / 2, 6)
+    edges = np.unique([0.0, 1.0, *covid, *others])
+    gaps = [(low, high) for low, high in pairwise(edges.tolist()) if np.mean(covid >= high) > COVID19_KEPT]
+    low, high = min(gaps, key=lambda gap: (np.sum(covid <= gap[0]) + np.sum(others >= gap[1]), gap[0] - gap[1]))
+    return round(float(low + high) / 2, 6)
 
 
 def _check_apart(dataset: Dataset, judged: Dataset | None) -> None:
