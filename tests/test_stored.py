@@ -150,5 +150,5 @@ def test_the_command(tmp_path: Path, predicted: Path, dataset: Dataset) -> None:
     done = runner.invoke(main, ["evaluate", "--predictions", str(predicted), *common])
     assert done.exit_code == 0, done.output
     assert "infection at 0.6: 3 images, 2 with a mask, 1 missed" in done.output
-    for wrong in ([], ["m.onnx", "--predictions", str(predicted)], ["--predictions", str(predicted), "-ta", "covid19"]):
+    for wrong in (["m.onnx", "--predictions", str(predicted)], ["--predictions", str(predicted), "-ta", "covid19"]):
         assert runner.invoke(main, ["evaluate", *wrong, *common]).exit_code == 2
