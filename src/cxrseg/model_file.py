@@ -168,9 +168,7 @@ def model_sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise ModelFileError(
-            f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one"
-        ) from None
+        raise _missing(path) from None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read as a model file ({error.strerror})") from error
 
@@ -206,7 +204,7 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
     openvino = load_openvino()
     path = Path(path)
     if not path.is_file():
-        raise ModelFileError(f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one")
+        raise _missing(path)
     try:
         model = openvino.Core().read_model(str(path))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter where OpenVINO quotes damaged bytes
@@ -221,3 +219,7 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
     except UnicodeDecodeError as error:
         raise ModelFileError(f"the metadata of {path} is damaged ({error}); export it anew") from error
     return model, ModelInfo.from_json(text, path)
+
+
+def _missing(path: Path) -> ModelFileError:
+    return ModelFileError(f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one")

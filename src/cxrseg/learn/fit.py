@@ -45,6 +45,11 @@ class Run:
     interrupted: bool
     is_main: bool = True
 
+    @property
+    def ended(self) -> str:
+        """How it ended, in the manifest's word: 'complete' or 'interrupted'."""
+        return "interrupted" if self.interrupted else "complete"
+
 
 def train(
     recipe: Recipe,
@@ -65,8 +70,7 @@ def train(
         recipe: what to do.
         dataset: images with splits 'train' and 'val'.
         out: the run folder; must be new, unless `resume`.
-        resume: go on after the last complete epoch. On one CPU the result is the same, bit for bit, as without a
-            break.
+        resume: go on after the last complete epoch; on one CPU the result is that of an unbroken run, bit for bit.
         start_from: a run folder or checkpoint whose weights to begin with.
         teachers: run folders to learn from as well; see `LossRecipe.teacher_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
@@ -83,10 +87,9 @@ def train(
     samples = {split: select_samples(dataset, recipe.data, split) for split in ("train", "val")}
     used = Dataset(dataset.root, dataset.layout, (*samples["train"], *samples["val"]))
     folder = RunFolder(Path(out))
-    schooling = Teachers([Path(teacher) for teacher in teachers], recipe) if teachers else None
-    marks = schooling.marks if schooling is not None else []
+    schooling = Teachers([Path(teacher) for teacher in teachers], recipe)
     if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run find the folder made
-        folder.begin(recipe, used, resume, marks)
+        folder.begin(recipe, used, resume, schooling.marks)
     pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
     learner = _learner(recipe, pixels, start_from, schooling)
     history = History(folder.history, on_epoch)
@@ -99,20 +102,18 @@ def train(
     if trainer.is_global_zero:
         # Not before all is known to fit: a run that could not start leaves no folder that refuses the next try.
         folder.write_recipe(recipe)
-        folder.write_manifest(recipe, used, place, ended=None, teachers=marks)
+        folder.write_manifest(recipe, used, place, ended=None, teachers=schooling.marks)
     with quiet(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
-    best = _best(history, folder)
-    run = Run(folder, history.rows, best, interrupted, trainer.is_global_zero)
+    run = Run(folder, history.rows, _best(history, folder), interrupted, trainer.is_global_zero)
     if run.is_main:
-        finish(folder, recipe, used, pixels["val"], history.rows, best)
-        ended = "interrupted" if interrupted else "complete"
-        folder.write_manifest(recipe, used, place, ended=ended, best=best, teachers=marks)
+        finish(folder, recipe, used, pixels["val"], run.history, run.best)
+        folder.write_manifest(recipe, used, place, ended=run.ended, best=run.best, teachers=schooling.marks)
     return run
 
 
 def _learner(
-    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None, teachers: Teachers | None
+    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None, teachers: Teachers
 ) -> Learner:
     """The network with its first weights, and what it learns from."""
     torch.manual_seed(recipe.seed)

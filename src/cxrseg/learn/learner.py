@@ -98,7 +98,7 @@ class Learner(LightningModule):
         recipe: what to do.
         train: images to learn from.
         val: images to judge each epoch by.
-        teachers: finished runs to learn from as well, or None.
+        teachers: finished runs to learn from as well, if any.
     """
 
     channel_weights: Tensor
@@ -140,7 +140,7 @@ class Learner(LightningModule):
 
     def on_fit_start(self) -> None:
         """Take the teachers along to the device."""
-        if self.teachers is not None:
+        if self.teachers:
             layout = torch.channels_last if self.recipe.optimiser.channels_last else torch.preserve_format
             self.teachers.to(self.device, layout)
 
@@ -180,7 +180,7 @@ class Learner(LightningModule):
     def _step(self, split: str, images: Tensor, masks: Tensor, batch: Batch) -> Tensor:
         if self.recipe.optimiser.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        lesson = self.teachers(images) if self.teachers is not None and split == "train" else None
+        lesson = self.teachers(images) if self.teachers and split == "train" else None
         with FastDepthwise() if self._is_slow_in_bfloat16() else nullcontext():
             found = self.run_network(images)
         maps, scores = found.maps.float(), self.scores[split]

@@ -33,7 +33,7 @@ class Lesson(NamedTuple):
 
 
 class Teachers:
-    """One run or several, whose mean probabilities a student learns to give (Hinton et al. 2015, arXiv:1503.02531).
+    """Runs, none or several, whose mean probabilities a student learns to give (Hinton et al. 2015, arXiv:1503.02531).
 
     They see the very pixels that the student sees (Beyer et al. 2022, arXiv:2106.05237), and give masks to
     images that have none. Their weights are not the student's, so they are in no checkpoint.
@@ -52,6 +52,9 @@ class Teachers:
     def __init__(self, runs: Sequence[Path], recipe: Recipe) -> None:
         self.networks = [_network(run, recipe) for run in runs]
         self.marks = [{"path": os.fspath(run), "sha256": model_sha256(RunFolder(run).model)} for run in runs]
+
+    def __len__(self) -> int:
+        return len(self.networks)
 
     def to(self, device: torch.device, layout: torch.memory_format) -> None:
         """Move them to where the student learns."""
