@@ -65,6 +65,12 @@ ROWS: dict[str, list[str]] = {
     ],
     "augment: place alone": ["augment.gamma=0", "augment.contrast=0", "augment.brightness=0"],
     "augment: exposure alone": ["augment.flip=0", "augment.rotation=0", "augment.scale=0", "augment.shift=0"],
+    "augment: half the movement, no flip": [
+        "augment.flip=0",
+        "augment.rotation=6",
+        "augment.scale=0.06",
+        "augment.shift=0.03",
+    ],
     "augment: polarity too": ["augment.invert=0.3"],
     "augment: noise and blur too": ["augment.noise=0.03", "augment.blur=1"],
     "augment: cutout too": ["augment.cutout=0.5"],

@@ -412,7 +412,7 @@ def test_a_run_begins_with_the_weights_given(
 ) -> None:
     still = tiny_recipe(optimiser={"epochs": 1, "learning_rate": 1e-12, "name": "sgd"}, augment={"flip": 0.5})
     for number, source in enumerate((tiny_run.folder.root, tiny_run.folder.last)):
-        run = train(still, dataset, tmp_path / str(number), start_from=source, device="cpu")
+        run = train(still, dataset, tmp_path / str(number), start_from=[source], device="cpu")
         expected = checkpoint(tiny_run.folder.best if source.is_dir() else source)["state_dict"]
         found = checkpoint(run.folder.last)["state_dict"]
         for key, value in expected.items():
@@ -420,12 +420,25 @@ def test_a_run_begins_with_the_weights_given(
                 torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
 
 
+def test_the_weights_of_several_runs_are_averaged(tmp_path: Path, tiny_run: Run) -> None:
+    stored = checkpoint(tiny_run.folder.last)
+    weights = stored["state_dict"]
+    stored["state_dict"] = {key: value + 2 if value.is_floating_point() else value for key, value in weights.items()}
+    torch.save(stored, tmp_path / "other.ckpt")
+    recipe = load_recipe(tiny_run.folder.recipe)
+    network = build_network(recipe.network, recipe.data.targets)
+    load_weights(network, tiny_run.folder.last, tmp_path / "other.ckpt")
+    for key, value in network.state_dict().items():
+        expected = weights[f"network.{key}"]
+        torch.testing.assert_close(value, expected + 1 if expected.is_floating_point() else expected)
+
+
 @pytest.mark.parametrize("settings", [{"features": 8}, {"name": "residual-unet"}])
 def test_weights_of_another_network_are_refused(
     tmp_path: Path, tiny_run: Run, dataset: Dataset, tiny_recipe: Callable[..., Recipe], settings: dict[str, Any]
 ) -> None:
     with pytest.raises(TrainingError, match=r"best\.ckpt is a checkpoint of another network .*instead of"):
-        train(tiny_recipe(network=settings), dataset, tmp_path / "run", start_from=tiny_run.folder.root, device="cpu")
+        train(tiny_recipe(network=settings), dataset, tmp_path / "run", start_from=[tiny_run.folder.root], device="cpu")
     assert not (tmp_path / "run").exists()  # the next try may take the same name
 
 
@@ -439,7 +452,7 @@ def test_weights_that_are_not_there_are_an_error(
         (tmp_path / "text.ckpt", "damaged"),
     ):
         with pytest.raises(TrainingError, match=expected):
-            train(tiny_recipe(), dataset, tmp_path / "run", start_from=source, device="cpu")
+            train(tiny_recipe(), dataset, tmp_path / "run", start_from=[source], device="cpu")
 
 
 # What can go wrong

@@ -36,7 +36,12 @@ def demo(out: Path) -> None:
 @click.option("-o", "--out", type=FOLDER, default=None, help="The run folder.  [default: runs/RECIPE]")
 @click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
-@click.option("--start-from", type=PATH, help="Begin with the weights of this run folder or checkpoint.")
+@click.option(
+    "--start-from",
+    type=PATH,
+    multiple=True,
+    help="Begin with the weights of this run folder or checkpoint; of several, with their mean.",
+)
 @click.option(
     "--teacher",
     "teachers",
@@ -60,7 +65,7 @@ def train(
     out: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
-    start_from: Path | None,
+    start_from: tuple[Path, ...],
     teachers: tuple[Path, ...],
     hold_out: float | None,
     device: str,

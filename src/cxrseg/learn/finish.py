@@ -40,13 +40,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return stored
 
 
-def load_weights(network: torch.nn.Module, source: Path) -> None:
+def load_weights(network: torch.nn.Module, *sources: Path) -> None:
     """Load the weights of a run folder's best checkpoint, or of a checkpoint, into a network.
+
+    Of several, the mean (a soup: Wortsman et al. 2022, arXiv:2203.05482); the statistics of its norms are not those
+    that it would have measured, so it wants `optimiser.norm_images` or an epoch before it is used.
 
     Raises:
         TrainingError: there is no such checkpoint, it is damaged, or it is of another network.
     """
-    path = RunFolder(source).best if source.is_dir() else source
+    found = [_weights_for(network, RunFolder(source).best if source.is_dir() else source) for source in sources]
+    network.load_state_dict(
+        {
+            key: torch.stack([weights[key] for weights in found]).mean(0) if first.is_floating_point() else first
+            for key, first in found[0].items()
+        }
+    )
+
+
+def _weights_for(network: torch.nn.Module, path: Path) -> dict[str, torch.Tensor]:
+    """The weights in a checkpoint, which must fit the network."""
     stored = read_checkpoint(path)["state_dict"]
     weights = {key.removeprefix("network."): value for key, value in stored.items() if key.startswith("network.")}
     ours = network.state_dict()
@@ -61,7 +74,7 @@ def load_weights(network: torch.nn.Module, source: Path) -> None:
             f"{path} is a checkpoint of another network ({len(faults)} of {len(ours)} tensors differ, "
             f"such as {faults[0]}); train with the recipe that it was made with"
         )
-    network.load_state_dict(weights)
+    return weights
 
 
 def finish(

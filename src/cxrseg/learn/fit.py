@@ -57,7 +57,7 @@ def train(
     out: Path | str,
     *,
     resume: bool = False,
-    start_from: Path | str | None = None,
+    start_from: Sequence[Path | str] = (),
     teachers: Sequence[Path | str] = (),
     device: str = "auto",
     processes: int = 1,
@@ -71,7 +71,7 @@ def train(
         dataset: images with splits 'train' and 'val'.
         out: the run folder; must be new, unless `resume`.
         resume: go on after the last complete epoch; on one CPU the result is that of an unbroken run, bit for bit.
-        start_from: a run folder or checkpoint whose weights to begin with.
+        start_from: run folders or checkpoints whose weights to begin with; of several, their mean.
         teachers: run folders to learn from as well; see `LossRecipe.teacher_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
         processes: processes on this machine (GPUs, or CPU processes); more machines through torchrun.
@@ -113,13 +113,13 @@ def train(
 
 
 def _learner(
-    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Path | str | None, teachers: Teachers
+    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Sequence[Path | str], teachers: Teachers
 ) -> Learner:
     """The network with its first weights, and what it learns from."""
     torch.manual_seed(recipe.seed)
     learner = Learner(recipe, pixels["train"], pixels["val"], teachers)
-    if start_from is not None:
-        load_weights(learner.network, Path(start_from))
+    if start_from:
+        load_weights(learner.network, *map(Path, start_from))
     return learner
 
 
