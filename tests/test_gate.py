@@ -96,6 +96,8 @@ def test_what_may_still_be_lungs_is_only_warned_of() -> None:
     assert reason == "" and "only one lung" in warnings[0]
     reason, warnings = lungs_said(ellipse(0.2, 0.3, 0.3, 0.13) | ellipse(0.2, 0.7, 0.3, 0.13))
     assert reason == "" and "cut by" in warnings[0]
+    reason, warnings = lungs_said(PAIR, sure=0.6)
+    assert reason == "" and "hardly sure" in warnings[0]
 
 
 def test_an_inverted_image_is_turned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

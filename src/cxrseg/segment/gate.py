@@ -78,6 +78,7 @@ RULES = (
     Rule("lung_confidence", 0.7, _ANY, "refuse", "the model is not sure of the lungs"),
     Rule("lung_alone", 0.0, 0.5, "refuse", "a single lung was found in the middle, such as in a lateral view"),
     Rule("lung_black", 0.0, 0.3, "refuse", "what was found as lungs is empty background"),
+    Rule("lung_confidence", 0.78, _ANY, "warn", "the model is hardly sure of the lungs; is this a frontal view?"),
     Rule("lung_balance", 0.12, _ANY, "warn", "only one lung was found, or one is much smaller than the other"),
     Rule("lung_cut", 0.0, 0.05, "warn", "the lungs are cut by the image's border"),
 )
