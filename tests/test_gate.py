@@ -98,6 +98,8 @@ def test_what_may_still_be_lungs_is_only_warned_of() -> None:
     assert reason == "" and "cut by" in warnings[0]
     reason, warnings = lungs_said(PAIR, sure=0.6)
     assert reason == "" and "hardly sure" in warnings[0]
+    reason, warnings = lungs_said(PAIR, sure=0.51)
+    assert "not sure" in reason and not warnings  # said once
 
 
 def test_an_inverted_image_is_turned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,11 +151,14 @@ def judge_lungs(probability: _Pixels, pixels: _Pixels, threshold: float) -> Verd
 
 
 def judge(measures: Mapping[str, float]) -> Verdict:
-    """Hold measures against `RULES`; rules whose measure is missing are passed over."""
+    """Hold measures against `RULES`; rules whose measure is missing are passed over.
+
+    A measure that refuses does not warn as well.
+    """
     broken = [rule for rule in RULES if not rule.low <= measures.get(rule.measure, rule.low) <= rule.high]
-    refusals = [_text(rule, measures[rule.measure]) for rule in broken if rule.effect == "refuse"]
-    warnings = [_text(rule, measures[rule.measure]) for rule in broken if rule.effect == "warn"]
-    return Verdict(refusals[0] if refusals else "", tuple(warnings))
+    refusals = {rule.measure: _text(rule, measures[rule.measure]) for rule in broken if rule.effect == "refuse"}
+    warnings = [_text(rule, measures[rule.measure]) for rule in broken if rule.measure not in refusals]
+    return Verdict(next(iter(refusals.values()), ""), tuple(warnings))
 
 
 def measure_pixels(pixels: _Pixels) -> dict[str, float]:
