@@ -23,8 +23,8 @@ from scipy import ndimage
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.judge.evaluate import Evaluation
 from cxrseg.judge.image import judge_image
-from cxrseg.measure.metrics import count, rmse, score
-from cxrseg.measure.surface import surface_distances
+from cxrseg.metrics.segmentation import count, rmse, score
+from cxrseg.metrics.surface import surface_distances
 from cxrseg.segment.prediction import Prediction
 
 THRESHOLDS = {"infection": 0.5, "lungs": 0.5}

@@ -37,7 +37,7 @@ from cxrseg.io.raster import read_mask
 from cxrseg.learn.finish import load_weights
 from cxrseg.learn.networks import Network, build_network
 from cxrseg.learn.recipe import Recipe
-from cxrseg.measure.metrics import count
+from cxrseg.metrics.segmentation import count
 from cxrseg.model_file import ModelInfo, read_model
 from cxrseg.segment.batch import Options, predict_files, processors
 from cxrseg.segment.engine import Engine, Precision

@@ -30,7 +30,7 @@ from cxrseg.learn.export import export_model
 from cxrseg.learn.finish import load_weights
 from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe
-from cxrseg.measure.metrics import MARKED_LIMIT, count
+from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.model_file import ModelInfo, load_openvino, read_model
 from cxrseg.preprocess import to_input, to_source
 from cxrseg.segment.batch import processors

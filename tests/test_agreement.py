@@ -13,8 +13,8 @@ import pytest
 from cxrseg.data.sample import Sample
 from cxrseg.judge.agreement import summarise_severity, weighted_kappa
 from cxrseg.judge.image import JudgedImage
-from cxrseg.measure.metrics import score
-from cxrseg.measure.severity import Severity, extent_score, measure_severity
+from cxrseg.metrics.segmentation import score
+from cxrseg.metrics.severity import Severity, extent_score, measure_severity
 
 LUNGS = np.zeros((60, 50), bool)
 LUNGS[10:40, 5:15] = LUNGS[10:40, 30:40] = True

@@ -17,7 +17,7 @@ from cxrseg.cli import main
 from cxrseg.errors import DatasetError
 from cxrseg.io.write import write_csv
 from cxrseg.judge.compare import compare, comparison_lines
-from cxrseg.measure.metrics import score
+from cxrseg.metrics.segmentation import score
 
 TRUTH = np.zeros((20, 20), bool)
 TRUTH[:10] = True

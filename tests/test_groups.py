@@ -12,10 +12,10 @@ import pytest
 from cxrseg.data.sample import Sample
 from cxrseg.judge.groups import SIZES, by_region, by_size
 from cxrseg.judge.image import JudgedImage
-from cxrseg.measure.lungs import find_lungs
-from cxrseg.measure.metrics import score
-from cxrseg.measure.regions import count_regions
-from cxrseg.measure.severity import measure_severity
+from cxrseg.metrics.lungs import find_lungs
+from cxrseg.metrics.regions import count_regions
+from cxrseg.metrics.segmentation import score
+from cxrseg.metrics.severity import measure_severity
 
 LUNGS = np.zeros((60, 50), bool)
 LUNGS[10:40, 5:15] = LUNGS[10:40, 30:40] = True  # 600 pixels

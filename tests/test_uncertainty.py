@@ -13,7 +13,7 @@ from cxrseg.data.sample import Sample
 from cxrseg.judge.image import JudgedImage
 from cxrseg.judge.image_level import summarise_image_level
 from cxrseg.judge.uncertainty import auroc, risk_coverage, summarise_confidence
-from cxrseg.measure.metrics import score
+from cxrseg.metrics.segmentation import score
 
 TRUTH = np.zeros((10, 10), bool)
 TRUTH[:5] = True

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cxrseg.measure.lungs import Lung, find_lungs
+from cxrseg.metrics.lungs import Lung, find_lungs
 
 __all__ = ["FAULTS", "Fault", "mask_faults"]
 

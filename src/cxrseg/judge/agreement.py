@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.judge.image import JudgedImage
-from cxrseg.measure.intervals import Estimate, Statistic, estimate, estimate_share
+from cxrseg.metrics.intervals import Estimate, Statistic, estimate, estimate_share
 
 __all__ = ["summarise_severity", "weighted_kappa"]
 

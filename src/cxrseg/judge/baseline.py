@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError
-from cxrseg.measure.metrics import count
+from cxrseg.metrics.segmentation import count
 
 __all__ = ["threshold_baseline"]
 

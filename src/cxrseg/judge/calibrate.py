@@ -26,7 +26,7 @@ from cxrseg.errors import DatasetError, ModelFileError
 from cxrseg.io.write import write_json
 from cxrseg.judge.evaluate import evaluate
 from cxrseg.judge.image import JudgedImage
-from cxrseg.measure.calibration import (
+from cxrseg.metrics.calibration import (
     PixelBins,
     average_precision,
     best_threshold,
@@ -40,7 +40,7 @@ from cxrseg.measure.calibration import (
     reliability,
     sweep,
 )
-from cxrseg.measure.metrics import MARKED_LIMIT
+from cxrseg.metrics.segmentation import MARKED_LIMIT
 from cxrseg.model_file import ModelInfo, read_model, write_model
 from cxrseg.segment.prediction import Prediction
 

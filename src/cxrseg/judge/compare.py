@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cxrseg._version import __version__
 from cxrseg.errors import DatasetError
 from cxrseg.io.write import write_json
-from cxrseg.measure.intervals import LEVEL, RESAMPLES, SEED, Estimate, estimate, estimate_means, estimate_share
+from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED, Estimate, estimate, estimate_means, estimate_share
 
 __all__ = ["DIFFER_MOST", "Comparison", "compare", "comparison_lines", "write_comparison"]
 

@@ -20,9 +20,9 @@ from cxrseg.judge.image_level import summarise_image_level
 from cxrseg.judge.stored import StoredPredictions
 from cxrseg.judge.table import summary_lines
 from cxrseg.judge.uncertainty import summarise_confidence
-from cxrseg.measure.intervals import LEVEL, RESAMPLES, SEED
-from cxrseg.measure.metrics import ImageScore
-from cxrseg.measure.summary import summarise
+from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED
+from cxrseg.metrics.segmentation import ImageScore
+from cxrseg.metrics.summary import summarise
 from cxrseg.model_file import ModelInfo
 from cxrseg.segment.segmenter import Segmenter
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.judge.image import JudgedImage
-from cxrseg.measure.intervals import estimate, estimate_means
-from cxrseg.measure.metrics import Counts
-from cxrseg.measure.regions import REGIONS
-from cxrseg.measure.summary import per_image
+from cxrseg.metrics.intervals import estimate, estimate_means
+from cxrseg.metrics.regions import REGIONS
+from cxrseg.metrics.segmentation import Counts
+from cxrseg.metrics.summary import per_image
 
 __all__ = ["SIZES", "by_region", "by_size"]
 
@@ -27,7 +27,7 @@ def by_size(images: Sequence[JudgedImage]) -> list[dict[str, Any]]:
 
     Returns:
         For each bin: `from`, `to` (shares of the lungs), `images`, `missed`, and `infected_per_image`, as in
-        `cxrseg.measure.summary`. Images whose lungs are unknown are in none.
+        `cxrseg.metrics.summary`. Images whose lungs are unknown are in none.
     """
     infected = [(image, image.true.infected_share) for image in images if image.infected and image.true is not None]
     shares = np.array([np.nan if share is None else share for _, share in infected])
@@ -52,7 +52,7 @@ def by_region(images: Sequence[JudgedImage]) -> dict[str, dict[str, Any]]:
     """Agreement within each lung and zone; left and right are the patient's.
 
     Returns:
-        For each of `cxrseg.measure.regions.REGIONS`: `images` that have it, `infected`: those with infection there;
+        For each of `cxrseg.metrics.regions.REGIONS`: `images` that have it, `infected`: those with infection there;
         `dice`, the mean over the latter, and `dice_pooled`, their pixels counted together; `share_error` and
         `share_bias`, the mean absolute and the mean difference of predicted and true infected share over the former.
     """

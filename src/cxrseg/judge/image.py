@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.data.sample import Sample
-from cxrseg.measure.lungs import find_lungs
-from cxrseg.measure.metrics import Counts, ImageScore, score
-from cxrseg.measure.regions import count_regions
-from cxrseg.measure.severity import Severity, measure_severity
+from cxrseg.metrics.lungs import find_lungs
+from cxrseg.metrics.regions import count_regions
+from cxrseg.metrics.segmentation import Counts, ImageScore, score
+from cxrseg.metrics.severity import Severity, measure_severity
 from cxrseg.segment.prediction import Prediction
 from cxrseg.segment.results import CATEGORY_COLUMNS
 
@@ -37,7 +37,7 @@ class JudgedImage:
         true: how much of the lungs is infected, by the dataset; None where infection or lungs are unknown.
         predicted: how much of the lungs is infected, as a user is told; None where refused or lungs are unknown.
         lungs: whose lungs the shares are taken of: 'each its own', 'dataset' or 'model', or '' where unknown.
-        regions: prediction against truth within each lung and zone, see `cxrseg.measure.regions`.
+        regions: prediction against truth within each lung and zone, see `cxrseg.metrics.regions`.
         confidence: `Prediction.confidence`.
         categories: `Prediction.categories`.
         emptied: `Prediction.emptied`.

@@ -7,7 +7,7 @@ from typing import Any
 
 from cxrseg.judge.image import JudgedImage
 from cxrseg.judge.uncertainty import auroc
-from cxrseg.measure.intervals import estimate_share
+from cxrseg.metrics.intervals import estimate_share
 
 __all__ = ["summarise_image_level"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.judge.image import JudgedImage
-from cxrseg.measure.intervals import Estimate, estimate
+from cxrseg.metrics.intervals import Estimate, estimate
 
 __all__ = ["BAD_DICE", "auroc", "risk_coverage", "summarise_confidence"]
 

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.measure.lungs import find_lungs
+from cxrseg.metrics.lungs import find_lungs
 from cxrseg.segment.prediction import dice_confidence
 
 __all__ = [

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.severity import Severity, measure_severity
+from cxrseg.metrics.severity import Severity, measure_severity
 
 __all__ = ["ModelMark", "Prediction", "dice_confidence"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.write import write_atomic, write_mask, write_probability
-from cxrseg.measure.severity import SEVERITY_COLUMNS, Severity
+from cxrseg.metrics.severity import SEVERITY_COLUMNS, Severity
 from cxrseg.segment.prediction import ModelMark, Prediction
 
 __all__ = ["CATEGORY_COLUMNS", "COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]

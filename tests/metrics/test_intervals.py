@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from cxrseg.measure.intervals import Estimate, estimate, estimate_means, estimate_share, mean_of
+from cxrseg.metrics.intervals import Estimate, estimate, estimate_means, estimate_share, mean_of
 
 
 def test_agrees_with_scipy() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cxrseg.measure.metrics import score
-from cxrseg.measure.summary import FIGURES, per_image, pooled_rmse, summarise
+from cxrseg.metrics.segmentation import score
+from cxrseg.metrics.summary import FIGURES, per_image, pooled_rmse, summarise
 
 EMPTY = np.zeros((8, 10), dtype=bool)
 

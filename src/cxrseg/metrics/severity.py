@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.lungs import Lung, find_lungs
+from cxrseg.metrics.lungs import Lung, find_lungs
 
 __all__ = [
     "SEVERITY_COLUMNS",

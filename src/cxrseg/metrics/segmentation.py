@@ -11,7 +11,7 @@ false alarm     prediction only   0                0          nan     image diag
 ==============  ================  ===============  =========  ======  ==============  =====
 
 HD95, ASSD and NSD of a missed image are thus the worst that the image can show, and count in every mean. nan means
-undefined and enters no mean: each mean of `cxrseg.measure.summary` comes with the number of images behind it. The one
+undefined and enters no mean: each mean of `cxrseg.metrics.summary` comes with the number of images behind it. The one
 mean that counts empty-on-empty as 1 says so by its name.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.surface import surface_distances
+from cxrseg.metrics.surface import surface_distances
 
 __all__ = [
     "MARKED_LIMIT",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 MARKED_LIMIT = 0.01
-"""Share of the lungs; an uninfected image with more than this marked is counted by `cxrseg.measure.summary`."""
+"""Share of the lungs; an uninfected image with more than this marked is counted by `cxrseg.metrics.summary`."""
 
 NSD_TOLERANCES = (2.0, 4.0)
 """Tolerances of the normalised surface Dice in `score`, in pixels of the masks given to it."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.severity import (
+from cxrseg.metrics.severity import (
     SEVERITY_COLUMNS,
     Severity,
     extent_score,

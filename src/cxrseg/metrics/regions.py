@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.lungs import Lung
-from cxrseg.measure.metrics import Counts
+from cxrseg.metrics.lungs import Lung
+from cxrseg.metrics.segmentation import Counts
 
 __all__ = ["REGIONS", "count_regions"]
 
@@ -23,7 +23,7 @@ def count_regions(prediction: _Mask, truth: _Mask, lungs: tuple[Lung, Lung]) -> 
     Args:
         prediction: (H, W) bool.
         truth: (H, W) bool.
-        lungs: the patient's left and right lung, see `cxrseg.measure.lungs.find_lungs`.
+        lungs: the patient's left and right lung, see `cxrseg.metrics.lungs.find_lungs`.
 
     Raises:
         ImageError: the masks differ in shape.

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.measure.intervals import Estimate, estimate, estimate_means, estimate_share
-from cxrseg.measure.metrics import MARKED_LIMIT, ImageScore
+from cxrseg.metrics.intervals import Estimate, estimate, estimate_means, estimate_share
+from cxrseg.metrics.segmentation import MARKED_LIMIT, ImageScore
 
 __all__ = ["FIGURES", "per_image", "pooled_rmse", "summarise"]
 
@@ -25,7 +25,7 @@ def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
 
     Returns:
         a dict ready for JSON; each figure stands beside `n`, the number of images behind it, and its 95% `interval`
-        (see `cxrseg.measure.intervals`). What is undefined is None.
+        (see `cxrseg.metrics.intervals`). What is undefined is None.
 
         - images, infected, both_empty, missed, false_alarm: numbers of images.
         - rmse: {value, n, interval}, Eq. 1 of the reports over all pixels of all images.

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.metrics import Counts, count, rmse, score, squared_error
+from cxrseg.metrics.segmentation import Counts, count, rmse, score, squared_error
 
 EMPTY = np.zeros((8, 10), dtype=bool)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from cxrseg.measure.surface import boundary_pixels, nearest
+from cxrseg.metrics.surface import boundary_pixels, nearest
 
 __all__ = ["Lung", "find_lungs", "split_lungs"]
 

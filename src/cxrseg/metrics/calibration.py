@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.metrics import MARKED_LIMIT
+from cxrseg.metrics.segmentation import MARKED_LIMIT
 
 __all__ = [
     "THRESHOLDS",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxrseg.measure.lungs import find_lungs, split_lungs
+from cxrseg.metrics.lungs import find_lungs, split_lungs
 
 ROWS, COLUMNS = np.mgrid[:100, :120]
 

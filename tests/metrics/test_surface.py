@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.surface import assd, boundary_pixels, hd95, nsd, surface_distances
+from cxrseg.metrics.surface import assd, boundary_pixels, hd95, nsd, surface_distances
 
 EMPTY = np.zeros((30, 40), dtype=bool)
 

@@ -9,9 +9,9 @@ import pytest
 from scipy.special import expit
 
 from cxrseg.errors import ImageError
-from cxrseg.measure import calibration
-from cxrseg.measure.calibration import THRESHOLDS, PixelBins
-from cxrseg.measure.metrics import Counts, count, squared_error
+from cxrseg.metrics import calibration
+from cxrseg.metrics.calibration import THRESHOLDS, PixelBins
+from cxrseg.metrics.segmentation import Counts, count, squared_error
 
 Image = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 

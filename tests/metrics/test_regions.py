@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cxrseg.errors import ImageError
-from cxrseg.measure.lungs import find_lungs
-from cxrseg.measure.metrics import Counts, count
-from cxrseg.measure.regions import REGIONS, count_regions
-from cxrseg.measure.severity import measure_severity
+from cxrseg.metrics.lungs import find_lungs
+from cxrseg.metrics.regions import REGIONS, count_regions
+from cxrseg.metrics.segmentation import Counts, count
+from cxrseg.metrics.severity import measure_severity
 
 RIGHT, LEFT = np.s_[10:40, 5:15], np.s_[10:40, 30:40]
 
