@@ -22,8 +22,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from cxrseg.data.layout import open_dataset
-from cxrseg.data.phantom import make_phantom
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.phantom.generate import make_phantom
 from cxrseg.segment.gate import measure_lungs, measure_pixels
 from cxrseg.segment.segmenter import Segmenter
 

@@ -28,7 +28,6 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from cxrseg.data.layout import open_dataset
-from cxrseg.data.phantom import write_phantoms
 from cxrseg.data.sample import Sample
 from cxrseg.learn.batches import load_pixels, select_samples
 from cxrseg.learn.learner import Learner
@@ -37,6 +36,7 @@ from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe
 from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.learn.trainer import make_trainer, quiet
+from cxrseg.phantom.generate import write_phantoms
 
 AS_THEY_ARE = "the same, bfloat16, depthwise as they are"
 PLAIN = [

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from cxrseg.data.layout import open_dataset
-from cxrseg.data.phantom import write_phantoms
 from cxrseg.data.sample import Dataset
+from cxrseg.phantom.generate import write_phantoms
 
 if TYPE_CHECKING:
     from torch import nn

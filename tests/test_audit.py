@@ -14,8 +14,8 @@ from PIL import Image
 from cxrseg.cli import main
 from cxrseg.data.audit import Audit, audit_dataset
 from cxrseg.data.layout import list_dataset
-from cxrseg.data.phantom import write_phantoms
 from cxrseg.data.sample import Sample
+from cxrseg.phantom.generate import write_phantoms
 
 COUNTS = {
     "train": {"COVID-19": 14, "Non-COVID": 12, "Normal": 12},

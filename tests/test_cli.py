@@ -19,10 +19,10 @@ from click.testing import CliRunner, Result
 from cxrseg import __version__
 from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
-from cxrseg.data.phantom import write_phantoms
 from cxrseg.learn.fit import Run
 from cxrseg.learn.recipe import Recipe
 from cxrseg.learn.recipe_file import load_recipe
+from cxrseg.phantom.generate import write_phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = "Research use only. Not for diagnosis."
@@ -247,7 +247,7 @@ def recipe_file(tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch:
 
 def test_data_phantom_and_preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: Mapping[str, Any] = {"train": {"COVID-19": 2, "Normal": 1}, "val": {"COVID-19": 1}}
-    monkeypatch.setattr("cxrseg.data.phantom.DEFAULT_COUNTS", counts)
+    monkeypatch.setattr("cxrseg.phantom.generate.DEFAULT_COUNTS", counts)
     assert works("data", "phantom", tmp_path / "p", "--size", "64", "--seed", "3").strip() == str(tmp_path / "p")
     assert len(list((tmp_path / "p").rglob("images/*.png"))) == 4
     text = works("data", "preview", tmp_path / "p", "--count", "2", "--split", "train", "-o", tmp_path / "look")
@@ -357,7 +357,7 @@ def test_demo(tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: p
         "val": {"COVID-19": 2, "Normal": 1},
         "test": {"COVID-19": 2, "Normal": 2},
     }
-    monkeypatch.setattr("cxrseg.data.phantom.DEFAULT_COUNTS", counts)
+    monkeypatch.setattr("cxrseg.phantom.generate.DEFAULT_COUNTS", counts)
     monkeypatch.setattr("cxrseg.demo.PHANTOM_SIZE", 64)
     monkeypatch.setattr("cxrseg.demo.load_recipe", lambda _: tiny_recipe(optimiser={"epochs": 1}))
     text = works("demo", "-o", tmp_path / "demo")

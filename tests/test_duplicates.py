@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from cxrseg.data.duplicates import Pair, Picture, choose_exclusions, copy_groups, find_pairs
-from cxrseg.data.phantom import make_phantom
 from cxrseg.data.registration import resized
 from cxrseg.data.sample import Sample
+from cxrseg.phantom.generate import make_phantom
 
 Pixels = npt.NDArray[np.uint8]
 COUNT = 40

@@ -24,7 +24,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.optim.swa_utils import update_bn
 
 from cxrseg.data.layout import open_dataset
-from cxrseg.data.phantom import write_phantoms
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeError, TrainingError
 from cxrseg.judge.evaluate import evaluate
@@ -36,6 +35,7 @@ from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe
 from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.learn.run import RunFolder
+from cxrseg.phantom.generate import write_phantoms
 
 FIGURES = [
     f"{name}.{suffix}"

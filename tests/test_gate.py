@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxrseg.data.phantom import make_phantom
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_raster
+from cxrseg.phantom.generate import make_phantom
 from cxrseg.segment.gate import RULES, TURNED, judge_lungs, judge_pixels, measure_lungs, measure_pixels
 from cxrseg.segment.segmenter import Segmenter
 from hand_made import chest, hand_model

@@ -13,7 +13,6 @@ from cxrseg._version import __version__
 
 if TYPE_CHECKING:
     from cxrseg.data.layout import open_dataset
-    from cxrseg.data.phantom import make_phantom, write_phantoms
     from cxrseg.data.sample import Dataset, Sample
     from cxrseg.errors import CxrsegError
     from cxrseg.io.radiograph import Radiograph
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from cxrseg.learn.fit import Run, train
     from cxrseg.learn.recipe import Recipe
     from cxrseg.learn.recipe_file import load_recipe
+    from cxrseg.phantom.generate import make_phantom, write_phantoms
     from cxrseg.segment.once import segment
     from cxrseg.segment.prediction import Prediction
     from cxrseg.segment.segmenter import Segmenter
@@ -37,10 +37,10 @@ _HOMES = {
     "Segmenter": "segment.segmenter",
     "evaluate": "judge.evaluate",
     "load_recipe": "learn.recipe_file",
-    "make_phantom": "data.phantom",
+    "make_phantom": "phantom.generate",
     "open_dataset": "data.layout",
     "train": "learn.fit",
-    "write_phantoms": "data.phantom",
+    "write_phantoms": "phantom.generate",
 }
 """Public name to the module that holds it."""
 

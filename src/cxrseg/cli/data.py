@@ -65,7 +65,7 @@ def preview(
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def phantom(out: Path, size: int, seed: int) -> None:
     """Write synthetic chest X-rays with known lungs and infection, laid out as COVID-QU-Ex."""
-    from cxrseg.data.phantom import write_phantoms
+    from cxrseg.phantom.generate import write_phantoms
 
     click.echo(write_phantoms(out, size=size, seed=seed))
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cxrseg.data import anatomy, exposure
-from cxrseg.data.anatomy import Patient
-from cxrseg.data.canvas import Frame, Grid, smooth_noise
 from cxrseg.data.sample import CATEGORIES, PHANTOM_MARK, SPLITS
 from cxrseg.errors import DatasetError
 from cxrseg.io.write import write_atomic, write_bytes, write_mask
+from cxrseg.phantom import anatomy, exposure
+from cxrseg.phantom.anatomy import Patient
+from cxrseg.phantom.canvas import Frame, Grid, smooth_noise
 
 __all__ = ["DEFAULT_COUNTS", "MASK_SHARE", "Phantom", "make_phantom", "write_phantoms"]
 

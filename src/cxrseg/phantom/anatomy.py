@@ -12,7 +12,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
 
-from cxrseg.data.canvas import Frame, Grid, Points, smooth_noise
+from cxrseg.phantom.canvas import Frame, Grid, Points, smooth_noise
 
 __all__ = ["Patient", "bones", "lungs_of", "soft_tissue", "vessels"]
 

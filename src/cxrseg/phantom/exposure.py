@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
 
-from cxrseg.data.canvas import Frame, Grid, Points
+from cxrseg.phantom.canvas import Frame, Grid, Points
 
 __all__ = ["expose", "place"]
 

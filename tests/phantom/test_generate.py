@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass
 
-from cxrseg.data.phantom import DEFAULT_COUNTS, Phantom, make_phantom, write_phantoms
 from cxrseg.data.sample import CATEGORIES, PHANTOM_MARK, SPLITS
 from cxrseg.errors import DatasetError
 from cxrseg.io.raster import read_mask, read_raster
+from cxrseg.phantom.generate import DEFAULT_COUNTS, Phantom, make_phantom, write_phantoms
 
 SEEDS = range(40)
 
@@ -37,7 +37,7 @@ def test_the_same_arguments_give_the_same_pixels_and_other_seeds_do_not():
 
 def test_another_process_makes_the_same_pixels():
     code = (
-        "import hashlib; from cxrseg.data.phantom import make_phantom; p = make_phantom(3, 'COVID-19', 96);"
+        "import hashlib; from cxrseg.phantom.generate import make_phantom; p = make_phantom(3, 'COVID-19', 96);"
         "print(hashlib.sha256(p.image.tobytes() + p.infection.tobytes()).hexdigest())"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
