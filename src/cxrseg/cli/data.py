@@ -82,7 +82,7 @@ def phantom(out: Path, size: int, seed: int) -> None:
 )
 def check(dataset_path: Path, out: Path, exclusions: Path | None) -> None:
     """Audit a dataset: broken files, odd masks, copies within and across splits, shortcuts. Exit code 1 on a leak."""
-    from cxrseg.data.audit import audit_dataset
+    from cxrseg.audit.audit import audit_dataset
     from cxrseg.data.exclusions import write_exclusions
     from cxrseg.data.layout import list_dataset
     from cxrseg.show.audit_page import audit_lines, write_audit

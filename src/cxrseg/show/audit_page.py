@@ -13,11 +13,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from cxrseg.data.audit import Audit
-from cxrseg.data.duplicates import Pair
-from cxrseg.data.mask_faults import FAULTS
+from cxrseg.audit.audit import Audit
+from cxrseg.audit.mask_faults import FAULTS
+from cxrseg.audit.near_duplicates import Pair
+from cxrseg.audit.shortcuts import VIEWS
 from cxrseg.data.sample import Sample
-from cxrseg.data.shortcuts import VIEWS
 from cxrseg.io.write import write_bytes, write_json
 
 __all__ = ["audit_lines", "write_audit"]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from cxrseg.data.registration import local_contrast, resized
+from cxrseg.audit.registration import local_contrast, resized
 
 __all__ = ["Candidate", "find_candidates"]
 

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cxrseg.audit.mask_faults import Fault, mask_faults
 from cxrseg.data.exclusions import Exclusion
-from cxrseg.data.mask_faults import Fault, mask_faults
 from cxrseg.data.sample import SPLITS, ArrayItem, Dataset, Sample
 from cxrseg.errors import ImageError, MissingExtraError
 from cxrseg.io.raster import read_raster
 
 try:
-    from cxrseg.data.duplicates import Pair, Picture, choose_exclusions, copy_groups, find_pairs
-    from cxrseg.data.registration import lay_over, resized
-    from cxrseg.data.shortcuts import Shortcut, measure_shortcuts, views_of
+    from cxrseg.audit.near_duplicates import Pair, Picture, choose_exclusions, copy_groups, find_pairs
+    from cxrseg.audit.registration import lay_over, resized
+    from cxrseg.audit.shortcuts import Shortcut, measure_shortcuts, views_of
 except ModuleNotFoundError as error:
     raise MissingExtraError(f"the data audit needs the package {error.name}: pip install 'cxrseg[audit]'") from error
 

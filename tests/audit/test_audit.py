@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from cxrseg.audit.audit import Audit, audit_dataset
 from cxrseg.cli import main
-from cxrseg.data.audit import Audit, audit_dataset
 from cxrseg.data.layout import list_dataset
 from cxrseg.data.sample import Sample
 from cxrseg.phantom.generate import write_phantoms

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from cxrseg.data.duplicates import Pair, Picture, choose_exclusions, copy_groups, find_pairs
-from cxrseg.data.registration import resized
+from cxrseg.audit.near_duplicates import Pair, Picture, choose_exclusions, copy_groups, find_pairs
+from cxrseg.audit.registration import resized
 from cxrseg.data.sample import Sample
 from cxrseg.phantom.generate import make_phantom
 

@@ -13,16 +13,16 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cxrseg.audit.registration import Match, register
+from cxrseg.audit.signatures import Candidate, find_candidates
 from cxrseg.data.exclusions import Exclusion
 from cxrseg.data.pairs import natural_key
-from cxrseg.data.registration import Match, register
 from cxrseg.data.sample import SPLITS, Sample
-from cxrseg.data.signatures import Candidate, find_candidates
 
 __all__ = ["ALIKE", "COPY", "Pair", "Picture", "choose_exclusions", "copy_groups", "find_pairs"]
 
 COPY = 0.85
-"""Likeness (see `cxrseg.data.registration.Match`) from which two images are taken for copies of one exposure."""
+"""Likeness (see `cxrseg.audit.registration.Match`) from which two images are taken for copies of one exposure."""
 
 ALIKE = 0.6
 """Likeness from which a pair is worth a look: mostly one patient at two times, sometimes a strongly edited copy."""
@@ -54,7 +54,7 @@ class Pair:
         first, second: the images, in the order of the dataset.
         kind: 'exact' (equal pixels), 'near' (a copy: rescaled, cropped, of other contrast, mirrored, marked ...) or
             'alike' (worth a look; not counted as a copy).
-        likeness: 1 for exact pairs, else see `cxrseg.data.registration.Match`.
+        likeness: 1 for exact pairs, else see `cxrseg.audit.registration.Match`.
         mirrored: one is the other mirrored left to right.
         warp: (2, 3) float32, from coordinates (x, y, as shares of the side) of the first to those of the second,
             which is mirrored before.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxrseg.data.mask_faults import FAULTS, Fault, mask_faults
+from cxrseg.audit.mask_faults import FAULTS, Fault, mask_faults
 
 Mask = npt.NDArray[np.bool_]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.data.registration import resized
+from cxrseg.audit.registration import resized
 
 __all__ = ["VIEWS", "Shortcut", "measure_shortcuts", "views_of"]
 

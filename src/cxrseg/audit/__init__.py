@@ -1,0 +1,1 @@
+"""A dataset to its faults: near duplicates, odd masks, shortcuts."""
