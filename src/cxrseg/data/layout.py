@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from cxrseg.data.arrays import read_arrays
+from cxrseg.data.csv_table import read_table
+from cxrseg.data.medsegbench import read_arrays
 from cxrseg.data.pairs import (
     Pool,
     mask_of,
@@ -21,7 +22,6 @@ from cxrseg.data.pairs import (
 )
 from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT, PHANTOM_MARK, SPLITS, Dataset, Sample
 from cxrseg.data.splits import as_category, as_split
-from cxrseg.data.table import read_table
 from cxrseg.errors import DatasetError
 from cxrseg.io.raster import RASTER_SUFFIXES
 
