@@ -51,7 +51,7 @@ def preview(
 ) -> None:
     """Draw random images of a dataset with their masks, as PNG and SVG."""
     from cxrseg.data.layout import open_dataset
-    from cxrseg.show.samples import draw_samples
+    from cxrseg.plots.samples import draw_samples
 
     dataset = open_dataset(dataset_path)
     click.echo(f"{dataset.layout}: {dataset.describe()}")
@@ -85,7 +85,7 @@ def check(dataset_path: Path, out: Path, exclusions: Path | None) -> None:
     from cxrseg.audit.audit import audit_dataset
     from cxrseg.data.exclusions import write_exclusions
     from cxrseg.data.layout import list_dataset
-    from cxrseg.show.audit_page import audit_lines, write_audit
+    from cxrseg.report.audit_page import audit_lines, write_audit
 
     audit = audit_dataset(*list_dataset(dataset_path))
     page, _ = write_audit(audit, out)

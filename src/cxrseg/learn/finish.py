@@ -15,8 +15,8 @@ from cxrseg.learn.export import export_model
 from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe
 from cxrseg.learn.run import RunFolder
-from cxrseg.show.cases import Case, draw_overlays, draw_pairs, draw_triplets
-from cxrseg.show.curves import draw_dice, draw_loss, draw_rmse
+from cxrseg.plots.cases import Case, draw_overlays, draw_pairs, draw_triplets
+from cxrseg.plots.curves import draw_dice, draw_loss, draw_rmse
 
 __all__ = ["finish", "load_weights", "read_checkpoint"]
 

@@ -136,7 +136,7 @@ def outputs_of(out: Path, stem: str) -> list[Path]:
 def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
     from PIL import Image
 
-    from cxrseg.show.overlay import preview  # here, since only previews need it
+    from cxrseg.plots.overlay import preview  # here, since only previews need it
 
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
     picture = preview(radiograph.pixels, masks.get("infection"), masks.get("lungs"), _caption(prediction))

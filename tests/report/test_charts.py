@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cxrseg.show import charts
-from cxrseg.show.inline import VARIABLES
+from cxrseg.report import charts
+from cxrseg.report.inline import VARIABLES
 
 HISTORY = [{"epoch": 1.0, "train_dice": 0.3, "val_dice": 0.4}, {"epoch": 2.0, "train_dice": 0.5, "val_dice": None}]
 BINS = [

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cxrseg.errors import ImageError
-from cxrseg.show.cases import Case, draw_overlays, draw_pairs, draw_triplets
-from cxrseg.show.style import COLOURS, NOTICE
+from cxrseg.plots.cases import Case, draw_overlays, draw_pairs, draw_triplets
+from cxrseg.plots.style import COLOURS, NOTICE
 
 
 def case(title: str = "one", shape: tuple[int, int] = (64, 64), predicted: bool = True) -> Case:

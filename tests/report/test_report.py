@@ -20,10 +20,10 @@ from PIL import Image
 from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
 from cxrseg.errors import CxrsegError, DatasetError, ModelFileError
-from cxrseg.judge.folders import read_evaluation, read_run
-from cxrseg.judge.gallery import choose
-from cxrseg.judge.report import judge_run, write_report
 from cxrseg.model_file import read_model, write_model
+from cxrseg.report.folders import read_evaluation, read_run
+from cxrseg.report.gallery import choose
+from cxrseg.report.report import judge_run, write_report
 from hand_made import chest, hand_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from cxrseg.errors import ImageError
-from cxrseg.show.style import COLOURS, NOTICE
+from cxrseg.plots.style import COLOURS, NOTICE
 
 __all__ = ["contour", "line_width", "overlay", "preview", "resized_mask", "resized_pixels"]
 

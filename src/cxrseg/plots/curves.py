@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cxrseg.show.figure import COLUMN_MM, PAGE_MM, new_figure, print_style, save_figure
-from cxrseg.show.style import BLUE, VERMILLION, hex_colour
+from cxrseg.plots.figure import COLUMN_MM, PAGE_MM, new_figure, print_style, save_figure
+from cxrseg.plots.style import BLUE, VERMILLION, hex_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cxrseg.show.curves import draw_dice, draw_loss, draw_rmse
+from cxrseg.plots.curves import draw_dice, draw_loss, draw_rmse
 
 KEYS = ("loss", "rmse", "dice", "iou")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cxrseg.show.figure import new_figure, print_style, save_figure
+from cxrseg.plots.figure import new_figure, print_style, save_figure
 
 
 def test_a_figure_has_the_size_asked_for_and_no_date(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_name_in_another_script_is_no_fault(tmp_path: Path) -> None:
 
 def test_importing_the_room_does_not_load_matplotlib() -> None:
     code = (
-        "import sys, cxrseg.show.cases, cxrseg.show.curves, cxrseg.show.overlay\n"
+        "import sys, cxrseg.plots.cases, cxrseg.plots.curves, cxrseg.plots.overlay\n"
         "sys.exit(any(name.split('.')[0] == 'matplotlib' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -41,7 +41,7 @@ def test_importing_the_room_does_not_load_matplotlib() -> None:
 def test_drawing_does_not_load_pyplot_or_keep_its_settings(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
-        "from cxrseg.show.curves import draw_loss\n"
+        "from cxrseg.plots.curves import draw_loss\n"
         "draw_loss([{'epoch': 1, 'train_loss': 1.0}], pathlib.Path(sys.argv[1]))\n"
         "import matplotlib\n"
         "sys.exit('matplotlib.pyplot' in sys.modules or matplotlib.rcParams['svg.fonttype'] == 'none')"

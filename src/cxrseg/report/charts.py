@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.show.curves import History, plot_metric
-from cxrseg.show.figure import new_figure, print_style
-from cxrseg.show.inline import inline_svg
-from cxrseg.show.style import BLUE, GREEN, VERMILLION, hex_colour
+from cxrseg.plots.curves import History, plot_metric
+from cxrseg.plots.figure import new_figure, print_style
+from cxrseg.plots.style import BLUE, GREEN, VERMILLION, hex_colour
+from cxrseg.report.inline import inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ Curve = Sequence[float | None]
 
 
 def history_chart(name: str, history: History, metric: str, label: str, best_epoch: int | None = None) -> str:
-    """Training and validation by epoch, see `cxrseg.show.curves`.
+    """Training and validation by epoch, see `cxrseg.plots.curves`.
 
     Args:
         name: unique on the page.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cxrseg.judge import sections
-from cxrseg.judge.folders import Judged, Run
-from cxrseg.show import charts
+from cxrseg.report import charts, sections
+from cxrseg.report.folders import Judged, Run
 
 __all__ = ["evaluation_charts", "history_charts"]
 

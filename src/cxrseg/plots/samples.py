@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrseg.data.sample import Dataset, Sample
-from cxrseg.show.cases import Case, draw_pairs
+from cxrseg.plots.cases import Case, draw_pairs
 
 __all__ = ["draw_samples"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
-from cxrseg.show.figure import COLUMN_MM, PAGE_MM, new_figure, print_style, save_figure
-from cxrseg.show.overlay import line_width, overlay, resized_mask, resized_pixels
-from cxrseg.show.style import COLOURS, NOTICE, hex_colour
+from cxrseg.plots.figure import COLUMN_MM, PAGE_MM, new_figure, print_style, save_figure
+from cxrseg.plots.overlay import line_width, overlay, resized_mask, resized_pixels
+from cxrseg.plots.style import COLOURS, NOTICE, hex_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

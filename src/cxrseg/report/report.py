@@ -11,15 +11,15 @@ from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import CxrsegError, ModelFileError
 from cxrseg.io.write import write_bytes
-from cxrseg.judge import sections
 from cxrseg.judge.calibrate import Calibration, write_calibration
-from cxrseg.judge.drawings import evaluation_charts, history_charts
 from cxrseg.judge.evaluate import evaluate, write_evaluation
-from cxrseg.judge.folders import Judged, Run, read_evaluation
-from cxrseg.judge.gallery import Group, take_pictures
 from cxrseg.model_file import model_sha256, read_model
+from cxrseg.plots.style import NOTICE
+from cxrseg.report import sections
+from cxrseg.report.drawings import evaluation_charts, history_charts
+from cxrseg.report.folders import Judged, Run, read_evaluation
+from cxrseg.report.gallery import Group, take_pictures
 from cxrseg.segment.segmenter import Segmenter
-from cxrseg.show.style import NOTICE
 
 __all__ = ["judge_run", "write_report"]
 

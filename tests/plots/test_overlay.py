@@ -5,8 +5,8 @@ import pytest
 from PIL import Image, ImageFont
 
 from cxrseg.errors import ImageError
-from cxrseg.show.overlay import _wrapped, contour, line_width, overlay, preview, resized_mask, resized_pixels
-from cxrseg.show.style import COLOURS, NOTICE, VERMILLION
+from cxrseg.plots.overlay import _wrapped, contour, line_width, overlay, preview, resized_mask, resized_pixels
+from cxrseg.plots.style import COLOURS, NOTICE, VERMILLION
 
 
 def gray(shape: tuple[int, int], value: float = 0.5) -> np.ndarray:

@@ -7,8 +7,8 @@ import io
 import re
 from typing import TYPE_CHECKING
 
-from cxrseg.show.figure import print_style
-from cxrseg.show.style import BLUE, GREEN, VERMILLION, hex_colour
+from cxrseg.plots.figure import print_style
+from cxrseg.plots.style import BLUE, GREEN, VERMILLION, hex_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
