@@ -99,7 +99,7 @@ def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -
     """Train and judge one row with one seed, in a process of its own."""
     import torch
 
-    from cxrseg.judge.evaluate import evaluate
+    from cxrseg.evaluation.evaluate import evaluate
     from cxrseg.learn.fit import train
     from cxrseg.learn.recipe_file import load_recipe
 

@@ -21,8 +21,8 @@ from monai import metrics as monai
 from scipy import ndimage
 
 from cxrseg.data.sample import Dataset, Sample
-from cxrseg.judge.evaluate import Evaluation
-from cxrseg.judge.image import judge_image
+from cxrseg.evaluation.evaluate import Evaluation
+from cxrseg.evaluation.image_scores import judge_image
 from cxrseg.metrics.segmentation import count, rmse, score
 from cxrseg.metrics.surface import surface_distances
 from cxrseg.segment.prediction import Prediction

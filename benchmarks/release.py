@@ -18,8 +18,8 @@ from typing import Any
 
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset
-from cxrseg.judge.calibrate import fit
-from cxrseg.judge.evaluate import evaluate
+from cxrseg.evaluation.calibrate import fit
+from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.learn.run import RunFolder
 from cxrseg.model_file import read_model, write_model

@@ -26,7 +26,7 @@ from torch.optim.swa_utils import update_bn
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeError, TrainingError
-from cxrseg.judge.evaluate import evaluate
+from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.learn.batches import Batches, load_pixels, select_samples, shuffled
 from cxrseg.learn.callbacks import History, history_columns
 from cxrseg.learn.finish import load_weights

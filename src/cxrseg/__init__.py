@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cxrseg.data.layout import open_dataset
     from cxrseg.data.sample import Dataset, Sample
     from cxrseg.errors import CxrsegError
+    from cxrseg.evaluation.evaluate import Evaluation, evaluate
     from cxrseg.io.radiograph import Radiograph
-    from cxrseg.judge.evaluate import Evaluation, evaluate
     from cxrseg.learn.fit import Run, train
     from cxrseg.learn.recipe import Recipe
     from cxrseg.learn.recipe_file import load_recipe
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "CxrsegError": "errors",
     "Dataset": "data.sample",
-    "Evaluation": "judge.evaluate",
+    "Evaluation": "evaluation.evaluate",
     "Prediction": "segment.prediction",
     "Radiograph": "io.radiograph",
     "Recipe": "learn.recipe",
     "Run": "learn.fit",
     "Sample": "data.sample",
     "Segmenter": "segment.segmenter",
-    "evaluate": "judge.evaluate",
+    "evaluate": "evaluation.evaluate",
     "load_recipe": "learn.recipe_file",
     "make_phantom": "phantom.generate",
     "open_dataset": "data.layout",

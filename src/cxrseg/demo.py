@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cxrseg.data.layout import open_dataset
-from cxrseg.judge.baseline import threshold_baseline
-from cxrseg.judge.evaluate import Evaluation, evaluate, write_evaluation
+from cxrseg.evaluation.baseline import threshold_baseline
+from cxrseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
 from cxrseg.learn.fit import Run, train
 from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.phantom.generate import write_phantoms

@@ -10,7 +10,7 @@ import click
 from cxrseg.cli.shared import FOLDER, NOTICE, PATH, categories_option, command, dataset_option, exclude_option
 
 if TYPE_CHECKING:
-    from cxrseg.judge.evaluate import Evaluation
+    from cxrseg.evaluation.evaluate import Evaluation
 
 __all__ = ["compare", "evaluate", "report"]
 
@@ -51,9 +51,9 @@ def evaluate(
     """
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
-    from cxrseg.judge.calibrate import Calibration, fit, write_calibration
-    from cxrseg.judge.evaluate import evaluate as judge
-    from cxrseg.judge.evaluate import evaluate_predictions, write_evaluation
+    from cxrseg.evaluation.calibrate import Calibration, fit, write_calibration
+    from cxrseg.evaluation.evaluate import evaluate as judge
+    from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
     from cxrseg.model_file import shipped_model
 
     if model is not None and predictions is not None:
@@ -85,7 +85,7 @@ def evaluate(
 
 
 def _print_evaluation(found: Evaluation, out: Path, *others: tuple[str, Path]) -> None:
-    from cxrseg.judge.evaluate import summary_table
+    from cxrseg.evaluation.evaluate import summary_table
 
     for line in summary_table(found):
         click.echo(line)
@@ -104,8 +104,8 @@ def compare(first: Path, second: Path, out: Path | None) -> None:
 
     FIRST and SECOND are output folders of 'cxrseg evaluate'. Differences are SECOND - FIRST.
     """
-    from cxrseg.judge.compare import compare as set_against
-    from cxrseg.judge.compare import comparison_lines, write_comparison
+    from cxrseg.evaluation.compare import compare as set_against
+    from cxrseg.evaluation.compare import comparison_lines, write_comparison
 
     found = set_against(first, second)
     for line in comparison_lines(found):

@@ -10,9 +10,9 @@ from typing import Any
 from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import CxrsegError, ModelFileError
+from cxrseg.evaluation.calibrate import Calibration, write_calibration
+from cxrseg.evaluation.evaluate import evaluate, write_evaluation
 from cxrseg.io.write import write_bytes
-from cxrseg.judge.calibrate import Calibration, write_calibration
-from cxrseg.judge.evaluate import evaluate, write_evaluation
 from cxrseg.model_file import model_sha256, read_model
 from cxrseg.plots.style import NOTICE
 from cxrseg.report import sections
@@ -30,7 +30,7 @@ def judge_run(run: Run, dataset: Dataset, folder: Path) -> Judged:
     """Judge a run's model as `cxrseg evaluate` does, and write what it finds into a folder.
 
     Raises:
-        DatasetError: see `cxrseg.judge.evaluate.evaluate`.
+        DatasetError: see `cxrseg.evaluation.evaluate.evaluate`.
     """
     seen = Calibration()
     found = evaluate(run.model, dataset, watch=seen.watch)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cxrseg.data.sample import Sample
-from cxrseg.judge.groups import SIZES, by_region, by_size
-from cxrseg.judge.image import JudgedImage
+from cxrseg.evaluation.groups import SIZES, by_region, by_size
+from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.metrics.lungs import find_lungs
 from cxrseg.metrics.regions import count_regions
 from cxrseg.metrics.segmentation import score

@@ -15,8 +15,8 @@ from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError
-from cxrseg.judge.evaluate import evaluate, evaluate_predictions, summary_table, write_evaluation
-from cxrseg.judge.stored import StoredPredictions
+from cxrseg.evaluation.evaluate import evaluate, evaluate_predictions, summary_table, write_evaluation
+from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.segment.batch import Options, predict_files
 from hand_made import chest, hand_model
 

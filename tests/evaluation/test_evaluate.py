@@ -13,8 +13,8 @@ import pytest
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ModelFileError
-from cxrseg.judge.baseline import threshold_baseline
-from cxrseg.judge.evaluate import Evaluation, evaluate, summary_table, write_evaluation
+from cxrseg.evaluation.baseline import threshold_baseline
+from cxrseg.evaluation.evaluate import Evaluation, evaluate, summary_table, write_evaluation
 
 DARK, BRIGHT = 51, 204
 PIXELS = 64 * 64

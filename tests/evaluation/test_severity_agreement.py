@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cxrseg.data.sample import Sample
-from cxrseg.judge.agreement import summarise_severity, weighted_kappa
-from cxrseg.judge.image import JudgedImage
+from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.severity_agreement import summarise_severity, weighted_kappa
 from cxrseg.metrics.segmentation import score
 from cxrseg.metrics.severity import Severity, extent_score, measure_severity
 

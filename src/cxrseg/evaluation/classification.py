@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cxrseg.judge.image import JudgedImage
-from cxrseg.judge.uncertainty import auroc
+from cxrseg.evaluation.confidence import auroc
+from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.metrics.intervals import estimate_share
 
 __all__ = ["summarise_image_level"]

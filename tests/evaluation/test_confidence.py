@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cxrseg.data.sample import Sample
-from cxrseg.judge.image import JudgedImage
-from cxrseg.judge.image_level import summarise_image_level
-from cxrseg.judge.uncertainty import auroc, risk_coverage, summarise_confidence
+from cxrseg.evaluation.classification import summarise_image_level
+from cxrseg.evaluation.confidence import auroc, risk_coverage, summarise_confidence
+from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.metrics.segmentation import score
 
 TRUTH = np.zeros((10, 10), bool)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.judge.image import JudgedImage
+from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.metrics.intervals import Estimate, Statistic, estimate, estimate_share
 
 __all__ = ["summarise_severity", "weighted_kappa"]

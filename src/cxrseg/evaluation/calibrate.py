@@ -23,9 +23,9 @@ import numpy.typing as npt
 from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ModelFileError
+from cxrseg.evaluation.evaluate import evaluate
+from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.io.write import write_json
-from cxrseg.judge.evaluate import evaluate
-from cxrseg.judge.image import JudgedImage
 from cxrseg.metrics.calibration import (
     PixelBins,
     average_precision,

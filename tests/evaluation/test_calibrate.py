@@ -13,9 +13,9 @@ from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ModelFileError
-from cxrseg.judge.calibrate import COVID19_KEPT, Calibration, _covid19_threshold, fit, write_calibration
-from cxrseg.judge.evaluate import evaluate, summary_table
-from cxrseg.judge.image import JudgedImage
+from cxrseg.evaluation.calibrate import COVID19_KEPT, Calibration, _covid19_threshold, fit, write_calibration
+from cxrseg.evaluation.evaluate import evaluate, summary_table
+from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.model_file import ModelInfo, read_model, write_model
 from hand_made import hand_model
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.judge.image import JudgedImage
+from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.metrics.intervals import Estimate, estimate
 
 __all__ = ["BAD_DICE", "auroc", "risk_coverage", "summarise_confidence"]

@@ -12,14 +12,14 @@ from typing import Any
 from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import CxrsegError, DatasetError
+from cxrseg.evaluation.classification import summarise_image_level
+from cxrseg.evaluation.confidence import summarise_confidence
+from cxrseg.evaluation.groups import by_region, by_size
+from cxrseg.evaluation.image_scores import JudgedImage, Watch, judge_image
+from cxrseg.evaluation.severity_agreement import summarise_severity
+from cxrseg.evaluation.stored_predictions import StoredPredictions
+from cxrseg.evaluation.text_table import summary_lines
 from cxrseg.io.write import write_csv, write_json
-from cxrseg.judge.agreement import summarise_severity
-from cxrseg.judge.groups import by_region, by_size
-from cxrseg.judge.image import JudgedImage, Watch, judge_image
-from cxrseg.judge.image_level import summarise_image_level
-from cxrseg.judge.stored import StoredPredictions
-from cxrseg.judge.table import summary_lines
-from cxrseg.judge.uncertainty import summarise_confidence
 from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED
 from cxrseg.metrics.segmentation import ImageScore
 from cxrseg.metrics.summary import summarise

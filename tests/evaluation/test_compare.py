@@ -15,8 +15,8 @@ from scipy.stats import bootstrap, wilcoxon
 
 from cxrseg.cli import main
 from cxrseg.errors import DatasetError
+from cxrseg.evaluation.compare import compare, comparison_lines
 from cxrseg.io.write import write_csv
-from cxrseg.judge.compare import compare, comparison_lines
 from cxrseg.metrics.segmentation import score
 
 TRUTH = np.zeros((20, 20), bool)
