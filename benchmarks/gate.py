@@ -22,10 +22,10 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from cxrseg.data.layout import open_dataset
+from cxrseg.inference.input_check import measure_lungs, measure_pixels
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.phantom.generate import make_phantom
-from cxrseg.segment.gate import measure_lungs, measure_pixels
-from cxrseg.segment.segmenter import Segmenter
 
 Pixels = npt.NDArray[np.float32]
 SIZE = 256

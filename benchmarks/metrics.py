@@ -23,9 +23,9 @@ from scipy import ndimage
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.evaluation.evaluate import Evaluation
 from cxrseg.evaluation.image_scores import judge_image
+from cxrseg.inference.prediction import Prediction
 from cxrseg.metrics.segmentation import count, rmse, score
 from cxrseg.metrics.surface import surface_distances
-from cxrseg.segment.prediction import Prediction
 
 THRESHOLDS = {"infection": 0.5, "lungs": 0.5}
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from cxrseg.data.sample import CATEGORIES, Dataset
+from cxrseg.inference.engine import Engine
 from cxrseg.learn.export import export_model
 from cxrseg.learn.finish import load_weights
 from cxrseg.learn.fit import Run
 from cxrseg.learn.networks import build_network
 from cxrseg.learn.recipe import Recipe
 from cxrseg.model_file import INPUT, OUTPUT, read_model
-from cxrseg.segment.engine import Engine
 
 NETWORKS: list[dict[str, Any]] = [
     {"name": "unet"},

@@ -29,7 +29,7 @@ BESIDE = {("show", "data"), ("data", "measure"), ("demo", "cli"), ("cli", "demo"
 """Rooms of one floor that may use each other: (user, used)."""
 
 TORCH = {"torch", "lightning", "kornia", "monai", "timm", "segmentation_models_pytorch", "torchmetrics"}
-NEEDS_TORCH = {"cxrseg.segment.torch_engine", "cxrseg.segment.torch_operations"}
+NEEDS_TORCH = {"cxrseg.inference.torch_engine", "cxrseg.inference.torch_operations"}
 """Outside of learn: for GPUs, imported when one is asked for."""
 
 LINES, FUNCTION_LINES = 330, 50

@@ -16,12 +16,12 @@ import cxrseg
 from cxrseg.cli import main
 from cxrseg.data.sample import CATEGORIES
 from cxrseg.errors import ImageError, ModelFileError
+from cxrseg.inference.engine import Engine
+from cxrseg.inference.outputs import row_of
+from cxrseg.inference.prediction import dice_confidence
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_mask
-from cxrseg.segment.engine import Engine
-from cxrseg.segment.prediction import dice_confidence
-from cxrseg.segment.results import row_of
-from cxrseg.segment.segmenter import Segmenter
 from hand_made import chest, hand_model
 
 
@@ -235,7 +235,7 @@ def test_exit_codes_of_the_command(model: Path, tmp_path: Path) -> None:
 
 
 def test_the_room_can_be_called_and_entered(model: Path) -> None:
-    from cxrseg.segment import engine
+    from cxrseg.inference import engine
 
     assert engine.Engine is Engine
     assert cxrseg.segment(Radiograph(chest((256, 256))[0]), model).status == "ok"

@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from cxrseg.data.sample import Dataset, Sample
     from cxrseg.errors import CxrsegError
     from cxrseg.evaluation.evaluate import Evaluation, evaluate
+    from cxrseg.inference.prediction import Prediction
+    from cxrseg.inference.segment import segment
+    from cxrseg.inference.segmenter import Segmenter
     from cxrseg.io.radiograph import Radiograph
     from cxrseg.learn.fit import Run, train
     from cxrseg.learn.recipe import Recipe
     from cxrseg.learn.recipe_file import load_recipe
     from cxrseg.phantom.generate import make_phantom, write_phantoms
-    from cxrseg.segment.once import segment
-    from cxrseg.segment.prediction import Prediction
-    from cxrseg.segment.segmenter import Segmenter
 
 _HOMES = {
     "CxrsegError": "errors",
     "Dataset": "data.sample",
     "Evaluation": "evaluation.evaluate",
-    "Prediction": "segment.prediction",
+    "Prediction": "inference.prediction",
     "Radiograph": "io.radiograph",
     "Recipe": "learn.recipe",
     "Run": "learn.fit",
     "Sample": "data.sample",
-    "Segmenter": "segment.segmenter",
+    "Segmenter": "inference.segmenter",
     "evaluate": "evaluation.evaluate",
     "load_recipe": "learn.recipe_file",
     "make_phantom": "phantom.generate",

@@ -17,7 +17,7 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError
 from cxrseg.evaluation.evaluate import evaluate, evaluate_predictions, summary_table, write_evaluation
 from cxrseg.evaluation.stored_predictions import StoredPredictions
-from cxrseg.segment.batch import Options, predict_files
+from cxrseg.inference.files import Options, predict_files
 from hand_made import chest, hand_model
 
 

@@ -78,11 +78,11 @@ def predict(
 
     Exit code 0: all files went well; 1: some were refused or failed; 2: wrong usage.
     """
-    from cxrseg.segment.batch import Options, predict_files
+    from cxrseg.inference.files import Options, predict_files
 
     work = None
     if engine == "ray":
-        from cxrseg.segment.cluster import on_ray
+        from cxrseg.inference.ray import on_ray
 
         work = on_ray(ray_address)
 

@@ -25,6 +25,7 @@ from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ModelFileError
 from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.inference.prediction import Prediction
 from cxrseg.io.write import write_json
 from cxrseg.metrics.calibration import (
     PixelBins,
@@ -42,7 +43,6 @@ from cxrseg.metrics.calibration import (
 )
 from cxrseg.metrics.segmentation import MARKED_LIMIT
 from cxrseg.model_file import ModelInfo, read_model, write_model
-from cxrseg.segment.prediction import Prediction
 
 __all__ = ["COVID19_KEPT", "Calibration", "ImageBins", "fit", "write_calibration"]
 

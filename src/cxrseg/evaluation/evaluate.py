@@ -19,12 +19,12 @@ from cxrseg.evaluation.image_scores import JudgedImage, Watch, judge_image
 from cxrseg.evaluation.severity_agreement import summarise_severity
 from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.evaluation.text_table import summary_lines
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.write import write_csv, write_json
 from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED
 from cxrseg.metrics.segmentation import ImageScore
 from cxrseg.metrics.summary import summarise
 from cxrseg.model_file import ModelInfo
-from cxrseg.segment.segmenter import Segmenter
 
 __all__ = ["Evaluation", "evaluate", "evaluate_predictions", "summary_table", "write_evaluation"]
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.data.sample import Sample
+from cxrseg.inference.outputs import CATEGORY_COLUMNS
+from cxrseg.inference.prediction import Prediction
 from cxrseg.metrics.lungs import find_lungs
 from cxrseg.metrics.regions import count_regions
 from cxrseg.metrics.segmentation import Counts, ImageScore, score
 from cxrseg.metrics.severity import Severity, measure_severity
-from cxrseg.segment.prediction import Prediction
-from cxrseg.segment.results import CATEGORY_COLUMNS
 
 __all__ = ["JudgedImage", "Watch", "judge_image"]
 

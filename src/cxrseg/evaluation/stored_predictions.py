@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ImageError
+from cxrseg.inference.outputs import CATEGORY_COLUMNS
+from cxrseg.inference.prediction import Prediction
 from cxrseg.io.raster import read_mask, read_probability
-from cxrseg.segment.prediction import Prediction
-from cxrseg.segment.results import CATEGORY_COLUMNS
 
 __all__ = ["StoredPredictions"]
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.plots.overlay import resized_mask, resized_pixels
-from cxrseg.segment.segmenter import Segmenter
 
 __all__ = ["SIDE", "Group", "Picture", "choose", "take_pictures"]
 

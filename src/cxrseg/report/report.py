@@ -12,6 +12,7 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import CxrsegError, ModelFileError
 from cxrseg.evaluation.calibrate import Calibration, write_calibration
 from cxrseg.evaluation.evaluate import evaluate, write_evaluation
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.write import write_bytes
 from cxrseg.model_file import model_sha256, read_model
 from cxrseg.plots.style import NOTICE
@@ -19,7 +20,6 @@ from cxrseg.report import sections
 from cxrseg.report.drawings import evaluation_charts, history_charts
 from cxrseg.report.folders import Judged, Run, read_evaluation
 from cxrseg.report.gallery import Group, take_pictures
-from cxrseg.segment.segmenter import Segmenter
 
 __all__ = ["judge_run", "write_report"]
 

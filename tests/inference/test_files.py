@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
+from cxrseg.inference import files
+from cxrseg.inference.files import JOURNAL, Options, predict_files
+from cxrseg.inference.inputs import find_inputs
+from cxrseg.inference.journal import Journal
 from cxrseg.io.raster import read_mask
-from cxrseg.segment import batch
-from cxrseg.segment.batch import JOURNAL, Options, predict_files
-from cxrseg.segment.inputs import find_inputs
-from cxrseg.segment.journal import Journal
 from hand_made import chest, hand_model
 
 COLUMNS = (

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ModelFileError
+from cxrseg.inference.compiled_cache import read_compiled, write_compiled
 from cxrseg.model_file import ModelInfo, load_openvino, model_sha256, read_model
-from cxrseg.segment.cache import read_compiled, write_compiled
 
 __all__ = ["Engine", "Precision", "Result"]
 
@@ -44,7 +44,7 @@ class Engine:
     """A model file, ready to run on this machine. May be called from many threads.
 
     On the CPU the model is compiled by OpenVINO; what it compiled is kept in a cache folder, see
-    `cxrseg.segment.cache`. On a GPU it is run by PyTorch.
+    `cxrseg.inference.compiled_cache`. On a GPU it is run by PyTorch.
 
     Args:
         path: the model file.
@@ -75,7 +75,7 @@ class Engine:
         if device == "cpu":
             self._runner = _OpenVino(Path(path), self.sha256, precision, streams)
         else:
-            from cxrseg.segment.torch_engine import TorchRunner
+            from cxrseg.inference.torch_engine import TorchRunner
 
             self._runner = TorchRunner(Path(path), device, precision)
         self.info, self.precision = self._runner.info, self._runner.precision

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
+from cxrseg.inference.prediction import dice_confidence
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.metrics.lungs import find_lungs
-from cxrseg.segment.prediction import dice_confidence
 
 __all__ = [
     "DOUBTFUL",

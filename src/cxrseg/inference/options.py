@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cxrseg._version import __version__
-from cxrseg.segment.engine import Precision
-from cxrseg.segment.segmenter import Segmenter
+from cxrseg.inference.engine import Precision
+from cxrseg.inference.segmenter import Segmenter
 
 __all__ = ["Options", "settings_of"]
 

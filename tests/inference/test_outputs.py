@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cxrseg.cli import main
+from cxrseg.inference.files import Options, predict_files
 from cxrseg.io.raster import read_mask
-from cxrseg.segment.batch import Options, predict_files
 from hand_made import chest, hand_model
 from test_dicom import LOSSLESS, UNCOMPRESSED, as_bytes, make
 

@@ -17,14 +17,14 @@ from torch import nn
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import MissingExtraError, ModelFileError
+from cxrseg.inference.engine import Engine
+from cxrseg.inference.torch_engine import TorchRunner
+from cxrseg.inference.torch_operations import OPERATIONS
 from cxrseg.learn.export import export_model
 from cxrseg.learn.fit import Run
 from cxrseg.learn.networks import Found, build_network
 from cxrseg.learn.recipe import NetworkRecipe, Recipe
 from cxrseg.model_file import INPUT, OUTPUT, ModelInfo, read_model, write_model
-from cxrseg.segment.engine import Engine
-from cxrseg.segment.torch_engine import TorchRunner
-from cxrseg.segment.torch_operations import OPERATIONS
 
 TARGETS = ("infection", "lungs")
 LITE0 = "tu-tf_efficientnet_lite0"

@@ -15,12 +15,12 @@ from typing import Any
 
 from cxrseg import errors
 from cxrseg.errors import CxrsegError, MissingExtraError
+from cxrseg.inference.files import Done, Work, predict_one, processors
+from cxrseg.inference.inputs import Input
+from cxrseg.inference.options import Options, settings_of
+from cxrseg.inference.outputs import empty_row, outputs_of, write_outputs
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.write import remove_parts
-from cxrseg.segment.batch import Done, Work, predict_one, processors
-from cxrseg.segment.inputs import Input
-from cxrseg.segment.options import Options, settings_of
-from cxrseg.segment.results import empty_row, outputs_of, write_outputs
-from cxrseg.segment.segmenter import Segmenter
 
 __all__ = ["on_ray"]
 

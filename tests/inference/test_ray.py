@@ -16,7 +16,7 @@ from PIL import Image
 
 from cxrseg.cli import main
 from cxrseg.errors import CxrsegError, DiskFullError
-from cxrseg.segment.batch import JOURNAL, Options, Work, predict_files
+from cxrseg.inference.files import JOURNAL, Options, Work, predict_files
 from hand_made import chest, hand_model
 
 # Ray warns of its own defaults; a warning of ours is still an error.
@@ -60,7 +60,7 @@ def two_workers() -> Iterator[None]:
     """A cluster of this machine, with two processors whatever the machine has."""
     ray = pytest.importorskip("ray", reason="needs pip install 'cxrseg[ray]'")
     pytest.importorskip("ray.data", reason="needs pip install 'cxrseg[ray]'")
-    from cxrseg.segment.cluster import on_ray
+    from cxrseg.inference.ray import on_ray
 
     on_ray()  # what it sets in the environment comes before Ray starts
     store = 100 * 2**20
@@ -84,7 +84,7 @@ def everything(out: Path) -> dict[str, bytes]:
 
 def test_a_cluster_that_does_not_answer_is_named(images: Path, options: Options, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs pip install 'cxrseg[ray]'")
-    from cxrseg.segment.cluster import _connected  # this test comes before the ones that connect
+    from cxrseg.inference.ray import _connected  # this test comes before the ones that connect
 
     with pytest.raises(CxrsegError, match=r"Ray cluster at 127\.0\.0\.1:1"), _connected("127.0.0.1:1"):
         pass
@@ -94,7 +94,7 @@ def test_a_cluster_that_does_not_answer_is_named(images: Path, options: Options,
 def test_a_worker_killed_in_the_middle_costs_nothing(
     images: Path, options: Options, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cxrseg.segment import cluster
+    from cxrseg.inference import ray
 
     out, died = tmp_path / "out", tmp_path / "died"
 
@@ -127,7 +127,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing(
 def test_either_engine_goes_on_where_the_other_stopped(
     images: Path, options: Options, local: Path, tmp_path: Path
 ) -> None:
-    from cxrseg.segment.cluster import on_ray
+    from cxrseg.inference.ray import on_ray
 
     out = tmp_path / "out"
 
@@ -150,7 +150,7 @@ def test_files_that_take_their_worker_with_them_are_failed_rows(
     images: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without Ray: what comes back of each round is given by hand."""
-    cluster = pytest.importorskip("cxrseg.segment.cluster")
+    cluster = pytest.importorskip("cxrseg.inference.ray")
     rounds: list[int] = []
 
     def results(todo: Any, out: Path, segmenter: Any, options: Options, group: int) -> Iterator[Mapping[str, Any]]:
@@ -180,7 +180,7 @@ def test_files_that_take_their_worker_with_them_are_failed_rows(
 def test_a_worker_answers_errors_that_end_the_run(
     images: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cluster = pytest.importorskip("cxrseg.segment.cluster")
+    cluster = pytest.importorskip("cxrseg.inference.ray")
     settings = cluster.settings_of(options.segmenter(), options)
     batch = {"file": [json.dumps([str(images / "even" / "0.png"), "even/0.png", "even/0"])]}
 

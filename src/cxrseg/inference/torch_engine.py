@@ -12,7 +12,7 @@ from cxrseg.errors import MissingExtraError, ModelFileError
 from cxrseg.model_file import METADATA_KEY, ModelInfo
 
 if TYPE_CHECKING:
-    from cxrseg.segment.torch_operations import Operation
+    from cxrseg.inference.torch_operations import Operation
 
 __all__ = ["TorchRunner"]
 
@@ -96,7 +96,7 @@ def _step(node: Any, path: Path) -> tuple[Operation, list[str], dict[str, Any], 
     """What to do at a node: the operation, its inputs' names, its attributes, its output's name."""
     import onnx
 
-    from cxrseg.segment.torch_operations import OPERATIONS
+    from cxrseg.inference.torch_operations import OPERATIONS
 
     if node.op_type not in OPERATIONS or len(node.output) > 1:
         raise ModelFileError(f"{path} has an operation that a GPU cannot run yet ({node.op_type}); use the device cpu")

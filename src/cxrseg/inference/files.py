@@ -18,13 +18,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from cxrseg._version import __version__
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
+from cxrseg.inference.inputs import Input, find_inputs
+from cxrseg.inference.journal import Journal
+from cxrseg.inference.options import Options, settings_of
+from cxrseg.inference.outputs import COLUMNS, empty_row, outputs_of, row_of, write_outputs
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.read import read_radiograph
 from cxrseg.io.write import remove_parts, write_atomic, write_csv, write_json
-from cxrseg.segment.inputs import Input, find_inputs
-from cxrseg.segment.journal import Journal
-from cxrseg.segment.options import Options, settings_of
-from cxrseg.segment.results import COLUMNS, empty_row, outputs_of, row_of, write_outputs
-from cxrseg.segment.segmenter import Segmenter
 
 __all__ = [
     "JOURNAL",
@@ -102,7 +102,7 @@ def predict_files(
         resume: keep the rows that an earlier run with the same options left in `out`. Files that failed, and files
             that changed since, are done again.
         on_row: called in this thread with (row, files done, files in all) after each file.
-        work: who does the files: a few threads of this process where None; `cxrseg.segment.cluster.on_ray()` takes a
+        work: who does the files: a few threads of this process where None; `cxrseg.inference.ray.on_ray()` takes a
             Ray cluster.
 
     Raises:

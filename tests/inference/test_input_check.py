@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from cxrseg.inference.input_check import RULES, TURNED, judge_lungs, judge_pixels, measure_lungs, measure_pixels
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_raster
 from cxrseg.phantom.generate import make_phantom
-from cxrseg.segment.gate import RULES, TURNED, judge_lungs, judge_pixels, measure_lungs, measure_pixels
-from cxrseg.segment.segmenter import Segmenter
 from hand_made import chest, hand_model
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

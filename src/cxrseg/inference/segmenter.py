@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from cxrseg.data.sample import PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
+from cxrseg.inference.engine import Engine, Precision, Result
+from cxrseg.inference.input_check import DOUBTFUL, DOUBTFUL_GAIN, TURNED, Verdict, judge_lungs, judge_pixels
+from cxrseg.inference.prediction import ModelMark, Prediction, dice_confidence
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocess import to_input, to_source
-from cxrseg.segment.engine import Engine, Precision, Result
-from cxrseg.segment.gate import DOUBTFUL, DOUBTFUL_GAIN, TURNED, Verdict, judge_lungs, judge_pixels
-from cxrseg.segment.prediction import ModelMark, Prediction, dice_confidence
 
 __all__ = ["TASKS", "Prediction", "Segmenter"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.write import write_atomic, write_mask, write_probability
 from cxrseg.metrics.severity import SEVERITY_COLUMNS, Severity
-from cxrseg.segment.prediction import ModelMark, Prediction
 
 __all__ = ["CATEGORY_COLUMNS", "COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]
 

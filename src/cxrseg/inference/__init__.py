@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from cxrseg.inference.prediction import Prediction
     from cxrseg.io.radiograph import Radiograph
-    from cxrseg.segment.prediction import Prediction
 
 __all__: list[str] = []
 
@@ -27,8 +27,8 @@ class _Callable(ModuleType):
         model: Path | str | Sequence[Path | str] | None = None,
         **options: Any,
     ) -> Prediction:
-        """Find infection and lungs on one chest radiograph: see `cxrseg.segment.once.segment`."""
-        from cxrseg.segment.once import segment
+        """Find infection and lungs on one chest radiograph: see `cxrseg.inference.segment.segment`."""
+        from cxrseg.inference.segment import segment
 
         return segment(image, model, **options)
 

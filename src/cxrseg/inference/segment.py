@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
+from cxrseg.inference.prediction import Prediction
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import read_radiograph
 from cxrseg.model_file import shipped_model
-from cxrseg.segment.prediction import Prediction
-from cxrseg.segment.segmenter import Segmenter
 
 __all__ = ["radiograph_of", "segment"]
 
@@ -27,7 +27,7 @@ def segment(
 ) -> Prediction:
     """Find infection and lungs on one chest radiograph. Research use only, no diagnosis.
 
-    The model stays loaded for the next call. For many files, see `cxrseg.segment.batch.predict_files`.
+    The model stays loaded for the next call. For many files, see `cxrseg.inference.files.predict_files`.
 
     Args:
         image: a PNG, JPEG, TIFF, BMP, WebP or DICOM file; or (H, W) pixels with bright for dense: uint8 and uint16 over
