@@ -100,8 +100,8 @@ def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -
     import torch
 
     from cxrseg.evaluation.evaluate import evaluate
-    from cxrseg.learn.fit import train
-    from cxrseg.learn.recipe_file import load_recipe
+    from cxrseg.training.fit import train
+    from cxrseg.training.recipe_file import load_recipe
 
     torch.set_num_threads(arguments.threads)
     recipe = load_recipe(arguments.base, [*arguments.settings, *ROWS[name], f"seed={seed}"])

@@ -36,11 +36,11 @@ from cxrseg.data.layout import open_dataset
 from cxrseg.inference.engine import Engine, Precision
 from cxrseg.inference.files import Options, predict_files, processors
 from cxrseg.io.raster import read_mask
-from cxrseg.learn.finish import load_weights
-from cxrseg.learn.networks import Network, build_network
-from cxrseg.learn.recipe import Recipe
 from cxrseg.metrics.segmentation import count
 from cxrseg.model_file import ModelInfo, read_model
+from cxrseg.training.finish import load_weights
+from cxrseg.training.networks import Network, build_network
+from cxrseg.training.recipe import Recipe
 
 Pixels = npt.NDArray[np.float32]
 Run = Callable[[Pixels], Pixels]

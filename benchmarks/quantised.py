@@ -27,13 +27,13 @@ import numpy.typing as npt
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.inference.files import processors
-from cxrseg.learn.export import export_model
-from cxrseg.learn.finish import load_weights
-from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.model_file import ModelInfo, load_openvino, read_model
 from cxrseg.preprocess import to_input, to_source
+from cxrseg.training.export import export_model
+from cxrseg.training.finish import load_weights
+from cxrseg.training.networks import build_network
+from cxrseg.training.recipe import Recipe
 
 Pixels = npt.NDArray[np.float32]
 

@@ -29,14 +29,14 @@ from torchvision.transforms.v2 import functional as tv
 
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Sample
-from cxrseg.learn.batches import load_pixels, select_samples
-from cxrseg.learn.learner import Learner
-from cxrseg.learn.losses import build_loss
-from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.recipe_file import load_recipe
-from cxrseg.learn.trainer import make_trainer, quiet
 from cxrseg.phantom.generate import write_phantoms
+from cxrseg.training.batches import load_pixels, select_samples
+from cxrseg.training.lightning_module import Learner
+from cxrseg.training.losses import build_loss
+from cxrseg.training.networks import build_network
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import load_recipe
+from cxrseg.training.trainer import make_trainer, quiet
 
 AS_THEY_ARE = "the same, bfloat16, depthwise as they are"
 PLAIN = [
@@ -132,7 +132,7 @@ def ours(
         with tempfile.TemporaryDirectory() as folder:
             trainer = make_trainer(recipe, Path(folder), [watch], device="gpu" if device.type == "cuda" else "cpu")
             trainer.limit_train_batches, trainer.limit_val_batches = steps + 2, 0
-            with quiet(), nullcontext() if fast else patch("cxrseg.learn.learner.FastDepthwise", nullcontext):
+            with quiet(), nullcontext() if fast else patch("cxrseg.training.lightning_module.FastDepthwise", nullcontext):
                 trainer.fit(learner)
         total = watch.end - watch.begins[2]
         yield total, sum(watch.waits[2:]) / total

@@ -23,8 +23,8 @@ from cxrseg.phantom.generate import write_phantoms
 if TYPE_CHECKING:
     from torch import nn
 
-    from cxrseg.learn.fit import Run
-    from cxrseg.learn.recipe import Recipe
+    from cxrseg.training.fit import Run
+    from cxrseg.training.recipe import Recipe
 
 COUNTS = {
     "train": {"COVID-19": 8, "Non-COVID": 4, "Normal": 4},
@@ -56,7 +56,7 @@ def dataset(phantoms: Path) -> Dataset:
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Callable[..., Recipe]:
     """Makes a recipe of seconds; its arguments are sections with the settings to change."""
-    from cxrseg.learn.recipe import Recipe
+    from cxrseg.training.recipe import Recipe
 
     def make(seed: int = 0, **sections: dict[str, Any]) -> Recipe:
         values = {section: {**settings, **sections.get(section, {})} for section, settings in TINY.items()}
@@ -68,7 +68,7 @@ def tiny_recipe() -> Callable[..., Recipe]:
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> Run:
     """One run of two epochs, with everything that a run leaves behind."""
-    from cxrseg.learn.fit import train
+    from cxrseg.training.fit import train
 
     return train(tiny_recipe(), dataset, tmp_path_factory.mktemp("runs") / "tiny", device="cpu")
 
@@ -105,8 +105,8 @@ def bright_model(
     """A model file whose answer is known: infection is where a pixel is brighter than 0.5, lungs where darker."""
     import torch
 
-    from cxrseg.learn.export import export_model
-    from cxrseg.learn.networks import Found
+    from cxrseg.training.export import export_model
+    from cxrseg.training.networks import Found
 
     class Bright(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> Found:

@@ -19,10 +19,10 @@ from click.testing import CliRunner, Result
 from cxrseg import __version__
 from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
-from cxrseg.learn.fit import Run
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.phantom.generate import write_phantoms
+from cxrseg.training.fit import Run
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = "Research use only. Not for diagnosis."
@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, tiny_run: R
 
 @pytest.fixture
 def recipe_file(tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cxrseg.learn.fit.finish", lambda *_: None)
+    monkeypatch.setattr("cxrseg.training.fit.finish", lambda *_: None)
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_recipe().to_yaml(), encoding="utf-8")
     return path

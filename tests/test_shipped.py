@@ -13,10 +13,10 @@ from click.testing import CliRunner
 import cxrseg
 from cxrseg.cli import main
 from cxrseg.data.sample import CATEGORIES
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.model_file import model_sha256, read_model, shipped_model
 from cxrseg.phantom.generate import make_phantom
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import load_recipe
 
 CHEST = Path(__file__).resolve().parents[2] / "shared" / "dicom" / "chest-ap.dcm"
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from cxrseg.inference.segment import segment
     from cxrseg.inference.segmenter import Segmenter
     from cxrseg.io.radiograph import Radiograph
-    from cxrseg.learn.fit import Run, train
-    from cxrseg.learn.recipe import Recipe
-    from cxrseg.learn.recipe_file import load_recipe
     from cxrseg.phantom.generate import make_phantom, write_phantoms
+    from cxrseg.training.fit import Run, train
+    from cxrseg.training.recipe import Recipe
+    from cxrseg.training.recipe_file import load_recipe
 
 _HOMES = {
     "CxrsegError": "errors",
@@ -31,15 +31,15 @@ _HOMES = {
     "Evaluation": "evaluation.evaluate",
     "Prediction": "inference.prediction",
     "Radiograph": "io.radiograph",
-    "Recipe": "learn.recipe",
-    "Run": "learn.fit",
+    "Recipe": "training.recipe",
+    "Run": "training.fit",
     "Sample": "data.sample",
     "Segmenter": "inference.segmenter",
     "evaluate": "evaluation.evaluate",
-    "load_recipe": "learn.recipe_file",
+    "load_recipe": "training.recipe_file",
     "make_phantom": "phantom.generate",
     "open_dataset": "data.layout",
-    "train": "learn.fit",
+    "train": "training.fit",
     "write_phantoms": "phantom.generate",
 }
 """Public name to the module that holds it."""

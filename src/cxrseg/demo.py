@@ -10,9 +10,9 @@ from typing import Any
 from cxrseg.data.layout import open_dataset
 from cxrseg.evaluation.baseline import threshold_baseline
 from cxrseg.evaluation.evaluate import Evaluation, evaluate, write_evaluation
-from cxrseg.learn.fit import Run, train
-from cxrseg.learn.recipe_file import load_recipe
 from cxrseg.phantom.generate import write_phantoms
+from cxrseg.training.fit import Run, train
+from cxrseg.training.recipe_file import load_recipe
 
 __all__ = ["Demo", "run_demo"]
 

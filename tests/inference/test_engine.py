@@ -10,8 +10,8 @@ import pytest
 
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.engine import Engine, _OpenVino
-from cxrseg.learn.fit import Run
 from cxrseg.model_file import read_model, write_model
+from cxrseg.training.fit import Run
 
 
 def noise(count: int, seed: int = 0) -> np.ndarray:

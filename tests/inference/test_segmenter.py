@@ -12,8 +12,8 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.segmenter import SYNTHETIC, Segmenter
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.learn.fit import Run
 from cxrseg.preprocess import to_input, to_source
+from cxrseg.training.fit import Run
 
 
 def radiograph(shape: tuple[int, int], seed: int = 0) -> Radiograph:

@@ -20,11 +20,11 @@ from cxrseg.errors import MissingExtraError, ModelFileError
 from cxrseg.inference.engine import Engine
 from cxrseg.inference.torch_engine import TorchRunner
 from cxrseg.inference.torch_operations import OPERATIONS
-from cxrseg.learn.export import export_model
-from cxrseg.learn.fit import Run
-from cxrseg.learn.networks import Found, build_network
-from cxrseg.learn.recipe import NetworkRecipe, Recipe
 from cxrseg.model_file import INPUT, OUTPUT, ModelInfo, read_model, write_model
+from cxrseg.training.export import export_model
+from cxrseg.training.fit import Run
+from cxrseg.training.networks import Found, build_network
+from cxrseg.training.recipe import NetworkRecipe, Recipe
 
 TARGETS = ("infection", "lungs")
 LITE0 = "tu-tf_efficientnet_lite0"

@@ -76,8 +76,8 @@ def train(
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
     from cxrseg.data.splits import hold_out as held_out
-    from cxrseg.learn.fit import train as fit
-    from cxrseg.learn.recipe_file import load_recipe
+    from cxrseg.training.fit import train as fit
+    from cxrseg.training.recipe_file import load_recipe
 
     chosen = load_recipe(recipe, overrides)
     dataset = open_dataset(dataset_path)
@@ -120,7 +120,7 @@ def _figures(row: dict[str, float | None]) -> str:
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the shipped recipes, or print one, every setting spelt out and explained."""
-    from cxrseg.learn.recipe_file import explained, load_recipe, shipped_recipes
+    from cxrseg.training.recipe_file import explained, load_recipe, shipped_recipes
 
     if name is not None:
         click.echo(explained(load_recipe(name)), nl=False)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cxrseg.data.sample import Dataset
-from cxrseg.learn.batches import load_pixels, select_samples
-from cxrseg.learn.learner import Learner, Scores
-from cxrseg.learn.recipe import Recipe
+from cxrseg.training.batches import load_pixels, select_samples
+from cxrseg.training.lightning_module import Learner, Scores
+from cxrseg.training.recipe import Recipe
 
 
 def random_batch(seed: int, images: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 
-from cxrseg.learn.recipe import AugmentRecipe
+from cxrseg.training.recipe import AugmentRecipe
 
 __all__ = ["Augment"]
 

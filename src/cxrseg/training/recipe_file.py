@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from cxrseg.errors import RecipeError
-from cxrseg.learn.recipe import Recipe, Section
+from cxrseg.training.recipe import Recipe, Section
 
 __all__ = ["explained", "load_recipe", "shipped_recipes"]
 

@@ -15,13 +15,13 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import update_bn
 from torchmetrics import Metric
 
-from cxrseg.learn.augment import Augment
-from cxrseg.learn.batches import Batch, Batches, Pixels, epoch_seed, shuffled
-from cxrseg.learn.depthwise import FastDepthwise
-from cxrseg.learn.losses import build_loss, masked_mean, small_mask_weights
-from cxrseg.learn.networks import Found, build_network
-from cxrseg.learn.recipe import OptimiserRecipe, Recipe
-from cxrseg.learn.teachers import Lesson, Teachers
+from cxrseg.training.augment import Augment
+from cxrseg.training.batches import Batch, Batches, Pixels, epoch_seed, shuffled
+from cxrseg.training.depthwise import FastDepthwise
+from cxrseg.training.distillation import Lesson, Teachers
+from cxrseg.training.losses import build_loss, masked_mean, small_mask_weights
+from cxrseg.training.networks import Found, build_network
+from cxrseg.training.recipe import OptimiserRecipe, Recipe
 
 __all__ = ["Learner", "Scores"]
 

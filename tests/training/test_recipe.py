@@ -8,8 +8,8 @@ import yaml
 from pydantic import BaseModel
 
 from cxrseg.errors import RecipeError
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.recipe_file import explained, load_recipe, shipped_recipes
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import explained, load_recipe, shipped_recipes
 
 MINIMAL = "name: mine\n"
 

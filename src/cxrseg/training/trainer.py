@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from cxrseg.errors import TrainingError
-from cxrseg.learn.callbacks import AtomicCheckpoints
-from cxrseg.learn.recipe import Recipe
+from cxrseg.training.callbacks import AtomicCheckpoints
+from cxrseg.training.recipe import Recipe
 
 __all__ = ["make_trainer", "quiet"]
 

@@ -21,8 +21,8 @@ from lightning.pytorch.callbacks import (
 
 from cxrseg.errors import TrainingError
 from cxrseg.io.write import write_atomic, write_csv
-from cxrseg.learn.learner import Learner
-from cxrseg.learn.recipe import Recipe
+from cxrseg.training.lightning_module import Learner
+from cxrseg.training.recipe import Recipe
 
 __all__ = ["AtomicCheckpoints", "History", "Patience", "callbacks_for", "history_columns"]
 

@@ -10,13 +10,13 @@ import torch
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
-from cxrseg.learn.batches import Pixels
-from cxrseg.learn.export import export_model
-from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.run import RunFolder
 from cxrseg.plots.cases import Case, draw_overlays, draw_pairs, draw_triplets
 from cxrseg.plots.curves import draw_dice, draw_loss, draw_rmse
+from cxrseg.training.batches import Pixels
+from cxrseg.training.export import export_model
+from cxrseg.training.networks import build_network
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.run import RunFolder
 
 __all__ = ["finish", "load_weights", "read_checkpoint"]
 

@@ -19,8 +19,8 @@ from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
 from cxrseg.io.write import write_bytes, write_json
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.recipe_file import load_recipe
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import load_recipe
 
 __all__ = ["RunFolder"]
 

@@ -12,12 +12,12 @@ import torch
 
 from cxrseg.data.sample import CATEGORIES, Dataset
 from cxrseg.inference.engine import Engine
-from cxrseg.learn.export import export_model
-from cxrseg.learn.finish import load_weights
-from cxrseg.learn.fit import Run
-from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe
 from cxrseg.model_file import INPUT, OUTPUT, read_model
+from cxrseg.training.export import export_model
+from cxrseg.training.finish import load_weights
+from cxrseg.training.fit import Run
+from cxrseg.training.networks import build_network
+from cxrseg.training.recipe import Recipe
 
 NETWORKS: list[dict[str, Any]] = [
     {"name": "unet"},

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from cxrseg.errors import TrainingError
-from cxrseg.learn.finish import load_weights
-from cxrseg.learn.networks import Network, build_network
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.recipe_file import load_recipe
-from cxrseg.learn.run import RunFolder
 from cxrseg.model_file import model_sha256
+from cxrseg.training.finish import load_weights
+from cxrseg.training.networks import Network, build_network
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import load_recipe
+from cxrseg.training.run import RunFolder
 
 __all__ = ["Lesson", "Teachers"]
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss, FocalLoss, TverskyLoss
 from torch import Tensor
 
-from cxrseg.learn.recipe import LossRecipe
+from cxrseg.training.recipe import LossRecipe
 
 __all__ = ["Loss", "build_loss", "masked_mean", "small_mask_weights"]
 

@@ -10,13 +10,13 @@ from click.testing import CliRunner
 from cxrseg.cli import main
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
-from cxrseg.learn.batches import load_pixels, select_samples
-from cxrseg.learn.finish import load_weights, read_checkpoint
-from cxrseg.learn.fit import Run, train
-from cxrseg.learn.learner import Learner
-from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.teachers import Teachers
+from cxrseg.training.batches import load_pixels, select_samples
+from cxrseg.training.distillation import Teachers
+from cxrseg.training.finish import load_weights, read_checkpoint
+from cxrseg.training.fit import Run, train
+from cxrseg.training.lightning_module import Learner
+from cxrseg.training.networks import build_network
+from cxrseg.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

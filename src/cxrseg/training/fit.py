@@ -14,15 +14,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
-from cxrseg.learn.batches import Pixels, load_pixels, select_samples
-from cxrseg.learn.callbacks import History, callbacks_for
-from cxrseg.learn.finish import finish, load_weights, read_checkpoint
-from cxrseg.learn.learner import Learner
-from cxrseg.learn.memory import check_memory
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.run import RunFolder
-from cxrseg.learn.teachers import Teachers
-from cxrseg.learn.trainer import make_trainer, quiet
+from cxrseg.training.batches import Pixels, load_pixels, select_samples
+from cxrseg.training.callbacks import History, callbacks_for
+from cxrseg.training.distillation import Teachers
+from cxrseg.training.finish import finish, load_weights, read_checkpoint
+from cxrseg.training.lightning_module import Learner
+from cxrseg.training.memory import check_memory
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.run import RunFolder
+from cxrseg.training.trainer import make_trainer, quiet
 
 __all__ = ["Run", "train"]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cxrseg.errors import OutOfMemoryError, RecipeError
-from cxrseg.learn.memory import activation_bytes, check_memory
-from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe
+from cxrseg.training.memory import activation_bytes, check_memory
+from cxrseg.training.networks import build_network
+from cxrseg.training.recipe import Recipe
 
 
 @pytest.fixture

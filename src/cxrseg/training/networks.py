@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cxrseg.data.sample import CATEGORIES
 from cxrseg.errors import MissingExtraError, RecipeError
-from cxrseg.learn.recipe import NetworkRecipe
+from cxrseg.training.recipe import NetworkRecipe
 
 __all__ = ["Found", "Network", "build_network", "input_normalisation", "network_names"]
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cxrseg.learn.depthwise import FastDepthwise
+from cxrseg.training.depthwise import FastDepthwise
 
 
 def gradients(layer: nn.Conv2d, images: Tensor, fast: bool, dtype: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cxrseg.learn.augment import Augment
-from cxrseg.learn.recipe import AugmentRecipe
+from cxrseg.training.augment import Augment
+from cxrseg.training.recipe import AugmentRecipe
 
 ALL = {
     "flip": 0.5,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrseg.errors import OutOfMemoryError, RecipeError
-from cxrseg.learn.recipe import Recipe
+from cxrseg.training.recipe import Recipe
 
 __all__ = ["activation_bytes", "check_memory"]
 

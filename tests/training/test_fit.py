@@ -27,15 +27,15 @@ from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeError, TrainingError
 from cxrseg.evaluation.evaluate import evaluate
-from cxrseg.learn.batches import Batches, load_pixels, select_samples, shuffled
-from cxrseg.learn.callbacks import History, history_columns
-from cxrseg.learn.finish import load_weights
-from cxrseg.learn.fit import Run, _last_of, train
-from cxrseg.learn.networks import build_network
-from cxrseg.learn.recipe import Recipe
-from cxrseg.learn.recipe_file import load_recipe
-from cxrseg.learn.run import RunFolder
 from cxrseg.phantom.generate import write_phantoms
+from cxrseg.training.batches import Batches, load_pixels, select_samples, shuffled
+from cxrseg.training.callbacks import History, history_columns
+from cxrseg.training.finish import load_weights
+from cxrseg.training.fit import Run, _last_of, train
+from cxrseg.training.networks import build_network
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import load_recipe
+from cxrseg.training.run import RunFolder
 
 FIGURES = [
     f"{name}.{suffix}"
@@ -63,7 +63,7 @@ Rows = list[dict[str, float | None]]
 @pytest.fixture
 def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the end of the runs out, export and figures: they take longer than tiny runs, and have their own test."""
-    monkeypatch.setattr("cxrseg.learn.fit.finish", lambda *_: None)
+    monkeypatch.setattr("cxrseg.training.fit.finish", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def unbroken(
 ) -> Iterator[Run]:
     """A run of eight epochs with all that draws random numbers, to compare broken ones with."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cxrseg.learn.fit.finish", lambda *_: None)
+        patch.setattr("cxrseg.training.fit.finish", lambda *_: None)
         yield train(tiny_recipe(**EVERYTHING), dataset, tmp_path_factory.mktemp("unbroken") / "run", device="cpu")
 
 
@@ -218,9 +218,9 @@ def test_the_model_file_has_the_figures_of_the_history(tiny_run: Run, dataset: D
 
 @pytest.mark.parametrize("marked", [0, 1, 2, 5, 9])
 def test_as_many_cases_are_drawn_as_there_are(tiny_recipe: Callable[..., Recipe], marked: int) -> None:
-    from cxrseg.learn.batches import Pixels
-    from cxrseg.learn.finish import _cases
-    from cxrseg.learn.networks import build_network
+    from cxrseg.training.batches import Pixels
+    from cxrseg.training.finish import _cases
+    from cxrseg.training.networks import build_network
 
     masks = torch.zeros(10, 2, 64, 64, dtype=torch.uint8)
     for index in range(marked):
@@ -548,7 +548,7 @@ def test_memory_that_runs_out_later_is_named(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("cxrseg.learn.learner.Learner.training_step", fail)
+    monkeypatch.setattr("cxrseg.training.lightning_module.Learner.training_step", fail)
     with pytest.raises(OutOfMemoryError, match=r"a batch of 8 images of 64x64 .*optimiser\.batch"):
         train(tiny_recipe(), dataset, tmp_path / "run", device="cpu")
 
@@ -650,7 +650,7 @@ def test_early_stopping(tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cxrseg.learn.learner.Learner.validation_step", worse)
+        patch.setattr("cxrseg.training.lightning_module.Learner.validation_step", worse)
         run = train(recipe, dataset, tmp_path / "run", device="cpu", on_epoch=rows.append)
         assert len(run.history) == len(rows) == 1 + 2
         assert run.best["epoch"] == 1
@@ -681,7 +681,7 @@ def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recip
     recipe = tiny_recipe(optimiser={"learning_rate": 1e-3, "name": "sgd"})
     process = begin(recipe, dataset, tmp_path / "two", "--processes", "2")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cxrseg.learn.fit.finish", lambda *_: None)
+        patch.setattr("cxrseg.training.fit.finish", lambda *_: None)
         one = train(recipe, dataset, tmp_path / "one", device="cpu")
     text = process.communicate()[0]
     assert process.returncode == 0, text

