@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import center_of_mass, gaussian_filter
 
-from cxrseg.preprocess import mask_to_input, to_input, to_source
+from cxrseg.preprocessing import mask_to_input, to_input, to_source
 
 
 def noise(shape: tuple[int, int], seed: int = 0) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.segmenter import SYNTHETIC, Segmenter
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.preprocess import to_input, to_source
+from cxrseg.preprocessing import to_input, to_source
 from cxrseg.training.fit import Run
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError
-from cxrseg.preprocess import mask_to_input, to_input
+from cxrseg.preprocessing import mask_to_input, to_input
 from cxrseg.training.batches import Batches, Pixels, epoch_seed, load_pixels, select_samples, shuffled
 from cxrseg.training.recipe import DataRecipe
 

@@ -8,10 +8,10 @@ import click
 
 from cxrseg._version import __version__
 from cxrseg.cli.data import data
-from cxrseg.cli.judge import compare, evaluate, report
-from cxrseg.cli.learn import demo, recipes, train
+from cxrseg.cli.evaluate import compare, evaluate, report
 from cxrseg.cli.predict import predict
 from cxrseg.cli.shared import PATH, Commands, command, group
+from cxrseg.cli.train import demo, recipes, train
 
 __all__ = ["main"]
 

@@ -16,7 +16,7 @@ from cxrseg.inference.input_check import DOUBTFUL, DOUBTFUL_GAIN, TURNED, Verdic
 from cxrseg.inference.prediction import ModelMark, Prediction, dice_confidence
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
-from cxrseg.preprocess import to_input, to_source
+from cxrseg.preprocessing import to_input, to_source
 
 __all__ = ["TASKS", "Prediction", "Segmenter"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cxrseg.data.sample import CATEGORIES, Dataset, Sample
 from cxrseg.errors import CxrsegError, DatasetError
-from cxrseg.preprocess import mask_to_input, to_input
+from cxrseg.preprocessing import mask_to_input, to_input
 from cxrseg.training.recipe import DataRecipe
 
 __all__ = ["Batch", "Batches", "Pixels", "epoch_seed", "load_pixels", "select_samples", "shuffled"]
