@@ -39,6 +39,7 @@ _HOMES = {
     "load_recipe": "training.recipe_file",
     "make_phantom": "phantom.generate",
     "open_dataset": "data.layout",
+    "segment": "inference.segment",
     "train": "training.fit",
     "write_phantoms": "phantom.generate",
 }
@@ -68,8 +69,6 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    if name == "segment":  # the room itself, which can be called
-        return import_module("cxrseg.segment")
     if name not in _HOMES:
         raise AttributeError(f"module 'cxrseg' has no attribute {name!r}")
     return getattr(import_module(f"cxrseg.{_HOMES[name]}"), name)

@@ -17,7 +17,7 @@ from cxrseg.evaluation.calibrate import COVID19_KEPT, Calibration, _covid19_thre
 from cxrseg.evaluation.evaluate import evaluate, summary_table
 from cxrseg.evaluation.image_scores import JudgedImage
 from cxrseg.model_file import ModelInfo, read_model, write_model
-from hand_made import hand_model
+from made_models import hand_model
 
 SIZE = 64
 SHARPNESS, SHIFT = 4.0, 0.77

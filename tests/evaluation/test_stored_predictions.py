@@ -18,7 +18,7 @@ from cxrseg.errors import DatasetError
 from cxrseg.evaluation.evaluate import evaluate, evaluate_predictions, summary_table, write_evaluation
 from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.inference.files import Options, predict_files
-from hand_made import chest, hand_model
+from made_models import chest, hand_model
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,11 @@ import pytest
 from PIL import Image
 
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
-from cxrseg.inference import files
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.inputs import find_inputs
 from cxrseg.inference.journal import Journal
 from cxrseg.io.raster import read_mask
-from hand_made import chest, hand_model
+from made_models import chest, hand_model
 
 COLUMNS = (
     "path,status,reason,warnings,width,height,spacing_mm,infected_share,infected_share_left,infected_share_right,"
@@ -133,14 +132,14 @@ def test_failures_are_rows_and_leave_no_masks(
     whole = (tmp_path / "in" / "bad.png").read_bytes()
     (tmp_path / "in" / "bad.png").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (200, 200), 90).save(tmp_path / "in" / "blank.png")
-    read = batch.read_radiograph
+    read = files.read_radiograph
 
     def breaking(path: Path) -> Any:
         if path.stem == "broken":
             raise ZeroDivisionError("a fault of ours")
         return read(path)
 
-    monkeypatch.setattr(batch, "read_radiograph", breaking)
+    monkeypatch.setattr(files, "read_radiograph", breaking)
     result = predict_files(tmp_path / "in", out, options)
     assert result.counts == {"ok": 1, "refused": 2, "failed": 1}
     table = rows_of(out)
@@ -149,7 +148,7 @@ def test_failures_are_rows_and_leave_no_masks(
     assert table["broken.png"]["reason"] == "ZeroDivisionError: a fault of ours"
     assert table["blank.png"]["infected_share"] == "" and table["blank.png"]["grade"] == ""
     assert [name for name, _ in everything(out) if name.endswith(".png")] == ["good_infection.png", "good_lungs.png"]
-    monkeypatch.setattr(batch, "read_radiograph", read)
+    monkeypatch.setattr(files, "read_radiograph", read)
     again = predict_files(tmp_path / "in", out, options, resume=True)
     assert (again.counts["ok"], again.resumed) == (2, 3)  # what failed is tried again
 
@@ -213,7 +212,7 @@ def test_a_full_disk_ends_the_run(options: Options, tmp_path: Path, monkeypatch:
         tried.append(stem)
         raise DiskFullError("no room left")
 
-    monkeypatch.setattr(batch, "write_outputs", full)
+    monkeypatch.setattr(files, "write_outputs", full)
     with pytest.raises(DiskFullError):
         predict_files(tmp_path / "in", tmp_path / "out", options)
     assert len(tried) < 30
@@ -234,7 +233,7 @@ def test_few_files_are_on_their_way_at_any_time(options: Options, tmp_path: Path
             given.append(number)
             yield number
 
-    results = batch._each(lambda number: number, items(), 2)  # type: ignore[arg-type, return-value, type-var]
+    results = files._each(lambda number: number, items(), 2)  # type: ignore[arg-type, return-value, type-var]
     taken = [next(results)]
     assert len(given) <= 5
     taken += list(results)

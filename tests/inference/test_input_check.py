@@ -11,9 +11,9 @@ from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_raster
 from cxrseg.phantom.generate import make_phantom
-from hand_made import chest, hand_model
+from made_models import chest, hand_model
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 VAL = SHARED / "covid-qu-ex" / "Infection Segmentation Data" / "Infection Segmentation Data" / "Val"
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from cxrseg.cli import main
 from cxrseg.inference.files import Options, predict_files
 from cxrseg.io.raster import read_mask
-from hand_made import chest, hand_model
-from test_dicom import LOSSLESS, UNCOMPRESSED, as_bytes, make
+from made_dicom import LOSSLESS, UNCOMPRESSED, as_bytes, make
+from made_models import chest, hand_model
 
 SHAPE = (301, 262)
 DEEP = np.rint(chest(SHAPE)[0] * 4095).astype(np.uint16)

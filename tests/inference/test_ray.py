@@ -17,7 +17,7 @@ from PIL import Image
 from cxrseg.cli import main
 from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.inference.files import JOURNAL, Options, Work, predict_files
-from hand_made import chest, hand_model
+from made_models import chest, hand_model
 
 # Ray warns of its own defaults; a warning of ours is still an error.
 pytestmark = [
@@ -94,11 +94,10 @@ def test_a_cluster_that_does_not_answer_is_named(images: Path, options: Options,
 def test_a_worker_killed_in_the_middle_costs_nothing(
     images: Path, options: Options, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cxrseg.inference import ray
 
     out, died = tmp_path / "out", tmp_path / "died"
 
-    class Dying(cluster._Worker):
+    class Dying(ray_backend._Worker):
         """Is killed once, in the middle of a group: a file is done but not yet answered, another half written."""
 
         def _answer(self, path: str, name: str, stem: str) -> dict[str, Any]:
@@ -109,14 +108,14 @@ def test_a_worker_killed_in_the_middle_costs_nothing(
                 os.kill(os.getpid(), signal.SIGKILL)
             return answer
 
-    monkeypatch.setattr(cluster, "_Worker", Dying)
+    monkeypatch.setattr(ray_backend, "_Worker", Dying)
     seen: Counter[str] = Counter()
 
     def see(row: Mapping[str, Any], done: int, total: int) -> None:
         seen[row["path"]] += 1
         assert (done, total) == (sum(seen.values()), FILES)
 
-    result = predict_files(images, out, options, on_row=see, work=cluster.on_ray())
+    result = predict_files(images, out, options, on_row=see, work=ray_backend.on_ray())
     assert died.exists() and set(seen.values()) == {1} and len(seen) == FILES
     assert result.counts == {"ok": FILES - 1, "refused": 1, "failed": 0} and result.resumed == 0
     assert everything(out) == everything(local)
@@ -161,7 +160,7 @@ def test_files_that_take_their_worker_with_them_are_failed_rows(
                 _, stamp, row = cluster.predict_one(item, out, segmenter, options)
                 yield {"name": item.name, "stamp": stamp, "row": row}
 
-    monkeypatch.setattr(cluster, "_results", results)
+    monkeypatch.setattr(ray_backend, "_results", results)
     names: list[str] = []
 
     def work(*given: Any) -> Iterator[Any]:
@@ -185,7 +184,7 @@ def test_a_worker_answers_errors_that_end_the_run(
     batch = {"file": [json.dumps([str(images / "even" / "0.png"), "even/0.png", "even/0"])]}
 
     def answer(**changed: Any) -> dict[str, Any]:
-        (text,) = cluster._Worker(tmp_path, options, {**settings, **changed})(batch)["answer"]
+        (text,) = ray_backend._Worker(tmp_path, options, {**settings, **changed})(batch)["answer"]
         found: dict[str, Any] = json.loads(text)
         return found
 
@@ -196,9 +195,9 @@ def test_a_worker_answers_errors_that_end_the_run(
     def full(*given: Any) -> None:
         raise DiskFullError("no room left")
 
-    monkeypatch.setattr(cluster, "predict_one", full)
+    monkeypatch.setattr(ray_backend, "predict_one", full)
     assert answer()["error"] == "DiskFullError" and "no room left" in answer()["message"]
-    gone = cluster._Worker(tmp_path, Options((tmp_path / "gone.onnx",)), settings)
+    gone = ray_backend._Worker(tmp_path, Options((tmp_path / "gone.onnx",)), settings)
     assert json.loads(gone(batch)["answer"][0])["error"] == "ModelFileError"
 
 

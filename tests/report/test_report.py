@@ -24,7 +24,7 @@ from cxrseg.model_file import read_model, write_model
 from cxrseg.report.folders import read_evaluation, read_run
 from cxrseg.report.gallery import choose
 from cxrseg.report.report import judge_run, write_report
-from hand_made import chest, hand_model
+from made_models import chest, hand_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")

@@ -42,7 +42,7 @@ def write_audit(audit: Audit, out: Path) -> tuple[Path, Path]:
         DiskFullError: no room was left.
     """
     environment = Environment(
-        loader=PackageLoader("cxrseg.show", "page"),
+        loader=PackageLoader("cxrseg.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -114,7 +114,7 @@ def _environment() -> Any:
 
 def _part(name: str) -> str:
     """A file of the folder page/."""
-    return (files("cxrseg.judge") / "page" / name).read_text(encoding="utf-8")
+    return (files("cxrseg.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _read_ablation(path: Path) -> sections.Table:

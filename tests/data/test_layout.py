@@ -16,7 +16,7 @@ from cxrseg.data.sample import ArrayItem, Dataset, Sample
 from cxrseg.data.splits import as_category, as_split, hold_out
 from cxrseg.errors import DatasetError, RecipeError
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "covid-qu-ex"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "covid-qu-ex"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real COVID-QU-Ex is not beside the checkout")
 
 INFECTION = "Infection Segmentation Data"

@@ -22,7 +22,7 @@ from cxrseg.inference.prediction import dice_confidence
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_mask
-from hand_made import chest, hand_model
+from made_models import chest, hand_model
 
 
 @pytest.fixture(autouse=True)

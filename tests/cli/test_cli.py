@@ -24,7 +24,7 @@ from cxrseg.training.fit import Run
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTICE = "Research use only. Not for diagnosis."
 
 
