@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
+from cxrseg.inference import files
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.inputs import find_inputs
 from cxrseg.inference.journal import Journal

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cxrseg.cli import main
 from cxrseg.errors import CxrsegError, DiskFullError
+from cxrseg.inference import ray as ray_backend
 from cxrseg.inference.files import JOURNAL, Options, Work, predict_files
 from made_models import chest, hand_model
 
