@@ -1,7 +1,7 @@
 """What each choice of a recipe is worth: trains it with one change at a time, and prints a table.
 
     python benchmarks/ablation.py --dataset covid-qu-ex -o ablation [--base cxrseg-128] [--set data.size=96 ...]
-        [--rows 'loss: focal' ...] [--seeds 0 1 2] [--hold-out 0.2] [--jobs 2] [--threads 1] [--device cpu]
+        [--rows 'loss: focal' ...] [--seeds 0 1 2] [--val-fraction 0.2] [--jobs 2] [--threads 1] [--device cpu]
 
 Every row is trained with `cxrseg train`'s own function and judged with `cxrseg evaluate`'s on images held out of Train
 (the same ones for all rows), which have also chosen the best of its epochs. Val has no part in it, so that choices made
@@ -44,12 +44,12 @@ ROWS: dict[str, list[str]] = {
     "decoder: UPerNet-like": ["network.name=smp/upernet", *_AS_IT_COMES],
     "decoder: DeepLabV3+": ["network.name=smp/deeplabv3plus", *_AS_IT_COMES],
     "network: infection not kept within lungs": ["network.within_lungs=false"],
-    "network: no image head": ["network.image_head=false"],
+    "network: no classification head": ["network.classification_head=false"],
     "targets: infection alone": [
         "network.within_lungs=false",
         "data.targets=[infection]",
     ],
-    "data: COVID-19 images alone": ["data.categories=[COVID-19]", "network.image_head=false"],
+    "data: COVID-19 images alone": ["data.categories=[COVID-19]", "network.classification_head=false"],
     "data: Non-COVID is background": ["data.non_covid=background"],
     "loss: BCE": ["loss.name=bce"],
     "loss: Dice": ["loss.name=dice"],
@@ -74,8 +74,8 @@ ROWS: dict[str, list[str]] = {
     "augment: polarity too": ["augment.invert=0.3"],
     "augment: noise and blur too": ["augment.noise=0.03", "augment.blur=1"],
     "augment: cutout too": ["augment.cutout=0.5"],
-    "batch: 8": ["optimiser.batch=8"],
-    "batch: 32": ["optimiser.batch=32"],
+    "batch: 8": ["optimiser.batch_size=8"],
+    "batch: 32": ["optimiser.batch_size=32"],
     "rate: 3e-4": ["optimiser.learning_rate=3e-4"],
     "rate: 3e-3": ["optimiser.learning_rate=3e-3"],
     "EMA: off": ["optimiser.ema_decay=null"],
@@ -131,14 +131,14 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, float | None]:
         "iou": covid["infected_per_image"]["iou"]["mean"],
         "nsd2": covid["infected_per_image"]["nsd2"]["mean"],
         "rmse": covid["rmse"]["value"],
-        "normal_marked": infection["by_category"]["Normal"]["uninfected_marked"]["share"],
+        "normal_marked": infection["by_category"]["Normal"]["uninfected_marked"]["fraction"],
         "lungs_dice": summary["lungs"]["infected_per_image"]["dice"]["mean"] if "lungs" in summary else None,
-        "share_error": severity["infected"]["mean_absolute_error"]["mean"] if severity else None,
+        "fraction_error": severity["infected"]["mean_absolute_error"]["mean"] if severity else None,
     }
 
 
 def data_of(arguments: argparse.Namespace) -> Dataset:
-    """Train, with a share of it held out as 'val'."""
+    """Train, with a fraction of it held out as 'val'."""
     return hold_out(open_dataset(arguments.dataset).select("train"), "val", arguments.hold_out)
 
 
@@ -230,8 +230,8 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", nargs="*", default=[])
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--teacher", nargs="*", type=Path, default=[], help="run folders that teach every row")
-    parser.add_argument("--hold-out", type=float, default=0.2)
+    parser.add_argument("--distill-from", nargs="*", type=Path, default=[], help="run folders that teach every row")
+    parser.add_argument("--val-fraction", type=float, default=0.2)
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads of each")
     parser.add_argument("--device", default="cpu")

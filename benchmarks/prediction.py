@@ -8,7 +8,7 @@ loop' is that with the model file. Rounds alternate between the ways, so that a 
 them; the table gives each way's best round and all of them. With --weights, a run folder or checkpoint, PyTorch's
 network has the trained weights, and the masks are compared; without, it has random ones, which take as long.
 
-The share of the machine that the network reaches is its arithmetic (counted by PyTorch) times images a second,
+The fraction of the machine that the network reaches is its arithmetic (counted by PyTorch) times images a second,
 divided by the rate of a large matrix product in the same precision, measured here too.
 """
 
@@ -224,12 +224,12 @@ def _print_inference(model: Path, info: ModelInfo, network: Network) -> None:
         network(torch.zeros(1, 1, *info.size))
     work = counter.get_total_flops()
     print(f"\nthe network alone: {work / 1e9:.2f} GFLOP an image of {info.size[1]}x{info.size[0]}")
-    print(f"{'':<28}{'images/s':>9}{'GFLOP/s':>12}  share of a matrix product's rate")
+    print(f"{'':<28}{'images/s':>9}{'GFLOP/s':>12}  fraction of a matrix product's rate")
     peaks = {kind: product_rate(kind) for kind in (torch.float32, torch.bfloat16)}
     for name, kind, rate in inference_rates(model, info, network):
         label, peak = f"{name}, {str(kind).removeprefix('torch.')}", peaks[kind]
-        share = f"{rate * work / peak:>6.1%} of {peak / 1e9:.0f} GFLOP/s"
-        print(f"{label:<28}{rate:>9.1f}{rate * work / 1e9:>12.0f}  {share}")
+        fraction = f"{rate * work / peak:>6.1%} of {peak / 1e9:.0f} GFLOP/s"
+        print(f"{label:<28}{rate:>9.1f}{rate * work / 1e9:>12.0f}  {fraction}")
 
 
 def _listed(values: list[float]) -> str:

@@ -5,7 +5,7 @@
 int8 is post-training quantisation by NNCF (pip install nncf): activations' ranges come from images of the train split,
 and no weight is trained. A smaller input is the same network with the same weights, exported anew, which --weights (the
 run folder or a checkpoint) makes possible; it was not trained at that size. Dice is the mean over the images of the
-judged split that have infection, at the model's threshold, on the images' own pixels; false alarms are the share of
+judged split that have infection, at the model's threshold, on the images' own pixels; false alarms are the fraction of
 those without that have more than 1% of their pixels marked. Speed is of the network alone, on all processors.
 """
 
@@ -84,7 +84,7 @@ def smaller(model: Path, weights: Path, side: int, path: Path) -> Path:
 
 
 def judged(way: Way, info: ModelInfo, samples: list[Sample]) -> tuple[float, float]:
-    """Mean Dice where there is infection, and the share of false alarms where there is none."""
+    """Mean Dice where there is infection, and the fraction of false alarms where there is none."""
     request = way.compiled.create_infer_request()
     place, scores, alarms = info.channels.index("infection"), [], []
     for sample in samples:

@@ -42,7 +42,7 @@ def figures(model: Path, val: Dataset) -> dict[str, Any]:
             **means(infected["infected_per_image"]),
             "rmse": rounded(infected["rmse"]["value"]),
             "normal_marked_over_1_percent": marked(by_category[0], "Normal"),
-            "infected_share_mean_absolute_error": rounded(
+            "infected_fraction_mean_absolute_error": rounded(
                 opacity["severity"]["infected"]["mean_absolute_error"]["mean"]
             ),
         },
@@ -53,7 +53,7 @@ def figures(model: Path, val: Dataset) -> dict[str, Any]:
                 f"{name}_empty_on_empty_1": value
                 for name, value in means(covid19["infection"]["all_images_empty_on_empty_is_1"]).items()
             },
-            "sensitivity": rounded(covid19["image_level"]["sensitivity"]["share"]),
+            "sensitivity": rounded(covid19["image_level"]["sensitivity"]["fraction"]),
             "non_covid_marked_over_1_percent": marked(by_category[1], "Non-COVID"),
             "normal_marked_over_1_percent": marked(by_category[1], "Normal"),
         },
@@ -66,8 +66,8 @@ def means(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def marked(by_category: Mapping[str, Any], category: str) -> float:
-    """Share of a category's images with more than 1% of the lungs marked."""
-    return rounded(by_category[category]["uninfected_marked"]["share"])
+    """Fraction of a category's images with more than 1% of the lungs marked."""
+    return rounded(by_category[category]["uninfected_marked"]["fraction"])
 
 
 def rounded(value: float) -> float:

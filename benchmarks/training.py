@@ -1,6 +1,6 @@
 """Images per second of cxrseg's training step against a plain PyTorch loop, with one network, in one run.
 
-    python benchmarks/training.py [--recipe seed-unet-small] [--steps 12] [--rounds 3] [--compile] [--device cpu]
+    python benchmarks/training.py [--recipe baseline-unet-small] [--steps 12] [--rounds 3] [--compile] [--device cpu]
 
 The peer is the loop that tutorials show: a Dataset that opens PNGs, varies each image on the CPU (flip, rotation,
 scale, shift, brightness, contrast; torchvision), a DataLoader with two workers, float32. Both train the same network
@@ -41,7 +41,7 @@ from cxrseg.training.trainer import make_trainer, quiet
 AS_THEY_ARE = "the same, bfloat16, depthwise as they are"
 PLAIN = [
     *("optimiser.epochs=1", "data.categories=[COVID-19]", "data.targets=[infection]"),
-    *("network.within_lungs=false", "network.image_head=false"),
+    *("network.within_lungs=false", "network.classification_head=false"),
 ]
 """What the plain loop does not do."""
 AUGMENT = ["flip=0.5", "rotation=10", "scale=0.1", "shift=0.05", "brightness=0.1", "contrast=0.2"]
@@ -80,7 +80,7 @@ def peer(recipe: Recipe, samples: tuple[Sample, ...], steps: int, device: torch.
     network = build_network(recipe.network, ("infection",)).to(device)
     loss_of = build_loss(recipe.loss)
     optimiser = torch.optim.Adam(network.parameters(), recipe.optimiser.learning_rate)
-    loader = DataLoader(Images(samples, recipe.data.size), recipe.optimiser.batch, shuffle=True, num_workers=2)
+    loader = DataLoader(Images(samples, recipe.data.size), recipe.optimiser.batch_size, shuffle=True, num_workers=2)
 
     def endless() -> Iterator[Any]:
         while True:
@@ -121,7 +121,7 @@ class Stopwatch(Callback):
 def ours(
     recipe: Recipe, samples: tuple[Sample, ...], steps: int, device: torch.device, fast: bool
 ) -> Iterator[tuple[float, float]]:
-    """(seconds, share of them spent between steps) of `steps` steps of cxrseg's, each time it is asked.
+    """(seconds, fraction of them spent between steps) of `steps` steps of cxrseg's, each time it is asked.
 
     Where not `fast`, depthwise convolutions are left as they are.
     """
@@ -148,7 +148,7 @@ def now(device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="seed-unet-small")
+    parser.add_argument("--recipe", default="baseline-unet-small")
     parser.add_argument("--steps", type=int, default=12, help="steps in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--compile", action="store_true", help="also torch.compile ours")
@@ -169,7 +169,7 @@ def main() -> None:
         ]
     with tempfile.TemporaryDirectory() as folder:
         recipe = load_recipe(args.recipe, common)
-        count = recipe.optimiser.batch * (args.steps + 2)
+        count = recipe.optimiser.batch_size * (args.steps + 2)
         dataset = open_dataset(write_phantoms(Path(folder), {"train": {"COVID-19": count}}, size=256))
         samples = select_samples(dataset, recipe.data, "train")
         plain = peer(recipe, samples, args.steps, device)
@@ -183,17 +183,17 @@ def main() -> None:
             peer_seconds.append(next(plain))
             for name, run in runs.items():
                 our_seconds[name].append(next(run))
-    images = args.steps * recipe.optimiser.batch
+    images = args.steps * recipe.optimiser.batch_size
     base = images / statistics.median(peer_seconds)
     print(
-        f"{args.recipe} on {device}, {torch.get_num_threads()} threads, batch {recipe.optimiser.batch}, "
+        f"{args.recipe} on {device}, {torch.get_num_threads()} threads, batch {recipe.optimiser.batch_size}, "
         f"{args.rounds} rounds of {args.steps} steps"
     )
     print(f"{'':44}{'images/s':>10}{'ratio':>8}{'waiting for data':>18}")
     print(f"{'plain PyTorch loop, float32':44}{base:10.2f}{1:8.2f}{'':>18}")
     for name, rounds in our_seconds.items():
         speed = images / statistics.median(seconds for seconds, _ in rounds)
-        waiting = statistics.median(share for _, share in rounds)
+        waiting = statistics.median(fraction for _, fraction in rounds)
         print(f"{name:44}{speed:10.2f}{speed / base:8.2f}{waiting:18.1%}")
 
 

@@ -1,4 +1,4 @@
-"""What many tests share: a tiny phantom dataset, tiny recipes, and one tiny trained run."""
+"""What many tests fraction: a tiny phantom dataset, tiny recipes, and one tiny trained run."""
 
 from __future__ import annotations
 

@@ -88,12 +88,12 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     assert "there is none" in message(tmp_path)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
-def test_a_truncated_file_is_an_error(tmp_path: Path, tiny_run: object, bright_model: Path, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_file_is_an_error(tmp_path: Path, tiny_run: object, bright_model: Path, fraction: float) -> None:
     for source in (bright_model, tiny_run.folder.model):  # type: ignore[attr-defined]
         data = source.read_bytes()
         path = tmp_path / "cut.onnx"
-        path.write_bytes(data[: int(share * len(data))])
+        path.write_bytes(data[: int(fraction * len(data))])
         message(path)
 
 

@@ -13,7 +13,7 @@ def noise(shape: tuple[int, int], seed: int = 0) -> npt.NDArray[np.float32]:
 
 
 def blob(shape: tuple[int, int], row: float, column: float) -> npt.NDArray[np.float32]:
-    """A soft spot around a place that is given as a share of height and width."""
+    """A soft spot around a place that is given as a fraction of height and width."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
     radius = 0.08 * min(shape)
     squared = (rows - row * shape[0]) ** 2 + (columns - column * shape[1]) ** 2
@@ -95,7 +95,7 @@ def test_a_mask_keeps_its_area_and_place_when_it_grows() -> None:
 
 
 @pytest.mark.parametrize("shape", [(67, 91), (100, 300), (300, 200)])
-def test_a_mask_of_an_odd_size_keeps_its_share(shape: tuple[int, int]) -> None:
+def test_a_mask_of_an_odd_size_keeps_its_fraction(shape: tuple[int, int]) -> None:
     mask = blob(shape, 0.4, 0.6) > 0.3
     small = mask_to_input(mask, (64, 64))
     assert small.mean() == pytest.approx(mask.mean(), rel=0.06)

@@ -67,5 +67,5 @@ def test_a_real_radiograph_is_taken(tmp_path: Path, task: str) -> None:
     with (tmp_path / "statistics.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["status"], row["model"]) == ("ok", "cxrseg")
-    assert float(row["infected_share"]) < 0.01
+    assert float(row["infected_fraction"]) < 0.01
     assert (tmp_path / "chest-ap_preview.png").exists()

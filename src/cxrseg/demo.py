@@ -45,7 +45,7 @@ class Demo:
             ("infection IoU", f"{infected['iou']['mean']:.3f}"),
             ("infection RMSE, all images", f"{infection['rmse']['value']:.3f}"),
             ("lungs Dice", f"{summary['lungs']['infected_per_image']['dice']['mean']:.3f}"),
-            (f"normal images marked over 1%, of {marked['n']}", f"{marked['share']:.0%}"),
+            (f"normal images marked over 1%, of {marked['n']}", f"{marked['fraction']:.0%}"),
             (f"threshold baseline Dice (pixels >= {self.baseline[0]:.2f})", f"{self.baseline[1]:.3f}"),
         ]
 

@@ -64,8 +64,8 @@ class ModelInfo:
         temperature: divides the logits.
         fitted_on: split, layout, counts and fingerprint of what threshold and temperature were fitted on, or None where
             they are the defaults.
-        categories: what the image head tells apart, in the order of its output; () where there is none.
-        covid19_threshold: probability of the image head from which an image counts as COVID-19.
+        categories: what the classification head tells apart, in the order of its output; () where there is none.
+        covid19_threshold: probability of the classification head from which an image counts as COVID-19.
         recipe: the whole recipe.
         dataset: layout, counts and fingerprint of what it was trained on.
         figures: what was measured, by the split's name.

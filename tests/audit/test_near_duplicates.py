@@ -28,8 +28,8 @@ def jpeg(pixels: Pixels) -> Pixels:
     return np.asarray(Image.open(data))
 
 
-def part(pixels: Pixels, share: float) -> Pixels:
-    cut = round(len(pixels) * share)
+def part(pixels: Pixels, fraction: float) -> Pixels:
+    cut = round(len(pixels) * fraction)
     return np.asarray(Image.fromarray(pixels[cut:-cut, cut:-cut]).resize(pixels.shape[::-1]))
 
 
@@ -94,7 +94,9 @@ def test_strangers_in_one_black_frame_are_no_copies(originals: list[Pixels]) -> 
 def test_equal_pixels_are_exact(originals: list[Pixels]) -> None:
     pictures = [picture("a", originals[0]), picture("b", originals[1]), picture("c", originals[0])]
     pairs = [pair for pair in find_pairs(pictures) if pair.is_copy]
-    assert [(pair.first.name, pair.second.name, pair.kind, pair.likeness) for pair in pairs] == [("a", "c", "exact", 1)]
+    assert [(pair.first.name, pair.second.name, pair.kind, pair.similarity) for pair in pairs] == [
+        ("a", "c", "exact", 1)
+    ]
 
 
 def test_few_or_no_pictures_have_no_pairs(originals: list[Pixels]) -> None:

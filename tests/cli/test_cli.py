@@ -187,7 +187,7 @@ def test_a_wrong_call_shows_the_usage_and_exits_with_2(arguments: list[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["train", "seed-unett", "--dataset", "nowhere"], "did you mean 'seed-unet'?"),
+        (["train", "baseline-unett", "--dataset", "nowhere"], "did you mean 'baseline-unet'?"),
         (["train", "quick", "--dataset", "nowhere"], "expected images and masks at nowhere"),
         (["train", "quick", "--dataset", "nowhere", "-s", "optimiser.epoch=3"], "did you mean 'epochs'?"),
         (["train", "quick", "--dataset", "empty"], "empty is an empty folder"),
@@ -289,8 +289,8 @@ def test_train_goes_to_runs_and_holds_out(tmp_path: Path, recipe_file: Path, mon
     write_phantoms(tmp_path / "p", {"train": {"COVID-19": 10}}, size=64)
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "tiny.yaml", "--dataset", "p", "-d", "cpu", "-s", "optimiser.epochs=1"]
-    assert "--hold-out" in run(*arguments).output
-    works(*arguments, "--hold-out", "0.2")
+    assert "--val-fraction" in run(*arguments).output
+    works(*arguments, "--val-fraction", "0.2")
     manifest = json.loads((tmp_path / "runs" / "tiny" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["dataset"]["images"] == "train COVID-19 8, val COVID-19 2"
 
@@ -344,8 +344,8 @@ def test_recipes(tmp_path: Path) -> None:
         "cxrseg",
         "cxrseg-128",
         "quick",
-        "seed-unet",
-        "seed-unet-small",
+        "baseline-unet",
+        "baseline-unet-small",
     ]
     (tmp_path / "mine.yaml").write_text(works("recipes", "quick"), encoding="utf-8")
     assert load_recipe(tmp_path / "mine.yaml") == load_recipe("quick")

@@ -589,7 +589,7 @@ def own(counts: dict[tuple[str, str | None], int]) -> Dataset:
     return Dataset(Path("own"), "made up", tuple(samples))
 
 
-def test_hold_out_takes_a_share_of_each_category() -> None:
+def test_hold_out_takes_a_fraction_of_each_category() -> None:
     dataset = own({("train", "COVID-19"): 100, ("train", "Normal"): 50, ("train", None): 1, ("test", None): 7})
     held = hold_out(dataset, "val", 0.1)
     counts = {
@@ -622,17 +622,17 @@ def test_hold_out_never_changes_its_choice() -> None:
 
 def test_hold_out_leaves_and_takes_at_least_one() -> None:
     dataset = own({("train", None): 2})
-    for share in (0.01, 0.99):
-        assert hold_out(dataset, "val", share).describe() in ("train 1, val 1", "val 1, train 1")
+    for fraction in (0.01, 0.99):
+        assert hold_out(dataset, "val", fraction).describe() in ("train 1, val 1", "val 1, train 1")
 
 
 def test_hold_out_refuses() -> None:
     dataset = own({("train", None): 9, ("val", None): 1})
     with pytest.raises(RecipeError, match="'val' or 'test', got 'train'"):
         hold_out(dataset, "train", 0.1)
-    for share in (0.0, 1.0, float("nan")):
+    for fraction in (0.0, 1.0, float("nan")):
         with pytest.raises(RecipeError, match="between 0 and 1"):
-            hold_out(dataset, "test", share)
+            hold_out(dataset, "test", fraction)
     with pytest.raises(DatasetError, match="has images of split val"):
         hold_out(dataset, "val", 0.1)
     with pytest.raises(DatasetError, match="too few training images"):

@@ -54,7 +54,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_pixels_of_the_lungs_are_looked_at_and_non_covid_is_left_out(model: Path, noisy: Dataset) -> None:
     seen = Calibration()
-    found = evaluate(model, noisy.select("val"), watch=seen.watch)
+    found = evaluate(model, noisy.select("val"), callback=seen.callback)
     summary = seen.summary(found.thresholds)["infection"]
     assert (summary["images"], summary["left_out"]) == (5, 1)
     assert summary["where"] == {"lungs of the dataset": 5}
@@ -65,7 +65,7 @@ def test_pixels_of_the_lungs_are_looked_at_and_non_covid_is_left_out(model: Path
 
 def test_at_the_models_threshold_the_sweep_has_the_evaluations_figures(model: Path, noisy: Dataset) -> None:
     seen = Calibration()
-    found = evaluate(model, noisy.select("val"), watch=seen.watch)
+    found = evaluate(model, noisy.select("val"), callback=seen.callback)
     summary = json.loads(json.dumps(seen.summary(found.thresholds)))
     for channel in ("infection", "lungs"):
         curves = summary[channel]["sweep"]
@@ -73,7 +73,7 @@ def test_at_the_models_threshold_the_sweep_has_the_evaluations_figures(model: Pa
         stated = found.summary()[channel]
         assert curves["dice"][place] == pytest.approx(stated["infected_per_image"]["dice"]["mean"], abs=1e-6)
         assert curves["recall"][place] == pytest.approx(stated["infected_pooled"]["recall"]["value"], abs=1e-6)
-    normal = found.summary()["infection"]["by_category"]["Normal"]["uninfected_marked"]["share"]
+    normal = found.summary()["infection"]["by_category"]["Normal"]["uninfected_marked"]["fraction"]
     assert summary["infection"]["sweep"]["uninfected_marked"][place] == normal == 0
 
 
@@ -87,7 +87,7 @@ def test_what_is_fitted_is_written_into_a_new_model_file(tmp_path: Path, model: 
     assert read_model(model)[1].fitted_on is None  # the old file stays as it is
 
     seen = Calibration()
-    again = evaluate(tmp_path / "fitted.onnx", noisy.select("val"), watch=seen.watch)
+    again = evaluate(tmp_path / "fitted.onnx", noisy.select("val"), callback=seen.callback)
     after = seen.summary(again.thresholds)["infection"]
     assert after["best_temperature"] == pytest.approx(1, abs=0.01)
     assert after["expected_calibration_error"] < 0.05
@@ -137,7 +137,7 @@ def test_a_model_of_lungs_alone_has_nothing_to_fit(tmp_path: Path, model: Path, 
 
 def test_it_is_written_as_json(tmp_path: Path, model: Path, noisy: Dataset) -> None:
     seen = Calibration()
-    found = evaluate(model, noisy.select("val", ["Normal"]), watch=seen.watch)
+    found = evaluate(model, noisy.select("val", ["Normal"]), callback=seen.callback)
     write_calibration(seen, found.thresholds, tmp_path)
     stored = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
     assert stored["infection"]["best"] is None  # no image with an infection
@@ -163,7 +163,7 @@ def test_the_command_fits_on_one_split_and_judges_on_another(tmp_path: Path, mod
 
 
 def judged(category: str, *chances: float) -> list[JudgedImage]:
-    """Images of a category, with the image head's probability of COVID-19."""
+    """Images of a category, with the classification head's probability of COVID-19."""
     sample = Sample("x", "val", category, Path("x.png"), {})
     return [JudgedImage(sample, {}, categories={"COVID-19": chance}) for chance in chances]
 

@@ -24,8 +24,8 @@ TRUTH[:10] = True
 NOTHING = np.zeros_like(TRUTH)
 
 
-def row(name: str, marked: float, truth: Any = TRUTH, share: float | None = None, target: str = "infection") -> Any:
-    """The row of a prediction that marks this share of the rows."""
+def row(name: str, marked: float, truth: Any = TRUTH, fraction: float | None = None, target: str = "infection") -> Any:
+    """The row of a prediction that marks this fraction of the rows."""
     prediction = NOTHING.copy()
     prediction[: round(20 * marked)] = True
     return {
@@ -34,8 +34,8 @@ def row(name: str, marked: float, truth: Any = TRUTH, share: float | None = None
         "category": "COVID-19" if truth.any() else "Normal",
         "target": target,
         **score(prediction.astype(np.float32), truth).as_row(),
-        "infected_share_true": 0.5 if truth.any() else 0.0,
-        "infected_share_predicted": marked if share is None else share,
+        "infected_fraction_true": 0.5 if truth.any() else 0.0,
+        "infected_fraction_predicted": marked if fraction is None else fraction,
     }
 
 
@@ -78,10 +78,10 @@ def test_paired_differences_with_their_intervals_and_test(two: tuple[Path, Path]
     assert dice["second"] - dice["first"] == pytest.approx(dice["difference"]["mean"])
     low, high = bootstrap((difference,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
     assert dice["difference"]["interval"] == pytest.approx([low, high], abs=0.1 * (high - low))
-    assert (dice["better"]["share"], dice["equal"]) == (26 / 40, 14)
+    assert (dice["better"]["fraction"], dice["equal"]) == (26 / 40, 14)
     assert dice["wilcoxon_p"] == pytest.approx(wilcoxon(difference[difference != 0]).pvalue)
-    assert found["figures"]["hd95"]["better"]["share"] == 26 / 40  # the smaller the better
-    assert found["figures"]["share_error"]["difference"]["mean"] == pytest.approx(-39 / 20 / 40)
+    assert found["figures"]["hd95"]["better"]["fraction"] == 26 / 40  # the smaller the better
+    assert found["figures"]["fraction_error"]["difference"]["mean"] == pytest.approx(-39 / 20 / 40)
     pooled = found["figures"]["rmse_pooled"]
     assert pooled["difference"]["mean"] == pytest.approx(pooled["second"] - pooled["first"])
     assert pooled["difference"]["interval"][1] < 0
@@ -107,7 +107,7 @@ def test_the_images_that_differ_most_come_first(two: tuple[Path, Path]) -> None:
 def test_an_evaluation_against_itself_differs_in_nothing(two: tuple[Path, Path]) -> None:
     dice = compare(two[0], two[0]).targets["infection"]["infected"]["figures"]["dice"]
     assert dice["difference"] == {"mean": 0.0, "n": 40, "interval": [0.0, 0.0]}
-    assert (dice["better"]["share"], dice["equal"], dice["wilcoxon_p"]) == (0.0, 40, None)
+    assert (dice["better"]["fraction"], dice["equal"], dice["wilcoxon_p"]) == (0.0, 40, None)
 
 
 def test_sets_of_different_images_are_refused(evaluation: Callable[..., Path]) -> None:

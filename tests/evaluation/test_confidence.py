@@ -108,9 +108,9 @@ def test_whole_images_are_found_where_their_map_was_kept() -> None:
     ]
     found = summarise_image_level([*images, whole(None, 0.5, 0.5, False)], "covid19")
     assert found is not None and found["images"] == 5
-    assert (found["sensitivity"]["share"], found["sensitivity"]["n"]) == (0.5, 2)
-    assert (found["specificity"]["share"], found["specificity"]["n"]) == (pytest.approx(2 / 3), 3)
-    assert {name: part["share"] for name, part in found["kept_by_category"].items()} == {
+    assert (found["sensitivity"]["fraction"], found["sensitivity"]["n"]) == (0.5, 2)
+    assert (found["specificity"]["fraction"], found["specificity"]["n"]) == (pytest.approx(2 / 3), 3)
+    assert {name: part["fraction"] for name, part in found["kept_by_category"].items()} == {
         "COVID-19": 0.5,
         "Non-COVID": 1.0,
         "Normal": 0.0,

@@ -99,7 +99,7 @@ def test_the_four_means_stand_side_by_side(judged: Evaluation) -> None:
     every = found["all_images_empty_on_empty_is_1"]
     assert (every["dice"]["mean"], every["dice"]["n"]) == (pytest.approx((4 / 5 + 0 + 1 + 0 + 0) / 5), 5)
     marked = found["uninfected_marked"]
-    assert (marked["share"], marked["n"], marked["limit"]) == (pytest.approx(1 / 3), 3, 0.01)
+    assert (marked["fraction"], marked["n"], marked["limit"]) == (pytest.approx(1 / 3), 3, 0.01)
     assert marked["interval"][0] < 1 / 3 < marked["interval"][1]
     assert found["rmse"]["value"] == pytest.approx(math.sqrt((100 + 100 + 50 + 5) / (5 * PIXELS)), abs=1e-6)
 
@@ -107,8 +107,8 @@ def test_the_four_means_stand_side_by_side(judged: Evaluation) -> None:
 def test_categories_are_summed_up_apart(judged: Evaluation) -> None:
     found = judged.summary()["infection"]["by_category"]
     assert list(found) == ["COVID-19", "Non-COVID", "Normal"]
-    assert (found["Normal"]["uninfected_marked"]["share"], found["Normal"]["uninfected_marked"]["n"]) == (0.5, 2)
-    assert found["Non-COVID"]["uninfected_marked"]["share"] == 0
+    assert (found["Normal"]["uninfected_marked"]["fraction"], found["Normal"]["uninfected_marked"]["n"]) == (0.5, 2)
+    assert found["Non-COVID"]["uninfected_marked"]["fraction"] == 0
     assert found["COVID-19"]["infected_per_image"]["dice"]["n"] == 2
     assert found["Normal"]["infected_per_image"]["dice"] == {"mean": None, "n": 0, "interval": None}
 
@@ -152,7 +152,7 @@ def test_the_table_has_the_means(judged: Evaluation) -> None:
     assert lines["images with a mask, per image"][6:8] == ["0.400", "(0.000-0.800)"]
     assert "0.667" in lines["images with a mask, pixels pooled"]
     assert "0.360" in lines["all images, empty on empty = 1"]
-    assert "infected share of the lungs in percent, all 5 images:" in text
+    assert "infected fraction of the lungs in percent, all 5 images:" in text
     assert "confidence, 2 with infection: finds the 1 with Dice < 0.5" in text
     assert max(len(line) for line in text.splitlines()) <= 120
     assert "5 images, 5 with a mask" in lungs
@@ -163,18 +163,18 @@ def test_the_row_says_what_a_user_is_told_and_how_sure_the_model_is(tmp_path: Pa
     with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
         rows = {(row["name"].rpartition("/")[2], row["target"]): row for row in csv.DictReader(file)}
     row = rows["covid_1", "infection"]
-    assert float(row["infected_share_true"]) == pytest.approx(200 / 1000)
+    assert float(row["infected_fraction_true"]) == pytest.approx(200 / 1000)
     # To this model all is lung that is not bright: what it marks lies outside, and users are told of no infection.
-    assert float(row["infected_share_predicted"]) == 0
+    assert float(row["infected_fraction_predicted"]) == 0
     assert float(row["confidence"]) == pytest.approx(1, abs=1e-6)
     assert row["probability_covid19"] == row["emptied"] == row["refused"] == ""
-    assert rows["covid_1", "lungs"]["confidence"] == rows["covid_1", "lungs"]["infected_share_true"] == ""
+    assert rows["covid_1", "lungs"]["confidence"] == rows["covid_1", "lungs"]["infected_fraction_true"] == ""
     with (tmp_path / "regions.csv").open(encoding="utf-8", newline="") as file:
         regions = [row for row in csv.DictReader(file) if row["name"].endswith("covid_1")]
     # One piece of lung on the image's left half: the patient's right.
     assert [row["region"] for row in regions] == ["right", "right_upper", "right_middle", "right_lower"]
     assert (regions[0]["tp"], regions[0]["fp"], regions[0]["pixels"]) == ("200", "100", "1000")
-    assert (float(regions[0]["share_true"]), float(regions[0]["share_predicted"])) == pytest.approx((0.2, 0.3))
+    assert (float(regions[0]["fraction_true"]), float(regions[0]["fraction_predicted"])) == pytest.approx((0.2, 0.3))
 
 
 def test_severity_confidence_sizes_and_regions_are_summed_up(judged: Evaluation) -> None:
@@ -199,7 +199,7 @@ def test_every_mean_of_the_summary_has_its_number_and_interval(judged: Evaluatio
             return sum(visit(each) for each in value)
         if not isinstance(value, dict):
             return 0
-        own = any(key in value and not isinstance(value[key], dict) for key in ("mean", "value", "share"))
+        own = any(key in value and not isinstance(value[key], dict) for key in ("mean", "value", "fraction"))
         if own:
             assert isinstance(value["n"], int)
             assert value["interval"] is None or len(value["interval"]) == 2

@@ -39,7 +39,7 @@ def infected(pixels: int) -> Any:
     return mask
 
 
-def test_sizes_are_shares_of_the_lungs_and_a_bound_belongs_above() -> None:
+def test_sizes_are_fractions_of_the_lungs_and_a_bound_belongs_above() -> None:
     pixels = [1, 59, 60, 149, 150, 300, 449, 450, 600]
     images = [judged(infected(count), infected(count)) for count in pixels]
     found = by_size(images)
@@ -62,7 +62,7 @@ def test_infection_beside_the_lungs_counts_as_the_smallest() -> None:
     assert by_size([judged(beside, beside)])[0]["images"] == 1
 
 
-def test_regions_have_dice_where_infected_and_share_errors_everywhere() -> None:
+def test_regions_have_dice_where_infected_and_fraction_errors_everywhere() -> None:
     truth, prediction = np.zeros_like(LUNGS), np.zeros_like(LUNGS)
     truth[10:20, 30:40] = True  # all of the patient's left upper zone
     prediction[10:15, 30:40] = prediction[10:20, 5:10] = True
@@ -71,9 +71,9 @@ def test_regions_have_dice_where_infected_and_share_errors_everywhere() -> None:
     assert (left["images"], left["infected"]) == (2, 2)
     assert left["dice"]["mean"] == pytest.approx((2 * 50 / 150 + 1) / 2)
     assert left["dice_pooled"]["value"] == pytest.approx(2 * 150 / 350)
-    assert (left["share_error"]["mean"], left["share_bias"]["mean"]) == pytest.approx((0.25, -0.25))
+    assert (left["fraction_error"]["mean"], left["fraction_bias"]["mean"]) == pytest.approx((0.25, -0.25))
     right = found["right_upper"]
     assert (right["infected"], right["dice"]["mean"]) == (0, None)
-    assert (right["share_error"]["mean"], right["share_bias"]["mean"]) == pytest.approx((0.25, 0.25))
-    assert found["left"]["share_error"]["mean"] == pytest.approx(50 / 300 / 2)
+    assert (right["fraction_error"]["mean"], right["fraction_bias"]["mean"]) == pytest.approx((0.25, 0.25))
+    assert found["left"]["fraction_error"]["mean"] == pytest.approx(50 / 300 / 2)
     assert by_region([])["left"]["images"] == 0

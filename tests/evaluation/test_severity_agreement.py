@@ -1,4 +1,4 @@
-"""Agreement of the infected share and of the extent score."""
+"""Agreement of the infected fraction and of the extent score."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LUNGS[10:40, 5:15] = LUNGS[10:40, 30:40] = True
 SOME = measure_severity(LUNGS, LUNGS)
 
 
-def told(share: float) -> Severity:
-    return replace(SOME, infected_share=share, extent_score=extent_score(share, share))
+def told(fraction: float) -> Severity:
+    return replace(SOME, infected_fraction=fraction, extent_score=extent_score(fraction, fraction))
 
 
 def judged(true: float, predicted: float | None) -> JudgedImage:
@@ -89,7 +89,7 @@ def test_the_healthy_count_in_all_images_alone_and_unknown_ones_are_said() -> No
     json.dumps(found, allow_nan=False)
 
 
-def test_nothing_is_said_where_no_share_is_known() -> None:
+def test_nothing_is_said_where_no_fraction_is_known() -> None:
     bare = replace(judged(0.5, 0.5), true=None, predicted=None)
     assert summarise_severity([bare]) is None
     only_one = summarise_severity([judged(0.5, None)])

@@ -125,7 +125,7 @@ def test_categories_of_the_whole_image_are_read_back(predicted: Path, dataset: D
     (predicted / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     found = StoredPredictions(predicted, dataset).predict(dataset.samples[0])
     assert found.categories == {"COVID-19": 0.2, "Non-COVID": 0.3, "Normal": 0.5} and found.emptied
-    assert evaluate_predictions(predicted, dataset).summary()["image_level"]["specificity"]["share"] == 1
+    assert evaluate_predictions(predicted, dataset).summary()["image_level"]["specificity"]["fraction"] == 1
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from cxrseg.io.raster import read_mask
 from made_models import chest, hand_model
 
 COLUMNS = (
-    "path,status,reason,warnings,width,height,spacing_mm,infected_share,infected_share_left,infected_share_right,"
-    "infected_share_left_upper,infected_share_left_middle,infected_share_left_lower,infected_share_right_upper,"
-    "infected_share_right_middle,infected_share_right_lower,infected_area_mm2,extent_score,grade,confidence,model,"
+    "path,status,reason,warnings,width,height,spacing_mm,infected_fraction,infected_fraction_left,infected_fraction_right,"
+    "infected_fraction_left_upper,infected_fraction_left_middle,infected_fraction_left_lower,infected_fraction_right_upper,"
+    "infected_fraction_right_middle,infected_fraction_right_lower,infected_area_mm2,extent_score,grade,confidence,model,"
     "model_version,model_sha256,threshold,probability_covid19,probability_non_covid,probability_normal,emptied"
 )
 
@@ -73,8 +73,8 @@ def test_files_and_columns_are_named_as_promised(options: Options, tmp_path: Pat
     assert [row["path"] for row in listed] == ["two.jpg", "sub/one.png"] == list(table)
     assert list(listed[0]) == COLUMNS.split(",")
     sick, healthy = table["sub/one.png"], table["two.jpg"]
-    assert float(sick["infected_share_left"]) > 0.1 > float(sick["infected_share_right"]) == 0
-    assert (healthy["infected_share"], healthy["extent_score"], healthy["grade"]) == ("0.0", "0", "none")
+    assert float(sick["infected_fraction_left"]) > 0.1 > float(sick["infected_fraction_right"]) == 0
+    assert (healthy["infected_fraction"], healthy["extent_score"], healthy["grade"]) == ("0.0", "0", "none")
     assert (sick["width"], sick["height"], sick["spacing_mm"], sick["infected_area_mm2"]) == ("200", "180", "", "")
     assert set(np.unique(np.asarray(Image.open(out / "sub" / "one_infection.png")))) == {0, 255}
     probability = np.asarray(Image.open(out / "sub" / "one_probability.png"))
@@ -147,7 +147,7 @@ def test_failures_are_rows_and_leave_no_masks(
     assert table["bad.png"]["status"] == "refused" and str(tmp_path) not in table["bad.png"]["reason"]
     assert "blank" in table["blank.png"]["reason"] and table["blank.png"]["width"] == "200"
     assert table["broken.png"]["reason"] == "ZeroDivisionError: a fault of ours"
-    assert table["blank.png"]["infected_share"] == "" and table["blank.png"]["grade"] == ""
+    assert table["blank.png"]["infected_fraction"] == "" and table["blank.png"]["grade"] == ""
     assert [name for name, _ in everything(out) if name.endswith(".png")] == ["good_infection.png", "good_lungs.png"]
     monkeypatch.setattr(files, "read_radiograph", read)
     again = predict_files(tmp_path / "in", out, options, resume=True)

@@ -1,4 +1,4 @@
-"""The gate: what it refuses, what it turns, what it warns of, and what it must let through."""
+"""The input check: what it refuses, what it turns, what it warns of, and what it must let through."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxrseg.inference.input_check import RULES, TURNED, judge_lungs, judge_pixels, measure_lungs, measure_pixels
+from cxrseg.inference.input_check import INVERTED, RULES, judge_lungs, judge_pixels, measure_lungs, measure_pixels
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_raster
@@ -107,7 +107,7 @@ def test_an_inverted_image_is_turned(tmp_path: Path, monkeypatch: pytest.MonkeyP
     segmenter = Segmenter(hand_model(tmp_path / "hand.onnx"))
     pixels, _, _ = chest((256, 256))
     straight, turned = segmenter.segment(Radiograph(pixels)), segmenter.segment(Radiograph(1 - pixels))
-    assert straight.warnings == () and turned.warnings == (TURNED,)
+    assert straight.warnings == () and turned.warnings == (INVERTED,)
     assert np.array_equal(straight.mask("infection"), turned.mask("infection")) and turned.mask("infection").any()
 
 

@@ -94,7 +94,7 @@ def test_every_format_gives_the_same_masks(tmp_path: Path) -> None:
 
 
 CENTRES = ((0.2, 0.3), (0.7, 0.15), (0.45, 0.8))
-"""Rows and columns, as shares; away from each other, so that a wrong scale shows too."""
+"""Rows and columns, as fractions; away from each other, so that a wrong scale shows too."""
 
 
 def smooth(shape: tuple[int, int]) -> npt.NDArray[np.float32]:

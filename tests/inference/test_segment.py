@@ -76,7 +76,7 @@ def test_a_refused_image_has_no_masks_but_force_gives_them(model: Path) -> None:
         found.mask("infection")
     forced = cxrseg.segment(blank, model, force=True)
     assert forced.status == "ok" and "blank" in forced.warnings[0] and forced.mask("lungs").shape == (256, 256)
-    free = cxrseg.segment(blank, model, gate=False)
+    free = cxrseg.segment(blank, model, input_check=False)
     assert free.status == "ok" and not free.warnings
 
 
@@ -84,9 +84,10 @@ def test_several_models_are_averaged(model: Path, tmp_path: Path) -> None:
     other = hand_model(tmp_path / "other.onnx", size=96, infected_above=0.5, threshold=0.7)
     pixels, _, _ = chest((256, 256))
     one, two = (
-        Segmenter(path, gate=False).segment(Radiograph(pixels)).probabilities["infection"] for path in (model, other)
+        Segmenter(path, input_check=False).segment(Radiograph(pixels)).probabilities["infection"]
+        for path in (model, other)
     )
-    both = Segmenter([model, other], gate=False)
+    both = Segmenter([model, other], input_check=False)
     assert np.allclose(both.segment(Radiograph(pixels)).probabilities["infection"], (one + two) / 2, atol=1e-6)
     assert np.abs(one - two).max() > 0.2
     assert both.thresholds["infection"] == pytest.approx(0.6)
@@ -116,7 +117,7 @@ def test_the_task_covid19_empties_the_map_by_the_image_head(
         assert any("was emptied" in warning for warning in found.warnings) is emptied
     row = row_of("a.png", Radiograph(pixels), found)
     assert (row["probability_covid19"], row["emptied"]) == (pytest.approx(judged[0], abs=1e-5), emptied)
-    assert row["infected_share"] == (
+    assert row["infected_fraction"] == (
         0 if emptied else pytest.approx(infection.sum() / found.mask("lungs").sum(), abs=0.01)
     )
 
@@ -135,9 +136,11 @@ def test_tta_averages_with_the_mirrored_image(tmp_path: Path) -> None:
     pixels, _, _ = chest((128, 128))
     # A model that shifts to one side: its mirrored half shifts to the other.
     shifting = hand_model(tmp_path / "shift.onnx", size=128, shift=4)
-    plain = Segmenter(shifting, gate=False).segment(Radiograph(pixels)).probabilities["infection"]
-    mirrored = Segmenter(shifting, gate=False).segment(Radiograph(pixels[:, ::-1])).probabilities["infection"][:, ::-1]
-    mean = Segmenter(shifting, gate=False, tta=True).segment(Radiograph(pixels)).probabilities["infection"]
+    plain = Segmenter(shifting, input_check=False).segment(Radiograph(pixels)).probabilities["infection"]
+    mirrored = (
+        Segmenter(shifting, input_check=False).segment(Radiograph(pixels[:, ::-1])).probabilities["infection"][:, ::-1]
+    )
+    mean = Segmenter(shifting, input_check=False, tta=True).segment(Radiograph(pixels)).probabilities["infection"]
     assert np.abs(plain - mirrored).max() > 0.2
     assert np.allclose(mean, (plain + mirrored) / 2, atol=1e-3)
 

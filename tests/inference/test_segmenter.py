@@ -1,4 +1,4 @@
-"""What every model does on any image; the gate, several models and mirroring have tests of their own."""
+"""What every model does on any image; the input check, several models and mirroring have tests of their own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def radiograph(shape: tuple[int, int], seed: int = 0) -> Radiograph:
 
 @pytest.mark.parametrize("shape", [(64, 64), (97, 151), (300, 211), (33, 40), (64, 65)])
 def test_an_image_of_any_shape_comes_back_in_its_own(tiny_run: Run, shape: tuple[int, int]) -> None:
-    found = Segmenter(tiny_run.folder.model, gate=False).segment(radiograph(shape))
+    found = Segmenter(tiny_run.folder.model, input_check=False).segment(radiograph(shape))
     assert list(found.probabilities) == ["infection", "lungs"]
     for channel, probability in found.probabilities.items():
         assert (probability.shape, probability.dtype) == (shape, np.float32)
@@ -35,7 +35,7 @@ def test_an_image_of_any_shape_comes_back_in_its_own(tiny_run: Run, shape: tuple
 
 
 def test_it_is_preprocess_engine_and_back(tiny_run: Run) -> None:
-    segmenter = Segmenter(tiny_run.folder.model, gate=False, precision="float32")
+    segmenter = Segmenter(tiny_run.folder.model, input_check=False, precision="float32")
     image = radiograph((97, 151))
     given = to_input(image.pixels, (64, 64))
     expected = to_source(segmenter.engines[0].run(given[None]).maps[0, 1], (97, 151))
@@ -45,7 +45,7 @@ def test_it_is_preprocess_engine_and_back(tiny_run: Run) -> None:
 def test_a_mark_is_found_where_it_is(bright_model: Path) -> None:
     pixels = np.full((151, 99), 0.1, np.float32)
     pixels[30:90, 20:50] = 0.9
-    found = Segmenter(bright_model, gate=False).segment(Radiograph(pixels)).mask("infection")
+    found = Segmenter(bright_model, input_check=False).segment(Radiograph(pixels)).mask("infection")
     truth = pixels > 0.5
     assert (found & truth).sum() / (found | truth).sum() > 0.93
     assert not found[:27].any()
@@ -54,9 +54,9 @@ def test_a_mark_is_found_where_it_is(bright_model: Path) -> None:
 
 def test_the_threshold_is_of_the_infection_only(tiny_run: Run) -> None:
     image = radiograph((64, 64))
-    usual = Segmenter(tiny_run.folder.model, gate=False)
+    usual = Segmenter(tiny_run.folder.model, input_check=False)
     assert usual.thresholds == {"infection": 0.5, "lungs": 0.5}
-    low = Segmenter(tiny_run.folder.model, 0.01, gate=False)
+    low = Segmenter(tiny_run.folder.model, 0.01, input_check=False)
     assert low.thresholds == {"infection": 0.01, "lungs": 0.5}
     assert low.segment(image).mask("infection").sum() >= usual.segment(image).mask("infection").sum()
     np.testing.assert_array_equal(low.segment(image).mask("lungs"), usual.segment(image).mask("lungs"))
@@ -74,7 +74,7 @@ def test_a_missing_model_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_eight_threads_find_what_one_finds(tiny_run: Run, dataset: Dataset) -> None:
-    segmenter = Segmenter(tiny_run.folder.model, gate=False)
+    segmenter = Segmenter(tiny_run.folder.model, input_check=False)
     images = [sample.read_image() for sample in dataset.samples] + [radiograph((50 + n, 80 - n), n) for n in range(20)]
     alone = [segmenter.segment(image) for image in images]
     with ThreadPoolExecutor(8) as pool:
@@ -85,6 +85,6 @@ def test_eight_threads_find_what_one_finds(tiny_run: Run, dataset: Dataset) -> N
 
 
 def test_a_model_of_phantoms_says_so_and_claims_no_patients_licence(tiny_run: Run) -> None:
-    segmenter = Segmenter(tiny_run.folder.model, gate=False)
+    segmenter = Segmenter(tiny_run.folder.model, input_check=False)
     assert segmenter.segment(radiograph((64, 64))).warnings == (SYNTHETIC,)
     assert "COVID-QU-Ex" not in segmenter.info.licence

@@ -257,7 +257,7 @@ def test_every_decoder(
 
 def test_a_network_with_every_setting(tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> None:
     torch.manual_seed(0)
-    settings = {"within_lungs": True, "image_head": True, "decoder_stride": 2, "store": "float16"}
+    settings = {"within_lungs": True, "classification_head": True, "decoder_stride": 2, "weights_dtype": "float16"}
     recipe = tiny_recipe(network={"name": "smp/unet", "encoder": LITE0, **settings})
     exported(tmp_path / "model.onnx", seen(build_network(recipe.network, TARGETS), 64), recipe, dataset)
     agree(tmp_path / "model.onnx", (64, 64))

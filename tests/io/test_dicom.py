@@ -510,10 +510,10 @@ def test_a_file_cut_short_is_refused_wherever_it_is_cut(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
-def test_a_frame_cut_short_in_a_whole_file_is_refused(tmp_path: Path, name: str, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.3, 0.9, 0.99])
+def test_a_frame_cut_short_in_a_whole_file_is_refused(tmp_path: Path, name: str, fraction: float) -> None:
     syntax, frame = LOSSLESS[name][0], LOSSLESS[name][1](PIXELS)
-    refusal(tmp_path, make(syntax=syntax, frame=frame[: int(share * len(frame))]))
+    refusal(tmp_path, make(syntax=syntax, frame=frame[: int(fraction * len(frame))]))
 
 
 FLIPS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8)

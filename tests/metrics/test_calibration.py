@@ -83,10 +83,10 @@ def test_uninfected_lungs_are_marked_beyond_the_limit() -> None:
     lungs = [PixelBins(np.zeros(2048, np.int64), np.zeros(2048, np.int64)) for _ in range(2)]
     lungs[0].negative[1024], lungs[0].negative[100] = 2, 98  # 2% at 0.5 or above
     lungs[1].negative[1024], lungs[1].negative[100] = 1, 99  # 1%: not more than the limit
-    found = calibration.marked_shares([*lungs, *binned(IMAGES)])
+    found = calibration.marked_fractions([*lungs, *binned(IMAGES)])
     half = int(np.searchsorted(THRESHOLDS, 0.5))
     assert (found[half], found[half + 1]) == (0.5, 0.0)
-    assert np.isnan(calibration.marked_shares(binned(IMAGES))).all()
+    assert np.isnan(calibration.marked_fractions(binned(IMAGES))).all()
 
 
 def test_the_flat_tops_middle_wins_over_a_spike() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from cxrseg.metrics.intervals import Estimate, estimate, estimate_means, estimate_share, mean_of
+from cxrseg.metrics.intervals import Estimate, estimate, estimate_fraction, estimate_means, mean_of
 
 
 def test_agrees_with_scipy() -> None:
@@ -93,10 +93,10 @@ def test_means_by_weight() -> None:
     assert mean_of(table)(np.array([[1.0, 1, 1], [2.0, 1, 0]])).tolist() == [[3.0, 6.0], [5 / 3, 4.0]]
 
 
-def test_shares_have_wilsons_interval() -> None:
-    none = estimate_share(0, 233)
+def test_fractions_have_wilsons_interval() -> None:
+    none = estimate_fraction(0, 233)
     assert none.value == none.low == 0 and 0.01 < none.high < 0.02
-    some = estimate_share(40, 100)
+    some = estimate_fraction(40, 100)
     theirs = binomtest(40, 100).proportion_ci(0.95, "wilson")
     assert some == Estimate(0.4, 100, theirs.low, theirs.high)
-    assert math.isnan(estimate_share(0, 0).value) and estimate_share(0, 0).as_json("share")["interval"] is None
+    assert math.isnan(estimate_fraction(0, 0).value) and estimate_fraction(0, 0).as_json("fraction")["interval"] is None

@@ -33,7 +33,7 @@ def test_each_pixel_is_counted_in_its_lung_and_zone() -> None:
     assert found["left"] + found["right"] == Counts(30, 120, 20, 430)
 
 
-def test_agrees_with_the_shares_that_users_are_told() -> None:
+def test_agrees_with_the_fractions_that_users_are_told() -> None:
     random = np.random.default_rng(0)
     prediction, truth = (random.random((60, 50)) < 0.4 for _ in range(2))
     lungs = both_lungs()
@@ -41,7 +41,7 @@ def test_agrees_with_the_shares_that_users_are_told() -> None:
     found = count_regions(prediction, truth, find_lungs(lungs))
     told = measure_severity(prediction, lungs).as_row()
     for region, counts in found.items():
-        assert (counts.tp + counts.fp) / counts.pixels == pytest.approx(told[f"infected_share_{region}"])
+        assert (counts.tp + counts.fp) / counts.pixels == pytest.approx(told[f"infected_fraction_{region}"])
     assert found["left"] + found["right"] == count(prediction[lungs], truth[lungs])
 
 

@@ -1,4 +1,4 @@
-"""Infected shares, zones, area, extent score and grade."""
+"""Infected fractions, zones, area, extent score and grade."""
 
 from dataclasses import fields
 
@@ -11,7 +11,7 @@ from cxrseg.metrics.severity import (
     Severity,
     extent_score,
     grade,
-    infected_share,
+    infected_fraction,
     lung_extent,
     measure_severity,
 )
@@ -21,24 +21,24 @@ LUNGS[10:70, 20:50] = True  # the patient's right: 60 rows of 30
 LUNGS[10:70, 70:110] = True  # the patient's left: 60 rows of 40
 
 
-def test_shares_per_lung_and_zone() -> None:
+def test_fractions_per_lung_and_zone() -> None:
     infection = np.zeros_like(LUNGS)
     infection[50:70, 70:110] = True  # the left lung's lower third
     infection[10:20, 20:50] = True  # half of the right lung's upper third
     infection[80:100] = True  # outside of the lungs
     result = measure_severity(infection, LUNGS)
-    assert result.infected_share == pytest.approx((800 + 300) / 4200)
-    assert result.infected_share_left == pytest.approx(1 / 3)
-    assert result.infected_share_right == pytest.approx(1 / 6)
+    assert result.infected_fraction == pytest.approx((800 + 300) / 4200)
+    assert result.infected_fraction_left == pytest.approx(1 / 3)
+    assert result.infected_fraction_right == pytest.approx(1 / 6)
     left = (
-        result.infected_share_left_upper,
-        result.infected_share_left_middle,
-        result.infected_share_left_lower,
+        result.infected_fraction_left_upper,
+        result.infected_fraction_left_middle,
+        result.infected_fraction_left_lower,
     )
     right = (
-        result.infected_share_right_upper,
-        result.infected_share_right_middle,
-        result.infected_share_right_lower,
+        result.infected_fraction_right_upper,
+        result.infected_fraction_right_middle,
+        result.infected_fraction_right_lower,
     )
     assert left == (0, 0, 1)
     assert right == (0.5, 0, 0)
@@ -54,7 +54,7 @@ def test_area_needs_a_spacing_and_leaves_out_what_is_outside() -> None:
 
 def test_a_healthy_image() -> None:
     result = measure_severity(np.zeros_like(LUNGS), LUNGS, (1, 1))
-    assert (result.infected_share, result.extent_score, result.grade) == (0, 0, "none")
+    assert (result.infected_fraction, result.extent_score, result.grade) == (0, 0, "none")
     assert result.infected_area_mm2 == 0
 
 
@@ -62,8 +62,8 @@ def test_a_lung_that_was_not_found_is_not_healthy() -> None:
     only_right = LUNGS.copy()
     only_right[:, 60:] = False
     result = measure_severity(only_right, only_right)
-    assert result.infected_share_right == result.infected_share == 1
-    assert result.infected_share_left is None and result.infected_share_left_upper is None
+    assert result.infected_fraction_right == result.infected_fraction == 1
+    assert result.infected_fraction_left is None and result.infected_fraction_left_upper is None
     assert result.extent_score is None and result.grade is None
 
 
@@ -78,16 +78,16 @@ def test_specks_do_not_move_the_zones() -> None:
     lower = np.zeros_like(LUNGS)
     lower[50:70] = True
     result = measure_severity(lower, specks)
-    assert result.infected_share_left_middle == 0
-    assert result.infected_share_left_lower == pytest.approx(800 / 801)
+    assert result.infected_fraction_left_middle == 0
+    assert result.infected_fraction_left_lower == pytest.approx(800 / 801)
 
 
 @pytest.mark.parametrize(
-    ("share", "extent"),
+    ("fraction", "extent"),
     [(0, 0), (0.001, 1), (0.249, 1), (0.25, 2), (0.5, 2), (0.501, 3), (0.75, 3), (0.751, 4), (1, 4)],
 )
-def test_extent_of_one_lung(share: float, extent: int) -> None:
-    assert lung_extent(share) == extent
+def test_extent_of_one_lung(fraction: float, extent: int) -> None:
+    assert lung_extent(fraction) == extent
 
 
 def test_extent_of_both_lungs_and_grades() -> None:
@@ -103,14 +103,16 @@ def test_extent_of_both_lungs_and_grades() -> None:
     assert words == ["none", "mild", "mild", *["moderate"] * 3, *["severe"] * 3]
 
 
-def test_share_of_an_empty_region_is_unknown() -> None:
-    assert infected_share(LUNGS, np.zeros_like(LUNGS)) is None
-    assert infected_share(LUNGS, LUNGS) == 1
+def test_fraction_of_an_empty_region_is_unknown() -> None:
+    assert infected_fraction(LUNGS, np.zeros_like(LUNGS)) is None
+    assert infected_fraction(LUNGS, LUNGS) == 1
 
 
 def test_columns_are_those_of_the_statistics() -> None:
-    zones = [f"infected_share_{side}_{third}" for side in ("left", "right") for third in ("upper", "middle", "lower")]
-    expected = ["infected_share", "infected_share_left", "infected_share_right", *zones]
+    zones = [
+        f"infected_fraction_{side}_{third}" for side in ("left", "right") for third in ("upper", "middle", "lower")
+    ]
+    expected = ["infected_fraction", "infected_fraction_left", "infected_fraction_right", *zones]
     assert list(SEVERITY_COLUMNS) == [*expected, "infected_area_mm2", "extent_score", "grade"]
     assert list(measure_severity(LUNGS, LUNGS).as_row()) == [field.name for field in fields(Severity)]
 

@@ -47,7 +47,7 @@ def test_the_four_means_do_not_mix() -> None:
     every = result["all_images_empty_on_empty_is_1"]
     for name in ("dice", "iou", "nsd2", "nsd4"):
         assert point(every[name]) == {"mean": 0.5, "n": 4}
-    assert point(result["uninfected_marked"]) == {"share": 0.5, "n": 2, "limit": 0.01}
+    assert point(result["uninfected_marked"]) == {"fraction": 0.5, "n": 2, "limit": 0.01}
     assert point(result["rmse"]) == {"value": pytest.approx(math.sqrt(4 / 320)), "n": 4}
     assert point(result["infected_pooled"]["rmse"]) == {"value": pytest.approx(math.sqrt(2 / 160)), "n": 2}
 
@@ -83,7 +83,7 @@ def test_one_percent_of_the_lungs_is_not_more_than_one_percent() -> None:
     marked[0, 0] = True
     row = score(marked.astype(np.float32), np.zeros((10, 10), dtype=bool), lungs)
     assert row.lungs_marked == 0.01
-    assert summarise([row])["uninfected_marked"]["share"] == 0
+    assert summarise([row])["uninfected_marked"]["fraction"] == 0
 
 
 def test_means_over_nothing_are_none_and_json_takes_them() -> None:
@@ -91,4 +91,4 @@ def test_means_over_nothing_are_none_and_json_takes_them() -> None:
         result = json.loads(json.dumps(summarise(rows), allow_nan=False))
         assert result["infected_per_image"]["dice"] == {"mean": None, "n": 0, "interval": None}
         assert result["infected_pooled"]["dice"] == {"value": None, "n": 0, "interval": None}
-        assert result["uninfected_marked"]["share"] is None
+        assert result["uninfected_marked"]["fraction"] is None

@@ -82,11 +82,11 @@ def test_the_patients_left_lung_is_at_the_images_right_and_the_heart_takes_room_
     assert smaller >= 0.8 * len(SEEDS)
 
 
-def test_shares_run_from_specks_to_whole_lungs():
+def test_fractions_run_from_specks_to_whole_lungs():
     phantoms = [make_phantom(seed, "COVID-19", 64) for seed in range(100)]
-    shares = np.array([phantom.infection.sum() / phantom.lungs.sum() for phantom in phantoms])
-    assert shares.min() < 0.02 and shares.max() > 0.95
-    assert all(np.histogram(shares, [0, 0.1, 0.3, 0.5, 0.7, 1.0])[0] >= 5)
+    fractions = np.array([phantom.infection.sum() / phantom.lungs.sum() for phantom in phantoms])
+    assert fractions.min() < 0.02 and fractions.max() > 0.95
+    assert all(np.histogram(fractions, [0, 0.1, 0.3, 0.5, 0.7, 1.0])[0] >= 5)
 
 
 def test_both_lungs_and_lower_zones_are_hit_most():

@@ -21,8 +21,8 @@ def svg(files: list[Path]) -> str:
     return files[1].read_text(encoding="utf-8")
 
 
-def share(file: Path, colour: tuple[int, int, int]) -> float:
-    """Share of the figure's pixels that have nearly this colour."""
+def fraction(file: Path, colour: tuple[int, int, int]) -> float:
+    """Fraction of the figure's pixels that have nearly this colour."""
     with Image.open(file) as image:
         values = np.asarray(image.convert("RGB")).astype(int)
     return float((np.abs(values - np.array(colour)).max(axis=-1) < 12).mean())
@@ -34,7 +34,7 @@ def test_pairs_show_image_and_mask_and_name_the_grays(tmp_path: Path) -> None:
     for word in ("X-ray", "mask", "first", "second", "infection", "lungs"):
         assert f">{word}<" in svg(files)
     assert NOTICE not in svg(files)  # no prediction is shown
-    assert share(files[0], (90, 90, 90)) > 0.05 and share(files[0], (0, 0, 0)) > 0.05
+    assert fraction(files[0], (90, 90, 90)) > 0.05 and fraction(files[0], (0, 0, 0)) > 0.05
 
 
 def test_triplets_name_the_threshold_and_carry_the_notice(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_triplets_name_the_threshold_and_carry_the_notice(tmp_path: Path) -> Non
 def test_triplets_show_the_prediction_and_not_the_truth_twice(tmp_path: Path) -> None:
     found = draw_triplets([case()], tmp_path / "found")
     missed = draw_triplets([case(predicted=False)], tmp_path / "missed")
-    assert share(found[0], (255, 255, 255)) > share(missed[0], (255, 255, 255)) + 0.02
+    assert fraction(found[0], (255, 255, 255)) > fraction(missed[0], (255, 255, 255)) + 0.02
 
 
 def test_overlays_have_a_legend_of_what_is_drawn(tmp_path: Path) -> None:
@@ -55,11 +55,11 @@ def test_overlays_have_a_legend_of_what_is_drawn(tmp_path: Path) -> None:
     for word in ("prediction", "truth", "lungs", NOTICE):
         assert f">{word}<" in svg(files)
     for colour in COLOURS.values():
-        assert share(files[0], colour) > 0.002
+        assert fraction(files[0], colour) > 0.002
     alone = Case("x", case().pixels, truth=case().truth)
     drawn = draw_overlays([alone], tmp_path / "truth")
     assert ">lungs<" not in svg(drawn) and ">prediction<" not in svg(drawn)
-    assert share(drawn[0], COLOURS["lungs"]) == 0
+    assert fraction(drawn[0], COLOURS["lungs"]) == 0
 
 
 def test_more_than_four_start_a_new_band_and_shapes_may_differ(tmp_path: Path) -> None:

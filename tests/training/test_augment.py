@@ -79,7 +79,7 @@ def test_a_flip_is_left_to_right_and_exact() -> None:
     assert torch.equal(mask, masks.flip(-1))
 
 
-def test_a_share_of_the_images_is_flipped() -> None:
+def test_a_fraction_of_the_images_is_flipped() -> None:
     images, masks = phantom_like(64)
     _, mask = varied({"flip": 0.5}, images, masks)
     same = (mask == masks).flatten(1).all(1).sum().item()
@@ -139,14 +139,14 @@ def test_the_largest_change_is_kept_to(name: str, low: float, high: float) -> No
     assert high + 1e-5 >= found.max() > high - 0.25 * (high - 0.5)
 
 
-def test_cutout_blacks_out_its_share() -> None:
+def test_cutout_blacks_out_its_fraction() -> None:
     images = torch.ones(64, 1, 64, 64)
     found, _ = varied({"cutout": 1.0}, images, torch.zeros_like(images))
-    share = (found == 0).float().mean((1, 2, 3))
-    assert 0.015 < share.min() <= share.max() < 0.11
+    fraction = (found == 0).float().mean((1, 2, 3))
+    assert 0.015 < fraction.min() <= fraction.max() < 0.11
 
 
-def test_a_share_of_the_images_is_inverted() -> None:
+def test_a_fraction_of_the_images_is_inverted() -> None:
     images, masks = phantom_like(64)
     found, _ = varied({"invert": 0.5}, images, masks)
     turned = (found == 1 - images).flatten(1).all(1)

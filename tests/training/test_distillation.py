@@ -11,7 +11,7 @@ from cxrseg.cli import main
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
 from cxrseg.training.batches import load_pixels, select_samples
-from cxrseg.training.distillation import Teachers
+from cxrseg.training.distillation import Distillation
 from cxrseg.training.finish import load_weights, read_checkpoint
 from cxrseg.training.fit import Run, train
 from cxrseg.training.lightning_module import Learner
@@ -38,11 +38,11 @@ def test_teachers_say_the_mean_of_what_their_runs_find(
 ) -> None:
     recipe = tiny_recipe()
     images = torch.rand(2, 1, 64, 64)
-    lesson = Teachers([tiny_run.folder.root, other_run.folder.root], recipe)(images)
+    soft_targets = Distillation([tiny_run.folder.root, other_run.folder.root], recipe)(images)
     each = [probabilities(tiny_run, recipe, 4, images), probabilities(other_run, recipe, 6, images)]
-    torch.testing.assert_close(lesson.maps, (each[0] + each[1]) / 2)
+    torch.testing.assert_close(soft_targets.maps, (each[0] + each[1]) / 2)
     assert not torch.allclose(each[0], each[1], atol=1e-3)
-    assert lesson.categories is None
+    assert soft_targets.categories is None
 
 
 def test_a_run_with_a_teacher_learns_from_it_and_keeps_none_of_its_weights(
@@ -50,7 +50,7 @@ def test_a_run_with_a_teacher_learns_from_it_and_keeps_none_of_its_weights(
 ) -> None:
     recipe = tiny_recipe(seed=9, optimiser={"epochs": 1, "learning_rate": 0.01})
     alone = train(recipe, dataset, tmp_path / "alone", device="cpu")
-    taught = train(recipe, dataset, tmp_path / "taught", teachers=[tiny_run.folder.root], device="cpu")
+    taught = train(recipe, dataset, tmp_path / "taught", distill_from=[tiny_run.folder.root], device="cpu")
     ours, theirs = (read_checkpoint(run.folder.best)["state_dict"] for run in (taught, alone))
     assert list(ours) == list(theirs)
     assert any(not torch.equal(ours[key], theirs[key]) for key in ours)
@@ -73,9 +73,9 @@ def test_resume_with_other_teachers_is_refused(
 def test_a_teacher_gives_masks_to_images_that_have_none(
     dataset: Dataset, tiny_run: Run, tiny_recipe: Callable[..., Recipe], weight: float, learns: bool
 ) -> None:
-    recipe = tiny_recipe(seed=3, loss={"name": "bce", "teacher_weight": weight})
+    recipe = tiny_recipe(seed=3, loss={"name": "bce", "distillation_weight": weight})
     pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
-    learner = Learner(recipe, pixels, pixels, Teachers([tiny_run.folder.root], recipe))
+    learner = Learner(recipe, pixels, pixels, Distillation([tiny_run.folder.root], recipe))
     batch = pixels.batch(torch.arange(4))
     bare = batch._replace(present=torch.zeros_like(batch.present))
     learner._step("train", batch.images.float() / 255, batch.masks.float(), bare).backward()
@@ -89,7 +89,7 @@ def test_images_that_only_fill_up_are_not_taught(
     recipe = tiny_recipe(seed=3)
     pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
     learner = Learner(recipe, pixels, pixels)
-    teachers = Teachers([tiny_run.folder.root], recipe)
+    teachers = Distillation([tiny_run.folder.root], recipe)
     learner.eval()
 
     def distance(indices: list[int]) -> float:
@@ -103,7 +103,12 @@ def test_images_that_only_fill_up_are_not_taught(
 
 @pytest.fixture(scope="module")
 def judging_recipe(tiny_recipe: Callable[..., Recipe]) -> Recipe:
-    network = {"name": "smp/unet", "encoder": "resnet18", "image_head": True, "decoder_channels": [8, 8, 8, 8, 8]}
+    network = {
+        "name": "smp/unet",
+        "encoder": "resnet18",
+        "classification_head": True,
+        "decoder_channels": [8, 8, 8, 8, 8],
+    }
     return tiny_recipe(network=network, optimiser={"epochs": 1, "learning_rate": 0.01})
 
 
@@ -114,13 +119,13 @@ def test_teachers_judge_the_whole_image_too(
     given = ["train", str(tmp_path / "recipe.yaml"), "--dataset", str(phantoms), "-d", "cpu", "-q"]
     first, second = tmp_path / "first", tmp_path / "second"
     assert CliRunner().invoke(main, [*given, "-o", str(first)]).exit_code == 0
-    taught = CliRunner().invoke(main, [*given, "-o", str(second), "--teacher", str(first)])
+    taught = CliRunner().invoke(main, [*given, "-o", str(second), "--distill-from", str(first)])
     assert taught.exit_code == 0, taught.output
-    lesson = Teachers([first, second], judging_recipe)(torch.rand(2, 1, 64, 64))
-    assert lesson.categories is not None
-    torch.testing.assert_close(lesson.categories.sum(1), torch.ones(2))
+    soft_targets = Distillation([first, second], judging_recipe)(torch.rand(2, 1, 64, 64))
+    assert soft_targets.categories is not None
+    torch.testing.assert_close(soft_targets.categories.sum(1), torch.ones(2))
     pixels = load_pixels(select_samples(dataset, judging_recipe.data, "train"), judging_recipe.data)
-    learner = Learner(judging_recipe, pixels, pixels, Teachers([first], judging_recipe))
+    learner = Learner(judging_recipe, pixels, pixels, Distillation([first], judging_recipe))
     batch = pixels.batch(torch.arange(4))
     unknown = batch._replace(categories=torch.full((4,), -1))
     learner._step("train", batch.images.float() / 255, batch.masks.float(), unknown).backward()
@@ -131,14 +136,14 @@ def test_teachers_judge_the_whole_image_too(
 
 def test_a_folder_without_a_run_cannot_teach(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(TrainingError, match=r"finished run with model\.onnx"):
-        Teachers([tmp_path], tiny_recipe())
+        Distillation([tmp_path], tiny_recipe())
 
 
 def test_a_run_of_another_size_cannot_teach(tiny_run: Run, tiny_recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(TrainingError, match="sees images of 64x64, and cannot teach a network that sees 96x96"):
-        Teachers([tiny_run.folder.root], tiny_recipe(data={"size": 96}))
+        Distillation([tiny_run.folder.root], tiny_recipe(data={"size": 96}))
 
 
 def test_a_run_of_other_targets_cannot_teach(tiny_run: Run, tiny_recipe: Callable[..., Recipe]) -> None:
     with pytest.raises(TrainingError, match="finds infection, lungs, and cannot teach infection"):
-        Teachers([tiny_run.folder.root], tiny_recipe(data={"targets": ["infection"]}))
+        Distillation([tiny_run.folder.root], tiny_recipe(data={"targets": ["infection"]}))

@@ -25,7 +25,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"name": "unet++"},
     {"name": "residual-unet"},
     {"name": "smp/unet", "encoder": "tu-tf_efficientnet_lite0", "decoder_channels": [16, 8, 8, 4, 4]},
-    {"name": "smp/fpn", "encoder": "tu-tf_efficientnet_lite0", "within_lungs": True, "image_head": True},
+    {"name": "smp/fpn", "encoder": "tu-tf_efficientnet_lite0", "within_lungs": True, "classification_head": True},
 ]
 
 
@@ -71,7 +71,7 @@ def test_weights_stored_in_16_bits_give_the_same_but_for_rounding(
     torch.manual_seed(0)
     network = trained_a_little(build_network(recipe.network, ("infection", "lungs")))
     export_model(tmp_path / "full.onnx", network, recipe, dataset, {})
-    half = tiny_recipe(network={**settings, "store": "float16"})
+    half = tiny_recipe(network={**settings, "weights_dtype": "float16"})
     export_model(tmp_path / "half.onnx", network, half, dataset, {})
     sizes = [(tmp_path / name).stat().st_size for name in ("full.onnx", "half.onnx")]
     assert sizes[1] < 0.6 * sizes[0]

@@ -308,7 +308,7 @@ def test_a_complete_run_resumed_stays_as_it_is(
 def test_batch_norms_hold_the_statistics_of_unvaried_images(
     tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
 ) -> None:
-    optimiser = {"epochs": 2, "ema_decay": 0.9, "norm_images": 12, "batch": 4}
+    optimiser = {"epochs": 2, "ema_decay": 0.9, "batch_norm_recalibration": 12, "batch_size": 4}
     recipe = tiny_recipe(optimiser=optimiser, augment={"gamma": 1.0, "brightness": 0.3})
     run = train(recipe, dataset, tmp_path / "run", device="cpu")
     stored = torch.load(run.folder.last, weights_only=True)["state_dict"]
@@ -412,7 +412,7 @@ def test_a_run_begins_with_the_weights_given(
 ) -> None:
     still = tiny_recipe(optimiser={"epochs": 1, "learning_rate": 1e-12, "name": "sgd"}, augment={"flip": 0.5})
     for number, source in enumerate((tiny_run.folder.root, tiny_run.folder.last)):
-        run = train(still, dataset, tmp_path / str(number), start_from=[source], device="cpu")
+        run = train(still, dataset, tmp_path / str(number), init_from=[source], device="cpu")
         expected = checkpoint(tiny_run.folder.best if source.is_dir() else source)["state_dict"]
         found = checkpoint(run.folder.last)["state_dict"]
         for key, value in expected.items():
@@ -430,7 +430,7 @@ def test_a_run_begins_with_the_mean_of_the_weights_given(
     torch.save(stored, tmp_path / "other.ckpt")
     still = tiny_recipe(optimiser={"epochs": 1, "learning_rate": 1e-12, "name": "sgd"})
     sources = [tiny_run.folder.last, tmp_path / "other.ckpt"]
-    found = checkpoint(train(still, dataset, tmp_path / "run", start_from=sources, device="cpu").folder.last)
+    found = checkpoint(train(still, dataset, tmp_path / "run", init_from=sources, device="cpu").folder.last)
     for key, value in weights.items():
         if key.endswith("conv.weight"):
             torch.testing.assert_close(found["state_dict"][key], value + 1, rtol=0, atol=1e-6)
@@ -441,7 +441,7 @@ def test_weights_of_another_network_are_refused(
     tmp_path: Path, tiny_run: Run, dataset: Dataset, tiny_recipe: Callable[..., Recipe], settings: dict[str, Any]
 ) -> None:
     with pytest.raises(TrainingError, match=r"best\.ckpt is a checkpoint of another network .*instead of"):
-        train(tiny_recipe(network=settings), dataset, tmp_path / "run", start_from=[tiny_run.folder.root], device="cpu")
+        train(tiny_recipe(network=settings), dataset, tmp_path / "run", init_from=[tiny_run.folder.root], device="cpu")
     assert not (tmp_path / "run").exists()  # the next try may take the same name
 
 
@@ -455,7 +455,7 @@ def test_weights_that_are_not_there_are_an_error(
         (tmp_path / "text.ckpt", "damaged"),
     ):
         with pytest.raises(TrainingError, match=expected):
-            train(tiny_recipe(), dataset, tmp_path / "run", start_from=[source], device="cpu")
+            train(tiny_recipe(), dataset, tmp_path / "run", init_from=[source], device="cpu")
 
 
 # What can go wrong
@@ -523,10 +523,10 @@ def test_a_batch_too_big_for_memory_is_refused_before_the_first_step(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=20_000_000))
     rows: Rows = []
     with pytest.raises(OutOfMemoryError, match="a batch of 512 images of 64x64 needs at least") as caught:
-        train(tiny_recipe(optimiser={"batch": 512}), dataset, tmp_path / "run", device="cpu", on_epoch=rows.append)
+        train(tiny_recipe(optimiser={"batch_size": 512}), dataset, tmp_path / "run", device="cpu", on_epoch=rows.append)
     assert rows == []
-    fits = int(str(caught.value).partition("set optimiser.batch to ")[2].split()[0])
-    run = train(tiny_recipe(optimiser={"batch": fits, "epochs": 1}), dataset, tmp_path / "run", device="cpu")
+    fits = int(str(caught.value).partition("set optimiser.batch_size to ")[2].split()[0])
+    run = train(tiny_recipe(optimiser={"batch_size": fits, "epochs": 1}), dataset, tmp_path / "run", device="cpu")
     assert len(run.history) == 1
 
 
@@ -713,7 +713,7 @@ def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recip
 def test_torchrun_makes_one_run(tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> None:
     # A network with weights that no output depends on, and images that do not go into the processes evenly.
     recipe = tiny_recipe(
-        network={"name": "smp/pspnet", "encoder": "tu-tf_efficientnet_lite0"}, optimiser={"batch": 5, "ema_decay": 0.5}
+        network={"name": "smp/pspnet", "encoder": "tu-tf_efficientnet_lite0"}, optimiser={"batch_size": 5, "ema_decay": 0.5}
     )
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     process = begin(recipe, dataset, tmp_path / "run", launcher=launcher)

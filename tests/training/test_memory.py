@@ -71,15 +71,15 @@ def test_a_batch_too_big_names_one_that_fits(
     monkeypatch: pytest.MonkeyPatch,
     processes: int,
 ) -> None:
-    recipe = tiny_recipe(optimiser={"batch": 4096})
+    recipe = tiny_recipe(optimiser={"batch_size": 4096})
     each = activation_bytes(network, (64, 64), None)
     with_free(monkeypatch, 100 * each)
     with pytest.raises(OutOfMemoryError, match="a batch of 4096 images of 64x64 needs at least") as caught:
         check_memory(network, recipe, processes)
-    fits = int(str(caught.value).partition("set optimiser.batch to ")[2].split()[0])
+    fits = int(str(caught.value).partition("set optimiser.batch_size to ")[2].split()[0])
     assert 60 <= fits <= 100
     assert fits % processes == 0
-    check_memory(network, tiny_recipe(optimiser={"batch": fits}), processes)
+    check_memory(network, tiny_recipe(optimiser={"batch_size": fits}), processes)
 
 
 def test_a_batch_that_fits_is_let_through(network: torch.nn.Module, tiny_recipe: Callable[..., Recipe]) -> None:

@@ -68,7 +68,7 @@ def test_features_and_dropout_reach_the_network(name: str) -> None:
     assert any("Dropout" in type(module).__name__ and module.p == 0.5 for module in dropped.modules())
 
 
-def test_the_seed_unet_is_the_classic_one() -> None:
+def test_the_baseline_unet_is_the_classic_one() -> None:
     network = build_network(recipe("unet", features=64), ("infection",))
     convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)]
     down = [64, 64, 128, 128, 256, 256, 512, 512, 1024, 1024]
@@ -230,7 +230,7 @@ def test_a_decoder_that_stops_early_gives_maps_of_full_size(stride: int) -> None
 
 @pytest.mark.parametrize("name", ["smp/unet", "smp/fpn", "smp/segformer"])
 def test_the_image_head_judges_the_whole_image(name: str) -> None:
-    network = build_network(recipe(name, LITE0, image_head=True), ("infection", "lungs")).eval()
+    network = build_network(recipe(name, LITE0, classification_head=True), ("infection", "lungs")).eval()
     found = network(torch.rand(2, 1, 64, 64))
     assert found.maps.shape == (2, 2, 64, 64)
     assert found.categories is not None

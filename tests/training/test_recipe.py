@@ -45,16 +45,16 @@ def test_a_shipped_recipe_parses_and_says_what_it_is_for(name: str) -> None:
 
 
 def test_the_recipes_of_the_issue_are_shipped() -> None:
-    assert {"quick", "seed-unet", "seed-unet-small"} <= set(shipped_recipes())
+    assert {"quick", "baseline-unet", "baseline-unet-small"} <= set(shipped_recipes())
     assert any(load_recipe(name).network.pretrained for name in shipped_recipes())
 
 
-@pytest.mark.parametrize(("name", "features"), [("seed-unet", 64), ("seed-unet-small", 16)])
+@pytest.mark.parametrize(("name", "features"), [("baseline-unet", 64), ("baseline-unet-small", 16)])
 def test_the_seed_is_as_the_reports_describe_it(name: str, features: int) -> None:
     recipe = load_recipe(name)
     assert (recipe.network.name, recipe.network.features, recipe.network.dropout) == ("unet", features, 0)
     assert (recipe.loss.name, recipe.loss.positive_weight) == ("bce", 1)
-    assert (recipe.optimiser.name, recipe.optimiser.learning_rate, recipe.optimiser.batch) == ("adam", 1e-4, 8)
+    assert (recipe.optimiser.name, recipe.optimiser.learning_rate, recipe.optimiser.batch_size) == ("adam", 1e-4, 8)
     assert (recipe.optimiser.schedule, recipe.optimiser.patience) == ("constant", None)
     assert recipe.data.size == (256, 256)
     assert recipe.data.categories == ("COVID-19",)
@@ -63,7 +63,7 @@ def test_the_seed_is_as_the_reports_describe_it(name: str, features: int) -> Non
 
 
 def test_the_small_seed_differs_in_features_and_epochs_only() -> None:
-    seed, small = load_recipe("seed-unet").model_dump(), load_recipe("seed-unet-small").model_dump()
+    seed, small = load_recipe("baseline-unet").model_dump(), load_recipe("baseline-unet-small").model_dump()
     changed = {
         f"{section}.{key}"
         for section in ("data", "network", "loss", "augment", "optimiser")
@@ -76,7 +76,7 @@ def test_the_small_seed_differs_in_features_and_epochs_only() -> None:
 def test_a_file_is_read_with_defaults_for_the_rest(written) -> None:
     recipe = load_recipe(written("name: mine\noptimiser:\n  epochs: 3\n"))
     assert recipe.optimiser.epochs == 3
-    assert recipe.optimiser.batch == 8
+    assert recipe.optimiser.batch_size == 8
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_misspelt_key_names_the_nearest(written, text: str, place: str, near: 
     ("override", "named"),
     [
         ("optimiser.epochs=0", "optimiser.epochs"),
-        ("optimiser.batch=0", "optimiser.batch"),
+        ("optimiser.batch_size=0", "optimiser.batch_size"),
         ("optimiser.learning_rate=-1", "optimiser.learning_rate"),
         ("optimiser.name=lion", "optimiser.name"),
         ("optimiser.ema_decay=1", "optimiser.ema_decay"),
@@ -134,12 +134,12 @@ def test_plateau_has_no_warmup(written) -> None:
 
 
 def test_all_faults_are_named_at_once(written) -> None:
-    text = message(written("name: a\noptimiser: {epochs: 0, batch: 0}\nloss: {nam: bce}\n"))
+    text = message(written("name: a\noptimiser: {epochs: 0, batch_size: 0}\nloss: {nam: bce}\n"))
     assert text.count("\n  - ") == 3
 
 
 def test_overrides_change_single_settings(written) -> None:
-    path = written("name: a\noptimiser: {epochs: 9, batch: 4}\n")
+    path = written("name: a\noptimiser: {epochs: 9, batch_size: 4}\n")
     recipe = load_recipe(
         path,
         [
@@ -152,7 +152,7 @@ def test_overrides_change_single_settings(written) -> None:
             "seed=7",
         ],
     )
-    assert (recipe.optimiser.epochs, recipe.optimiser.batch, recipe.optimiser.learning_rate) == (20, 4, 1e-3)
+    assert (recipe.optimiser.epochs, recipe.optimiser.batch_size, recipe.optimiser.learning_rate) == (20, 4, 1e-3)
     assert recipe.data.targets == ("infection", "lungs")
     assert recipe.data.size == (64, 96)
     assert recipe.loss.target_weights == {"lungs": 0.5}
@@ -179,9 +179,9 @@ def test_an_override_that_cannot_be_used_is_refused(written, override: str, expe
 
 
 def test_a_missing_recipe_names_the_shipped_ones_and_the_nearest(tmp_path: Path) -> None:
-    text = message("seed-unett")
+    text = message("baseline-unett")
     assert "quick" in text
-    assert "did you mean 'seed-unet'" in text
+    assert "did you mean 'baseline-unet'" in text
     assert "no recipe" in message(tmp_path)
 
 

@@ -23,7 +23,7 @@ from cxrseg.io.raster import read_raster
 
 try:
     from cxrseg.audit.near_duplicates import Pair, Picture, choose_exclusions, copy_groups, find_pairs
-    from cxrseg.audit.registration import lay_over, resized
+    from cxrseg.audit.registration import resized, warp_onto
     from cxrseg.audit.shortcuts import Shortcut, measure_shortcuts, views_of
 except ModuleNotFoundError as error:
     raise MissingExtraError(f"the data audit needs the package {error.name}: pip install 'cxrseg[audit]'") from error
@@ -142,7 +142,7 @@ class Audit:
             "first": pair.first.name,
             "second": pair.second.name,
             "kind": pair.kind,
-            "likeness": round(pair.likeness, 4),
+            "similarity": round(pair.similarity, 4),
             "change": pair.change,
             "splits": [pair.first.split, pair.second.split],
             "categories": [pair.first.category, pair.second.category],
@@ -249,7 +249,7 @@ def _agreement(pairs: Sequence[Pair]) -> dict[tuple[str, str], float]:
             continue
         if one is None or other is None or not (one.any() or other.any()):
             continue
-        laid, covered = lay_over(other[:, ::-1] if pair.mirrored else other, pair.warp, one.shape)
+        laid, covered = warp_onto(other[:, ::-1] if pair.mirrored else other, pair.warp, one.shape)
         both = np.count_nonzero(one & laid)
         total = np.count_nonzero(one & covered) + np.count_nonzero(laid)
         if total:

@@ -18,16 +18,16 @@ _Floats = npt.NDArray[np.float32]
 
 FAULTS = {
     "unreadable": "the file cannot be read",
-    "not binary": "more than two values (share of pixels that are neither the smallest nor the largest)",
+    "not binary": "more than two values (fraction of pixels that are neither the smallest nor the largest)",
     "empty": "nothing marked, where something should be",
-    "not empty": "infection marked in an image of a category that has none (share of the image)",
-    "full": "nearly the whole image marked (share of the image)",
-    "outside the lungs": "infection outside the lung mask (share of the infection)",
-    "cut by the border": "the lungs run out of the image (share of that border which they cover)",
-    "one lung": "one of the lungs is missing or tiny (its size, as a share of the other)",
+    "not empty": "infection marked in an image of a category that has none (fraction of the image)",
+    "full": "nearly the whole image marked (fraction of the image)",
+    "outside the lungs": "infection outside the lung mask (fraction of the infection)",
+    "cut by the border": "the lungs run out of the image (fraction of that border which they cover)",
+    "one lung": "one of the lungs is missing or tiny (its size, as a fraction of the other)",
     "mirrored": "the lung mask fits the image better when mirrored left to right (how much better)",
     "upside down": "the lung mask fits the image better when turned upside down (how much better)",
-    "heart on the image's left": "dextrocardia, a turned patient, or a mirrored image (shift, share of the width)",
+    "heart on the image's left": "dextrocardia, a turned patient, or a mirrored image (shift, fraction of the width)",
     "islands": "tiny separate pieces (how many)",
 }
 """Kind of fault to what it means, and what its value is."""

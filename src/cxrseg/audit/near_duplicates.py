@@ -19,13 +19,13 @@ from cxrseg.data.exclusions import Exclusion
 from cxrseg.data.pairs import natural_key
 from cxrseg.data.sample import SPLITS, Sample
 
-__all__ = ["ALIKE", "COPY", "Pair", "Picture", "choose_exclusions", "copy_groups", "find_pairs"]
+__all__ = ["NEAR_DUPLICATE", "COPY", "Pair", "Picture", "choose_exclusions", "copy_groups", "find_pairs"]
 
 COPY = 0.85
-"""Likeness (see `cxrseg.audit.registration.Match`) from which two images are taken for copies of one exposure."""
+"""Similarity (see `cxrseg.audit.registration.Match`) from which two images are taken for copies of one exposure."""
 
-ALIKE = 0.6
-"""Likeness from which a pair is worth a look: mostly one patient at two times, sometimes a strongly edited copy."""
+NEAR_DUPLICATE = 0.6
+"""Similarity from which a pair is worth a look: mostly one patient at two times, sometimes a strongly edited copy."""
 
 _IDENTITY: npt.NDArray[np.float32] = np.eye(2, 3, dtype=np.float32)
 _THREADS = 4
@@ -54,16 +54,16 @@ class Pair:
         first, second: the images, in the order of the dataset.
         kind: 'exact' (equal pixels), 'near' (a copy: rescaled, cropped, of other contrast, mirrored, marked ...) or
             'alike' (worth a look; not counted as a copy).
-        likeness: 1 for exact pairs, else see `cxrseg.audit.registration.Match`.
+        similarity: 1 for exact pairs, else see `cxrseg.audit.registration.Match`.
         mirrored: one is the other mirrored left to right.
-        warp: (2, 3) float32, from coordinates (x, y, as shares of the side) of the first to those of the second,
+        warp: (2, 3) float32, from coordinates (x, y, as fractions of the side) of the first to those of the second,
             which is mirrored before.
     """
 
     first: Sample
     second: Sample
     kind: str
-    likeness: float
+    similarity: float
     mirrored: bool
     warp: npt.NDArray[np.float32]
 
@@ -123,14 +123,18 @@ def find_pairs(pictures: Sequence[Picture]) -> list[Pair]:
     best: dict[tuple[int, int], tuple[Candidate, Match]] = {}
     for found, match in zip(wanted, matches, strict=True):
         key = (min(found.fixed, found.moving), max(found.fixed, found.moving))
-        if match and match.likeness >= ALIKE and (key not in best or best[key][1].likeness < match.likeness):
+        if (
+            match
+            and match.similarity >= NEAR_DUPLICATE
+            and (key not in best or best[key][1].similarity < match.similarity)
+        ):
             best[key] = found, match
     pairs = [
         Pair(pictures[first].sample, pictures[second].sample, "exact", 1.0, False, _IDENTITY)
         for first, second in sorted(exact)
     ]
     near = [_pair(pictures, found, match) for found, match in best.values()]
-    return pairs + sorted(near, key=lambda pair: -pair.likeness)
+    return pairs + sorted(near, key=lambda pair: -pair.similarity)
 
 
 def copy_groups(pairs: Sequence[Pair]) -> list[list[Sample]]:
@@ -180,11 +184,11 @@ def _exact(pictures: Sequence[Picture]) -> set[tuple[int, int]]:
 
 
 def _pair(pictures: Sequence[Picture], found: Candidate, match: Match) -> Pair:
-    kind = "near" if match.likeness >= COPY else "alike"
+    kind = "near" if match.similarity >= COPY else "alike"
     first, second, warp = found.fixed, found.moving, match.warp
     if first > second:
         first, second, warp = second, first, _reversed(warp, found.mirrored)
-    return Pair(pictures[first].sample, pictures[second].sample, kind, match.likeness, found.mirrored, warp)
+    return Pair(pictures[first].sample, pictures[second].sample, kind, match.similarity, found.mirrored, warp)
 
 
 def _reversed(warp: npt.NDArray[np.float32], mirrored: bool) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Match", "lay_over", "local_contrast", "register", "resized"]
+__all__ = ["Match", "warp_onto", "local_contrast", "register", "resized"]
 
 _Floats = npt.NDArray[np.float32]
 
@@ -37,15 +37,15 @@ class Match:
     """How one picture lies on another.
 
     Attributes:
-        warp: (2, 3) float32, from coordinates (x, y, as shares of the side) of the fixed picture to those of the
+        warp: (2, 3) float32, from coordinates (x, y, as fractions of the side) of the fixed picture to those of the
             moving one.
-        likeness: the median, over the common area where either shows detail, of the local correlation of local
+        similarity: the median, over the common area where either shows detail, of the local correlation of local
             contrast. In [-1, 1]; marks, frames and text over less than half of it do not count.
-        overlap: share of the fixed picture that the moving one covers.
+        overlap: fraction of the fixed picture that the moving one covers.
     """
 
     warp: _Floats
-    likeness: float
+    similarity: float
     overlap: float
 
 
@@ -64,7 +64,7 @@ def register(fixed: npt.NDArray[np.uint8], moving: npt.NDArray[np.uint8], start:
         one, other = (local_contrast(resized(picture, pixels), _FINE) for picture in (fixed, moving))
         warp = _refined(one, other, start if match is None else match.warp)
         match = None if warp is None else _compared(one, other, warp)
-        if match is None or match.likeness < least:
+        if match is None or match.similarity < least:
             return None
     return match
 
@@ -84,7 +84,7 @@ def local_contrast(picture: npt.NDArray[np.generic], fine: float) -> _Floats:
     return np.asarray(detail / (usual + 2), np.float32)  # two gray levels: the noise of an empty background stays small
 
 
-def lay_over(
+def warp_onto(
     mask: npt.NDArray[np.bool_], warp: _Floats, shape: tuple[int, ...]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """A mask of the moving picture, laid over the fixed one.
@@ -98,10 +98,10 @@ def lay_over(
         (H, W) bool of the mask, and (H, W) bool of where the moving picture lies.
     """
     height, width = shape
-    # From pixel indices of the fixed picture to shares of its side, through the warp, to those of the mask.
-    to_shares = np.array([[1 / width, 0, 0.5 / width], [0, 1 / height, 0.5 / height], [0, 0, 1]])
+    # From pixel indices of the fixed picture to fractions of its side, through the warp, to those of the mask.
+    to_fractions = np.array([[1 / width, 0, 0.5 / width], [0, 1 / height, 0.5 / height], [0, 0, 1]])
     to_pixels = np.array([[mask.shape[1], 0, -0.5], [0, mask.shape[0], -0.5], [0, 0, 1]])
-    through = (to_pixels @ np.vstack([warp, [0, 0, 1]]) @ to_shares)[:2]
+    through = (to_pixels @ np.vstack([warp, [0, 0, 1]]) @ to_fractions)[:2]
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     laid, covered = (
         cv2.warpAffine(np.ascontiguousarray(one, np.uint8), through, (width, height), flags=flags)
@@ -123,7 +123,7 @@ def _in_pixels(warp: _Floats, pixels: int) -> _Floats:
     return np.column_stack([linear, offset]).astype(np.float32)
 
 
-def _in_shares(warp: _Floats, pixels: int) -> _Floats:
+def _in_fractions(warp: _Floats, pixels: int) -> _Floats:
     linear, offset = warp[:, :2], warp[:, 2]
     shift = (offset + 0.5 - linear @ np.full(2, 0.5)) / pixels
     return np.column_stack([linear, shift]).astype(np.float32)
@@ -138,7 +138,7 @@ def _refined(fixed: _Floats, moving: _Floats, warp: _Floats) -> _Floats | None:
         _, found = cv2.findTransformECC(fixed, moving, start, cv2.MOTION_AFFINE, until, everywhere, _SMOOTHING)
     except cv2.error:  # it says so when it does not converge
         return None
-    return _in_shares(np.asarray(found, np.float32), pixels)
+    return _in_fractions(np.asarray(found, np.float32), pixels)
 
 
 def _compared(fixed: _Floats, moving: _Floats, warp: _Floats) -> Match | None:

@@ -31,7 +31,8 @@ _DIRECTIONS = 384
 """Principal directions kept. With 4,660 images, at 128 fifty times as many strangers come near as at 384."""
 
 _DAMPING, _FEW = 0.1, 150
-"""How much rare directions are damped, as a share of the mean variance: the first, or `_FEW` over the number of images
+"""How much rare directions are damped, as a fraction of the mean variance: the first, or `_FEW` over the number of
+images
 in sets below 1,500, where rare directions are chance and would part a copy from its original."""
 
 _ROWS = 1024
@@ -47,16 +48,16 @@ class Candidate:
     Attributes:
         fixed, moving: their places in the set.
         mirrored: the moving one must be mirrored left to right first.
-        warp: (2, 3) float32, from coordinates (x, y, as shares of the side) of the fixed one to those of the
+        warp: (2, 3) float32, from coordinates (x, y, as fractions of the side) of the fixed one to those of the
             moving one: where a closer comparison should begin.
-        likeness: correlation of the signatures, in [-1, 1].
+        similarity: correlation of the signatures, in [-1, 1].
     """
 
     fixed: int
     moving: int
     mirrored: bool
     warp: _Floats
-    likeness: float
+    similarity: float
 
 
 def find_candidates(pictures: npt.NDArray[np.uint8], least: float = 0.4) -> list[Candidate]:
@@ -82,11 +83,11 @@ def find_candidates(pictures: npt.NDArray[np.uint8], least: float = 0.4) -> list
     best: dict[tuple[int, int, bool], Candidate] = {}
     for mirrored, seen in sides.items():
         for warp in _warps(0.9 if mirrored else 0.8):
-            for moving, fixed, likeness in _near(whiten(_unit(_through(seen, _resampling(warp)))), known, least):
+            for moving, fixed, similarity in _near(whiten(_unit(_through(seen, _resampling(warp)))), known, least):
                 key = (min(fixed, moving), max(fixed, moving), mirrored)
-                if key not in best or best[key].likeness < likeness:
-                    best[key] = Candidate(fixed, moving, mirrored, warp, likeness)
-    return sorted(best.values(), key=lambda found: -found.likeness)
+                if key not in best or best[key].similarity < similarity:
+                    best[key] = Candidate(fixed, moving, mirrored, warp, similarity)
+    return sorted(best.values(), key=lambda found: -found.similarity)
 
 
 class _Whitening:
@@ -113,13 +114,13 @@ def _unit(vectors: _Floats) -> _Floats:
 
 
 def _near(seen: _Floats, known: _Floats, least: float) -> Iterator[tuple[int, int, float]]:
-    """(seen, known, likeness) of all that are alike enough, an image and itself left out."""
+    """(seen, known, similarity) of all that are alike enough, an image and itself left out."""
     for start in range(0, len(seen), _ROWS):
-        likeness = seen[start : start + _ROWS] @ known.T
-        rows = np.arange(len(likeness))
-        likeness[rows, start + rows] = -1
-        for row, column in np.argwhere(likeness >= least):
-            yield start + int(row), int(column), float(likeness[row, column])
+        similarity = seen[start : start + _ROWS] @ known.T
+        rows = np.arange(len(similarity))
+        similarity[rows, start + rows] = -1
+        for row, column in np.argwhere(similarity >= least):
+            yield start + int(row), int(column), float(similarity[row, column])
 
 
 def _warps(smallest: float) -> list[_Floats]:
@@ -132,7 +133,7 @@ def _warps(smallest: float) -> list[_Floats]:
 
 
 def _window(size: float, x: float, y: float) -> _Floats:
-    """The warp that shows the window of a size whose corner is at (x, y), all as shares of the side."""
+    """The warp that shows the window of a size whose corner is at (x, y), all as fractions of the side."""
     return np.array([[size, 0, x], [0, size, y]], np.float32)
 
 

@@ -78,7 +78,7 @@ def evaluate(
         click.echo(f"fitted on {fit_split}: threshold {fitted.threshold:g}, temperature {fitted.temperature:g}")
         model = out / "fitted.onnx"
     seen = Calibration()
-    found = judge(model, judged, threshold=threshold, task=task, watch=seen.watch)
+    found = judge(model, judged, threshold=threshold, task=task, callback=seen.callback)
     write_evaluation(found, out)
     write_calibration(seen, found.thresholds, out)
     _print_evaluation(found, out, *([("model", model)] if fit_split else []), ("curves", out / "calibration.json"))

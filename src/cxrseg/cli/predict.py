@@ -111,7 +111,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _measures(row: Mapping[str, Any]) -> str:
-    if row["infected_share"] is None:
+    if row["infected_fraction"] is None:
         return f"{row['path']}: no lungs found"
     score = "unknown" if row["extent_score"] is None else f"{row['extent_score']} of 8 ({row['grade']})"
-    return f"{row['path']}: infected {row['infected_share']:.1%} of the lungs, extent score {score}"
+    return f"{row['path']}: infected {row['infected_fraction']:.1%} of the lungs, extent score {score}"

@@ -29,7 +29,7 @@ def demo(out: Path) -> None:
     click.echo(f"scores      {out / 'evaluation' / 'scores.csv'}\n{NOTICE}")
 
 
-@command("cxrseg train seed-unet-small --dataset covid-qu-ex -o runs/seed")
+@command("cxrseg train baseline-unet-small --dataset covid-qu-ex -o runs/seed")
 @click.argument("recipe")
 @dataset_option
 @exclude_option
@@ -37,23 +37,23 @@ def demo(out: Path) -> None:
 @click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
 @click.option(
-    "--start-from",
+    "--init-from",
     type=PATH,
     multiple=True,
     help="Begin with the weights of this run folder or checkpoint; of several, with their mean.",
 )
 @click.option(
-    "--teacher",
-    "teachers",
+    "--distill-from",
+    "distill_from",
     type=FOLDER,
     multiple=True,
     help="Learn from what this run finds as well; of several, from their mean.",
 )
 @click.option(
-    "--hold-out",
+    "--val-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Hold this share of the training images out as 'val', for a dataset that has none.",
+    help="Hold this fraction of the training images out as 'val', for a dataset that has none.",
 )
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="GPUs, or CPU processes.")
@@ -65,8 +65,8 @@ def train(
     out: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
-    start_from: tuple[Path, ...],
-    teachers: tuple[Path, ...],
+    init_from: tuple[Path, ...],
+    distill_from: tuple[Path, ...],
     hold_out: float | None,
     device: str,
     processes: int,
@@ -88,8 +88,8 @@ def train(
         dataset if hold_out is None else held_out(dataset, "val", hold_out, chosen.seed),
         out or Path("runs") / chosen.name,
         resume=resume,
-        start_from=start_from,
-        teachers=teachers,
+        init_from=init_from,
+        distill_from=distill_from,
         device=device,
         processes=processes,
         progress=not quiet and sys.stderr.isatty(),
@@ -116,7 +116,7 @@ def _figures(row: dict[str, float | None]) -> str:
     return "  ".join(f"{name} {row[key]:.4f}" for key, name in names.items() if row.get(key) is not None)
 
 
-@command("cxrseg recipes seed-unet > mine.yaml")
+@command("cxrseg recipes baseline-unet > mine.yaml")
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """List the shipped recipes, or print one, every setting spelt out and explained."""

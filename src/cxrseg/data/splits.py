@@ -42,8 +42,8 @@ def as_category(name: str) -> str | None:
     return _CATEGORY_WORDS.get("".join(letter for letter in name.casefold() if letter.isalnum()))
 
 
-def hold_out(dataset: Dataset, split: str, share: float, seed: int = 0) -> Dataset:
-    """Move a share of the training images into a split that the dataset does not have.
+def hold_out(dataset: Dataset, split: str, fraction: float, seed: int = 0) -> Dataset:
+    """Move a fraction of the training images into a split that the dataset does not have.
 
     The same images go on every machine: in their category they are ranked by the SHA-256 of seed and name.
     Each category gives its share, rounded, and one image at least where it has two. Names do not tell
@@ -52,22 +52,22 @@ def hold_out(dataset: Dataset, split: str, share: float, seed: int = 0) -> Datas
     Args:
         dataset: what to split; it stays as it is.
         split: 'val' or 'test'.
-        share: of the training images, between 0 and 1.
+        fraction: of the training images, between 0 and 1.
         seed: another seed, other images.
 
     Raises:
-        RecipeError: `split` or `share` is out of range.
+        RecipeError: `split` or `fraction` is out of range.
         DatasetError: the dataset has that split already, or too few training images.
     """
     if split not in SPLITS[1:]:
         raise RecipeError(f"expected to hold out 'val' or 'test', got {split!r}")
-    if not 0 < share < 1:
-        raise RecipeError(f"expected to hold out a share between 0 and 1, got {share:g}")
+    if not 0 < fraction < 1:
+        raise RecipeError(f"expected to hold out a fraction between 0 and 1, got {fraction:g}")
     if any(sample.split == split for sample in dataset.samples):
         raise DatasetError(
             f"{dataset.root} has images of split {split} ({dataset.describe()}); use those, or take them away"
         )
-    held = _lowest_ranked([s for s in dataset.samples if s.split == "train"], share, seed)
+    held = _lowest_ranked([s for s in dataset.samples if s.split == "train"], fraction, seed)
     if not held:
         raise DatasetError(
             f"{dataset.root} has too few training images to hold some out for {split}: "
@@ -78,8 +78,8 @@ def hold_out(dataset: Dataset, split: str, share: float, seed: int = 0) -> Datas
     return Dataset(dataset.root, dataset.layout, samples)
 
 
-def _lowest_ranked(samples: list[Sample], share: float, seed: int) -> set[str]:
-    """Names of the share of each category whose hash is lowest."""
+def _lowest_ranked(samples: list[Sample], fraction: float, seed: int) -> set[str]:
+    """Names of the fraction of each category whose hash is lowest."""
     names: dict[str | None, list[str]] = defaultdict(list)
     for sample in samples:
         names[sample.category].append(sample.name)
@@ -87,5 +87,5 @@ def _lowest_ranked(samples: list[Sample], share: float, seed: int) -> set[str]:
     for group in names.values():
         group.sort(key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
         if len(group) > 1:
-            held.update(group[: min(max(round(share * len(group)), 1), len(group) - 1)])
+            held.update(group[: min(max(round(fraction * len(group)), 1), len(group) - 1)])
     return held

@@ -2,8 +2,8 @@
 
 Dice is the mean of the infected images, over the whole image, as `cxrseg evaluate` has it. Reliability, Brier score and
 temperature look at pixels within the lungs only: the background, most of the image and never in doubt, would make any
-model look calibrated (Mehrtash et al. 2020, arXiv:1911.13273, who cut it away for this reason), and the shares that
-are read off a mask are shares of the lungs. Images of the category Non-COVID are left out for the infection: their
+model look calibrated (Mehrtash et al. 2020, arXiv:1911.13273, who cut it away for this reason), and the fractions that
+are read off a mask are fractions of the lungs. Images of the category Non-COVID are left out for the infection: their
 masks are empty by the dataset's definition, whatever their lungs show.
 """
 
@@ -36,7 +36,7 @@ from cxrseg.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
     log_loss,
-    marked_shares,
+    marked_fractions,
     pool,
     reliability,
     sweep,
@@ -49,7 +49,7 @@ __all__ = ["COVID19_KEPT", "Calibration", "ImageBins", "fit", "write_calibration
 _Mask = npt.NDArray[np.bool_]
 
 COVID19_KEPT = 0.99
-"""Share of COVID-19 images whose map the task covid19 keeps more than of, on the images that `fit` sees."""
+"""Fraction of COVID-19 images whose map the task covid19 keeps more than of, on the images that `fit` sees."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +74,9 @@ class Calibration:
         self._images: dict[str, dict[str, ImageBins]] = {}
         self._left_out: dict[str, set[str]] = {}
 
-    def watch(self, sample: Sample, prediction: Prediction, truths: Mapping[str, _Mask], lungs: _Mask | None) -> None:
+    def callback(
+        self, sample: Sample, prediction: Prediction, truths: Mapping[str, _Mask], lungs: _Mask | None
+    ) -> None:
         """Count the pixels of one image; may be called from many threads."""
         for channel, truth in truths.items():
             if channel == "infection" and sample.infection_is_by_definition:
@@ -125,7 +127,7 @@ class Calibration:
                 "dice": _listed(tried.dice),
                 "precision": _listed(tried.precision),
                 "recall": _listed(tried.recall),
-                "uninfected_marked": _listed(marked_shares(lungs)),
+                "uninfected_marked": _listed(marked_fractions(lungs)),
             },
             "best": best and {"threshold": best, "dice": _number(np.interp(best, tried.thresholds, tried.dice))},
             "average_precision": _number(average_precision(pool(each.whole for each in images if each.whole.infected))),
@@ -175,7 +177,7 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | Non
     if "infection" not in info.channels:
         raise ModelFileError(f"{model} finds {', '.join(info.channels)}, and only infection has a threshold to fit")
     seen = Calibration()
-    found = evaluate(model, dataset, watch=seen.watch)
+    found = evaluate(model, dataset, callback=seen.callback)
     images = seen.images("infection")
     pixels = pool(image.region for image in images)
     if not _both(pixels):

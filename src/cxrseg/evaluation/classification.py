@@ -7,7 +7,7 @@ from typing import Any
 
 from cxrseg.evaluation.confidence import auroc
 from cxrseg.evaluation.image_scores import JudgedImage
-from cxrseg.metrics.intervals import estimate_share
+from cxrseg.metrics.intervals import estimate_fraction
 
 __all__ = ["summarise_image_level"]
 
@@ -17,7 +17,8 @@ def summarise_image_level(images: Sequence[JudgedImage], task: str) -> dict[str,
 
     Returns:
         None where the task is not 'covid19', no model judged the whole image, or no category is known. Else `images`;
-        `sensitivity`, the share of COVID-19 images that were kept; `specificity`, the share of the others that were
+        `sensitivity`, the fraction of COVID-19 images that were kept; `specificity`, the fraction of the others that
+        were
         emptied; `kept_by_category`; and `auroc` of the probability of COVID-19.
     """
     known = [image for image in images if image.categories is not None and image.sample.category is not None]
@@ -26,14 +27,14 @@ def summarise_image_level(images: Sequence[JudgedImage], task: str) -> dict[str,
     found = [image for image in known if image.sample.category == "COVID-19"]
     others = [image for image in known if image.sample.category != "COVID-19"]
     kept = {
-        category: estimate_share(sum(not one.emptied for one in chosen), len(chosen)).as_json("share")
+        category: estimate_fraction(sum(not one.emptied for one in chosen), len(chosen)).as_json("fraction")
         for category in sorted({image.sample.category or "" for image in known})
         if (chosen := [image for image in known if image.sample.category == category])
     }
     return {
         "images": len(known),
-        "sensitivity": estimate_share(sum(not image.emptied for image in found), len(found)).as_json("share"),
-        "specificity": estimate_share(sum(image.emptied for image in others), len(others)).as_json("share"),
+        "sensitivity": estimate_fraction(sum(not image.emptied for image in found), len(found)).as_json("fraction"),
+        "specificity": estimate_fraction(sum(image.emptied for image in others), len(others)).as_json("fraction"),
         "kept_by_category": kept,
         "auroc": auroc(
             [(image.categories or {}).get("COVID-19", 0.0) for image in known],

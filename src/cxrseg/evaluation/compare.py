@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cxrseg._version import __version__
 from cxrseg.errors import DatasetError
 from cxrseg.io.write import write_json
-from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED, Estimate, estimate, estimate_means, estimate_share
+from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED, Estimate, estimate, estimate_fraction, estimate_means
 
 __all__ = ["DIFFER_MOST", "Comparison", "compare", "comparison_lines", "write_comparison"]
 
@@ -25,9 +25,9 @@ DIFFER_MOST = 10
 _Row = Mapping[str, str]
 _Values = npt.NDArray[np.float64]
 
-_FEWER_IS_BETTER = frozenset({"rmse", "rmse_pooled", "hd95", "assd", "share_error"})
-_INFECTED = ("dice", "iou", "precision", "recall", "rmse", "hd95", "assd", "nsd2", "nsd4", "share_error")
-_EVERY = ("dice", "iou", "nsd2", "nsd4", "rmse", "share_error")
+_FEWER_IS_BETTER = frozenset({"rmse", "rmse_pooled", "hd95", "assd", "fraction_error"})
+_INFECTED = ("dice", "iou", "precision", "recall", "rmse", "hd95", "assd", "nsd2", "nsd4", "fraction_error")
+_EVERY = ("dice", "iou", "nsd2", "nsd4", "rmse", "fraction_error")
 _EMPTY_IS_1 = frozenset({"dice", "iou", "nsd2", "nsd4"})
 _HEADINGS = {
     "dice": "Dice",
@@ -38,7 +38,7 @@ _HEADINGS = {
     "assd": "ASSD",
     "nsd2": "NSD 2px",
     "nsd4": "NSD 4px",
-    "share_error": "share error",
+    "fraction_error": "fraction error",
 }
 
 
@@ -124,7 +124,7 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             continue
         p = "-" if row["wilcoxon_p"] is None else f"{row['wilcoxon_p']:.2g}"
         equal = row["equal"] / row["difference"]["n"]
-        yield f"{text}{difference:<31}{row['better']['share']:>7.0%}{equal:>7.0%}{p:>9}"
+        yield f"{text}{difference:<31}{row['better']['fraction']:>7.0%}{equal:>7.0%}{p:>9}"
 
 
 def _read(folder: Path) -> dict[str, dict[str, _Row]]:
@@ -207,7 +207,7 @@ def _paired(values: _Values, sign: int) -> dict[str, Any]:
         "first": float(values[:, 0].mean()),
         "second": float(values[:, 1].mean()),
         "difference": estimate_means({"difference": difference})["difference"].as_json(),
-        "better": estimate_share(better, len(difference)).as_json("share"),
+        "better": estimate_fraction(better, len(difference)).as_json("fraction"),
         "equal": equal,
         "wilcoxon_p": _wilcoxon(difference),
     }
@@ -234,8 +234,8 @@ def _pooled_rmse(pairs: Sequence[tuple[_Row, _Row]]) -> list[Estimate]:
 
 
 def _value(row: _Row, name: str) -> float:
-    if name == "share_error":
-        return abs(_value(row, "infected_share_predicted") - _value(row, "infected_share_true"))
+    if name == "fraction_error":
+        return abs(_value(row, "infected_fraction_predicted") - _value(row, "infected_fraction_true"))
     text = row.get(name)
     return float(text) if text else math.nan
 

@@ -29,7 +29,8 @@ def summarise_confidence(images: Sequence[JudgedImage]) -> dict[str, Any] | None
     Returns:
         None where no confidence is known. Else under `all_images` and `infected`: `images`; `bad`, those with a Dice
         below 0.5; `auroc`, the chance that a bad one has less confidence than a good one; `risk_coverage`, lists of
-        `coverage` (share of the images kept, the most confident first) and `risk` (1 - their mean Dice); and the area
+        `coverage` (fraction of the images kept, the most confident first) and `risk` (1 - their mean Dice); and the
+        area
         under that curve (Geifman & El-Yaniv 2017): `area`, beside `area_random`, which any order reaches on average,
         and `area_best`, that of the images sorted by their Dice.
     """

@@ -15,7 +15,7 @@ from cxrseg.errors import CxrsegError, DatasetError
 from cxrseg.evaluation.classification import summarise_image_level
 from cxrseg.evaluation.confidence import summarise_confidence
 from cxrseg.evaluation.groups import by_region, by_size
-from cxrseg.evaluation.image_scores import JudgedImage, Watch, judge_image
+from cxrseg.evaluation.image_scores import Callback, JudgedImage, judge_image
 from cxrseg.evaluation.severity_agreement import summarise_severity
 from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.evaluation.text_table import summary_lines
@@ -37,7 +37,7 @@ _INTERVALS = {
     "level": LEVEL,
     "resamples": RESAMPLES,
     "seed": SEED,
-    "method": "means and values: percentile bootstrap over images; shares: Wilson. Images are taken as independent; "
+    "method": "means and values: percentile bootstrap over images; fractions: Wilson. Images are taken as independent; "
     "where several are of one patient, intervals are too narrow.",
 }
 
@@ -150,12 +150,12 @@ def evaluate(
     threshold: float | None = None,
     task: str = "opacity",
     on_image: Callable[[int, int], None] | None = None,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> Evaluation:
     """Judge a model file on every image of a dataset, at the images' own size.
 
     What is predicted within the lungs, where and how much, is taken of the dataset's lung masks; where it has none, of
-    the lungs that the model finds. Only the infected share that a user is told is of the model's own lungs.
+    the lungs that the model finds. Only the infected fraction that a user is told is of the model's own lungs.
 
     Args:
         model: a model file.
@@ -163,7 +163,8 @@ def evaluate(
         threshold: probability from which a pixel is infection; None takes the model file's.
         task: 'opacity', or 'covid19' where the model judges the whole image; see `Segmenter`.
         on_image: called with (images done, images in all).
-        watch: called, from many threads, with each sample, what the model found on it, its true masks by channel, and
+        callback: called, from many threads, with each sample, what the model found on it, its true masks by channel,
+        and
             the lungs of the dataset, or else of the model.
 
     Raises:
@@ -171,11 +172,11 @@ def evaluate(
         ModelFileError: the model file cannot be used, or not for this task.
     """
     # Every image of the dataset is judged, and in float32: figures must not depend on the machine.
-    segmenter = Segmenter(model, threshold, gate=False, precision="float32", task=task)
+    segmenter = Segmenter(model, threshold, input_check=False, precision="float32", task=task)
 
     def judge(sample: Sample) -> JudgedImage:
         prediction = segmenter.segment(sample.read_image())
-        return judge_image(sample, prediction, segmenter.info.channels, watch)
+        return judge_image(sample, prediction, segmenter.info.channels, callback)
 
     images = _judged(dataset, judge, segmenter.info.channels, on_image)
     return Evaluation(segmenter.info, dataset, segmenter.thresholds, images, task, sha256=segmenter.mark.sha256)
@@ -186,7 +187,8 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Judge the mask files that `cxrseg predict -o FOLDER` wrote, which is what its users get.
 
-    The gate was at work there: where it refused an image, or predicting failed, there is no mask, which is judged as an
+    The input check was at work there: where it refused an image, or predicting failed, there is no mask, which is
+    judged as an
     empty one, and counted. Where no probability maps were saved, RMSE is that of the masks.
 
     Args:

@@ -18,23 +18,23 @@ from cxrseg.metrics.summary import per_image
 __all__ = ["SIZES", "by_region", "by_size"]
 
 SIZES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Bounds of five bins by the true infected share of the lungs: those of the extent score, and 10%. Fixed, so that
-figures of two datasets can be laid side by side; a share on a bound belongs to the bin above it."""
+"""Bounds of five bins by the true infected fraction of the lungs: those of the extent score, and 10%. Fixed, so that
+figures of two datasets can be laid side by side; a fraction on a bound belongs to the bin above it."""
 
 
 def by_size(images: Sequence[JudgedImage]) -> list[dict[str, Any]]:
     """Means over the infected images in each bin of `SIZES`.
 
     Returns:
-        For each bin: `from`, `to` (shares of the lungs), `images`, `missed`, and `infected_per_image`, as in
+        For each bin: `from`, `to` (fractions of the lungs), `images`, `missed`, and `infected_per_image`, as in
         `cxrseg.metrics.summary`. Images whose lungs are unknown are in none.
     """
-    infected = [(image, image.true.infected_share) for image in images if image.infected and image.true is not None]
-    shares = np.array([np.nan if share is None else share for _, share in infected])
-    bins = np.minimum(np.searchsorted(SIZES, shares, side="right"), len(SIZES) - 1)
+    infected = [(image, image.true.infected_fraction) for image in images if image.infected and image.true is not None]
+    fractions = np.array([np.nan if fraction is None else fraction for _, fraction in infected])
+    bins = np.minimum(np.searchsorted(SIZES, fractions, side="right"), len(SIZES) - 1)
     found = []
     for number, (low, high) in enumerate(pairwise(SIZES), 1):
-        chosen = (bins == number) & ~np.isnan(shares)
+        chosen = (bins == number) & ~np.isnan(fractions)
         scores = [image.scores["infection"] for (image, _), inside in zip(infected, chosen, strict=True) if inside]
         found.append(
             {
@@ -53,8 +53,9 @@ def by_region(images: Sequence[JudgedImage]) -> dict[str, dict[str, Any]]:
 
     Returns:
         For each of `cxrseg.metrics.regions.REGIONS`: `images` that have it, `infected`: those with infection there;
-        `dice`, the mean over the latter, and `dice_pooled`, their pixels counted together; `share_error` and
-        `share_bias`, the mean absolute and the mean difference of predicted and true infected share over the former.
+        `dice`, the mean over the latter, and `dice_pooled`, their pixels counted together; `fraction_error` and
+        `fraction_bias`, the mean absolute and the mean difference of predicted and true infected fraction over the
+        former.
     """
     return {region: _region([image.regions[region] for image in images if _found(image, region)]) for region in REGIONS}
 
@@ -72,11 +73,11 @@ def _region(every: Sequence[Counts]) -> dict[str, Any]:
         return np.asarray(found[:, :1] / found[:, 1:])
 
     differences = np.array([(each.fp - each.fn) / each.pixels for each in every])
-    shares = estimate_means({"share_error": np.abs(differences), "share_bias": differences})
+    fractions = estimate_means({"fraction_error": np.abs(differences), "fraction_bias": differences})
     return {
         "images": len(every),
         "infected": len(infected),
         "dice": estimate_means({"dice": [each.dice for each in infected]})["dice"].as_json(),
         "dice_pooled": estimate(pooled, len(infected))[0].as_json("value"),
-        **{name: found.as_json() for name, found in shares.items()},
+        **{name: found.as_json() for name, found in fractions.items()},
     }

@@ -17,11 +17,11 @@ from cxrseg.metrics.regions import count_regions
 from cxrseg.metrics.segmentation import Counts, ImageScore, score
 from cxrseg.metrics.severity import Severity, measure_severity
 
-__all__ = ["JudgedImage", "Watch", "judge_image"]
+__all__ = ["JudgedImage", "Callback", "judge_image"]
 
 _Mask = npt.NDArray[np.bool_]
 
-Watch = Callable[[Sample, Prediction, Mapping[str, _Mask], _Mask | None], None]
+Callback = Callable[[Sample, Prediction, Mapping[str, _Mask], _Mask | None], None]
 """Called with a sample, what was predicted for it, its true masks by channel, and the lungs where they are known."""
 
 _SIDES = ("", "_left", "_right")
@@ -36,12 +36,12 @@ class JudgedImage:
         scores: channel name to its score, for each channel that the model finds and the dataset has.
         true: how much of the lungs is infected, by the dataset; None where infection or lungs are unknown.
         predicted: how much of the lungs is infected, as a user is told; None where refused or lungs are unknown.
-        lungs: whose lungs the shares are taken of: 'each its own', 'dataset' or 'model', or '' where unknown.
+        lungs: whose lungs the fractions are taken of: 'each its own', 'dataset' or 'model', or '' where unknown.
         regions: prediction against truth within each lung and zone, see `cxrseg.metrics.regions`.
         confidence: `Prediction.confidence`.
         categories: `Prediction.categories`.
         emptied: `Prediction.emptied`.
-        refused: why the gate refused the image, '' otherwise; its masks count as empty.
+        refused: why the input check refused the image, '' otherwise; its masks count as empty.
     """
 
     sample: Sample
@@ -90,8 +90,8 @@ class JudgedImage:
                 "fn": counts.fn,
                 "pixels": counts.pixels,
                 "dice": None if counts.both_empty else counts.dice,
-                "share_true": (counts.tp + counts.fn) / counts.pixels,
-                "share_predicted": (counts.tp + counts.fp) / counts.pixels,
+                "fraction_true": (counts.tp + counts.fn) / counts.pixels,
+                "fraction_predicted": (counts.tp + counts.fp) / counts.pixels,
             }
             for region, counts in self.regions.items()
             if counts.pixels
@@ -100,8 +100,8 @@ class JudgedImage:
     def _findings(self) -> dict[str, Any]:
         found: dict[str, Any] = {"confidence": self.confidence}
         for side in _SIDES:
-            found[f"infected_share{side}_true"] = getattr(self.true, f"infected_share{side}", None)
-            found[f"infected_share{side}_predicted"] = getattr(self.predicted, f"infected_share{side}", None)
+            found[f"infected_fraction{side}_true"] = getattr(self.true, f"infected_fraction{side}", None)
+            found[f"infected_fraction{side}_predicted"] = getattr(self.predicted, f"infected_fraction{side}", None)
         found["extent_score_true"] = getattr(self.true, "extent_score", None)
         found["extent_score_predicted"] = getattr(self.predicted, "extent_score", None)
         for category, name in CATEGORY_COLUMNS.items():
@@ -109,14 +109,16 @@ class JudgedImage:
         return {**found, "emptied": None if self.categories is None else int(self.emptied)}
 
 
-def judge_image(sample: Sample, prediction: Prediction, channels: tuple[str, ...], watch: Watch | None) -> JudgedImage:
+def judge_image(
+    sample: Sample, prediction: Prediction, channels: tuple[str, ...], callback: Callback | None
+) -> JudgedImage:
     """Judge the prediction for one image.
 
     Args:
         sample: the image with its truth.
         prediction: what was found on it.
         channels: what the model finds; where the image was refused, these masks count as empty.
-        watch: called with what was compared, or None; not called where the image was refused.
+        callback: called with what was compared, or None; not called where the image was refused.
 
     Raises:
         ImageError: a mask cannot be read, or prediction and truth differ in shape.
@@ -126,8 +128,8 @@ def judge_image(sample: Sample, prediction: Prediction, channels: tuple[str, ...
     masks = {} if refused else {channel: prediction.mask(channel) for channel in prediction.probabilities}
     own, theirs = masks.get("lungs"), sample.read_mask("lungs")
     lungs = own if theirs is None else theirs
-    if watch is not None and not refused:
-        watch(sample, prediction, truths, lungs)
+    if callback is not None and not refused:
+        callback(sample, prediction, truths, lungs)
     scores = {
         channel: score(
             np.zeros(truth.shape, np.float32) if refused else prediction.probabilities[channel],

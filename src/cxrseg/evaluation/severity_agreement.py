@@ -1,4 +1,4 @@
-"""Whether the number that a user is told, the infected share of the lungs, agrees with the truth."""
+"""Whether the number that a user is told, the infected fraction of the lungs, agrees with the truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.evaluation.image_scores import JudgedImage
-from cxrseg.metrics.intervals import Estimate, Statistic, estimate, estimate_share
+from cxrseg.metrics.intervals import Estimate, Statistic, estimate, estimate_fraction
 
 __all__ = ["summarise_severity", "weighted_kappa"]
 
@@ -18,16 +18,16 @@ _Array = npt.NDArray[np.float64]
 
 
 def summarise_severity(images: Sequence[JudgedImage]) -> dict[str, Any] | None:
-    """Agreement of the infected share and of the extent score, over all images and over the infected ones.
+    """Agreement of the infected fraction and of the extent score, over all images and over the infected ones.
 
     Returns:
-        None where no share is known. Else `lungs`, how many images' shares are taken of whose lungs, and under
+        None where no fraction is known. Else `lungs`, how many images' fractions are taken of whose lungs, and under
         `all_images` and `infected`: `images`; `unknown`, those of which the truth is known and the prediction is not;
         `mean_absolute_error` and `bias` (predicted - true) of the share, in [0, 1]; `limits_of_agreement`, bias -
         and + 1.96 standard deviations of the difference (Bland & Altman 1986); `weighted_kappa` of the extent score
-        with quadratic weights, and `same_score`, the share of images with the same score.
+        with quadratic weights, and `same_score`, the fraction of images with the same score.
     """
-    known = [image for image in images if image.true is not None and image.true.infected_share is not None]
+    known = [image for image in images if image.true is not None and image.true.infected_fraction is not None]
     if not known:
         return None
     return {
@@ -59,9 +59,9 @@ def weighted_kappa(ours: Sequence[int], theirs: Sequence[int]) -> Estimate:
 
 def _agreement(images: Sequence[JudgedImage]) -> dict[str, Any]:
     pairs = [
-        (image.predicted.infected_share, image.true.infected_share)
+        (image.predicted.infected_fraction, image.true.infected_fraction)
         for image in images
-        if image.true is not None and image.predicted is not None and image.predicted.infected_share is not None
+        if image.true is not None and image.predicted is not None and image.predicted.infected_fraction is not None
     ]
     difference = np.array([ours - theirs for ours, theirs in pairs if theirs is not None])
     error, bias, lower, upper = (found.as_json() for found in estimate(_bland_altman(difference), len(difference)))
@@ -81,7 +81,7 @@ def _agreement(images: Sequence[JudgedImage]) -> dict[str, Any]:
             "upper": {"value": upper.pop("mean"), **upper},
         },
         "weighted_kappa": weighted_kappa([ours for ours, _ in both], [theirs for _, theirs in both]).as_json("value"),
-        "same_score": estimate_share(sum(ours == theirs for ours, theirs in both), len(both)).as_json("share"),
+        "same_score": estimate_fraction(sum(ours == theirs for ours, theirs in both), len(both)).as_json("fraction"),
     }
 
 

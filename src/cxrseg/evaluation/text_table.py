@@ -70,15 +70,15 @@ def _marked(values: Mapping[str, Any]) -> Iterator[str]:
         for category, found in values["by_category"].items()
         if found["uninfected_marked"]["n"]
     }
-    shares = ", ".join(f"{name} {part['share']:.1%} of {part['n']}" for name, part in parts.items())
-    yield f"  images without, more than {marked['limit']:.0%} of the lungs marked: {shares}"
+    fractions = ", ".join(f"{name} {part['fraction']:.1%} of {part['n']}" for name, part in parts.items())
+    yield f"  images without, more than {marked['limit']:.0%} of the lungs marked: {fractions}"
 
 
 def _severity(found: Mapping[str, Any] | None) -> Iterator[str]:
     for name, values in _populations(found):
         error, bias = (_points(values[key]["mean"], values[key]["interval"]) for key in ("mean_absolute_error", "bias"))
         lower, upper = (_points(values["limits_of_agreement"][end]["value"]) for end in ("lower", "upper"))
-        yield f"infected share of the lungs in percent, {name}:"
+        yield f"infected fraction of the lungs in percent, {name}:"
         yield f"  mean absolute error {error}, bias {bias}, limits of agreement {lower} to {upper}"
         yield f"  extent score: weighted kappa {_spanned(values['weighted_kappa'], 'value')}"
 
@@ -95,8 +95,8 @@ def _image_level(found: Mapping[str, Any] | None) -> Iterator[str]:
     if found is not None:
         yield (
             f"COVID-19 by the whole image, {found['images']} images: "
-            f"sensitivity {_spanned(found['sensitivity'], 'share')}, "
-            f"specificity {_spanned(found['specificity'], 'share')}, AUROC {_spanned(found['auroc'], 'value')}"
+            f"sensitivity {_spanned(found['sensitivity'], 'fraction')}, "
+            f"specificity {_spanned(found['specificity'], 'fraction')}, AUROC {_spanned(found['auroc'], 'value')}"
         )
 
 
@@ -130,7 +130,7 @@ def _spanned(figure: Mapping[str, Any], key: str) -> str:
     return _number(figure[key], 3) + (f" ({span[0]:.3f}-{span[1]:.3f})" if span else "")
 
 
-def _points(share: float | None, interval: Sequence[float] | None = None) -> str:
-    """A share in percent."""
+def _points(fraction: float | None, interval: Sequence[float] | None = None) -> str:
+    """A fraction in percent."""
     span = f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
-    return "-" if share is None else f"{100 * share:.1f}{span}"
+    return "-" if fraction is None else f"{100 * fraction:.1f}{span}"

@@ -1,7 +1,8 @@
 """Is this a frontal chest radiograph at all? Few rules, each one number between two limits, all in one table.
 
 Rules come in three groups: what the file says of itself, the pixels, and the lungs that the model found. The limits
-stand well outside of what the 932 validation images of COVID-QU-Ex show (`benchmarks/gate.py` prints how well), since
+stand well outside of what the 932 validation images of COVID-QU-Ex show (`benchmarks/input_check.py` prints how
+well), since
 a radiograph refused wrongly costs more trust than a photo of a cat that is let through with a warning.
 """
 
@@ -24,7 +25,7 @@ __all__ = [
     "DOUBTFUL",
     "DOUBTFUL_GAIN",
     "RULES",
-    "TURNED",
+    "INVERTED",
     "Rule",
     "Verdict",
     "judge",
@@ -36,7 +37,7 @@ __all__ = [
 
 _Pixels = npt.NDArray[np.float32]
 
-TURNED = "black and white were exchanged, since the image looked inverted"
+INVERTED = "black and white were exchanged, since the image looked inverted"
 """The warning that stands on a prediction whose radiograph was turned."""
 DOUBTFUL = "black and white may be exchanged: the lungs were not clearer on the inverse, but the middle is dark"
 """The warning that stands where it was not turned, but might have been."""
@@ -82,7 +83,7 @@ RULES = (
     Rule("lung_balance", 0.12, _ANY, "warn", "only one lung was found, or one is much smaller than the other"),
     Rule("lung_cut", 0.0, 0.05, "warn", "the lungs are cut by the image's border"),
 )
-"""Every limit of the gate. Shares and places are of the image's height, width or area."""
+"""Every limit of the input check. Fractions and places are of the image's height, width or area."""
 
 _MODALITIES = frozenset({"", "CR", "DR", "DX", "OT", "RG", "SC", "XR"})
 _CHEST = ("CHEST", "THORAX", "LUNG", "TORAX", "RIB", "STERNUM", "TRUNK", "WHOLE", "BODY", "PORT")
@@ -103,7 +104,7 @@ DOUBTFUL_GAIN = 0.005
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says.
+    """What the input check says.
 
     Attributes:
         reason: why the radiograph is refused, '' where it is not.
@@ -170,7 +171,7 @@ def measure_pixels(pixels: _Pixels) -> dict[str, float]:
     Returns:
         'side' (of the shorter side, in pixels), 'aspect' (width / height), 'spread' (95th less 5th percentile),
         'levels' (distinct values of 8 bits), 'smoothness' (correlation of neighbours in a copy of 64 x 64), 'white'
-        (share of pixels above 0.95), 'round_on_black' (1 for an ellipse on black that touches no border, else 0),
+        (fraction of pixels above 0.95), 'round_on_black' (1 for an ellipse on black that touches no border, else 0),
         'mediastinum' (how much brighter the middle is than the places of the lungs), 'corners' (mean of the two at the
         top, the brighter of them).
     """
@@ -202,9 +203,10 @@ def measure_lungs(probability: _Pixels, pixels: _Pixels, threshold: float) -> di
 
     Returns:
         'lung_area', 'lung_row' and 'lung_column' (of the centroid), 'lung_height' (of the taller lung), 'lung_scatter'
-        (share that is not in the two largest pieces), 'lung_confidence' (see `dice_confidence`), 'lung_balance' (area
-        of the smaller lung / of the larger), 'lung_cut' (largest share of a border that is lung), 'lung_alone' (1
-        where one lung is found, in the middle, else 0), 'lung_black' (share that is black). Without any lung,
+        (fraction that is not in the two largest pieces), 'lung_confidence' (see `dice_confidence`), 'lung_balance'
+        (area
+        of the smaller lung / of the larger), 'lung_cut' (largest fraction of a border that is lung), 'lung_alone' (1
+        where one lung is found, in the middle, else 0), 'lung_black' (fraction that is black). Without any lung,
         'lung_area' alone.
     """
     step = max(1, min(pixels.shape) // 128)

@@ -24,7 +24,7 @@ class Options:
         threshold: probability from which a pixel is infection; None takes the models' own.
         tta: average with the mirrored image.
         precision: 'auto' or 'float32'.
-        force: warn where the gate would refuse.
+        force: warn where the input check would refuse.
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
     """

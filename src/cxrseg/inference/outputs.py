@@ -30,7 +30,8 @@ COLUMNS = (
     "emptied",
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
-differ; shares are 0 to 1; what is not known is empty. `probability_...` are of the image as a whole, and `emptied` is
+differ; fractions are 0 to 1; what is not known is empty. `probability_...` are of the image as a whole, and
+`emptied` is
 true where the task emptied the infection map for their sake. `warnings` are joined by '; ' in the CSV."""
 
 _DIGITS = 6
@@ -155,8 +156,8 @@ def _caption(prediction: Prediction) -> Sequence[str]:
 
 
 def _numbers(severity: Severity) -> list[str]:
-    left, right = _percent(severity.infected_share_left), _percent(severity.infected_share_right)
-    first = f"Infected: {_percent(severity.infected_share)} of the lungs (patient's right {right}, left {left})"
+    left, right = _percent(severity.infected_fraction_left), _percent(severity.infected_fraction_right)
+    first = f"Infected: {_percent(severity.infected_fraction)} of the lungs (patient's right {right}, left {left})"
     if severity.infected_area_mm2 is not None:
         first += f", {severity.infected_area_mm2 / 100:.1f} cm²"
     if severity.extent_score is None:
@@ -164,8 +165,8 @@ def _numbers(severity: Severity) -> list[str]:
     return [first, f"Extent score: {severity.extent_score} of 8 ({severity.grade})"]
 
 
-def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{100 * share:.1f}%"
+def _percent(fraction: float | None) -> str:
+    return "unknown" if fraction is None else f"{100 * fraction:.1f}%"
 
 
 def _spacing(spacing: tuple[float, float] | None) -> float | str | None:

@@ -33,7 +33,7 @@ def segment(
         image: a PNG, JPEG, TIFF, BMP, WebP or DICOM file; or (H, W) pixels with bright for dense: uint8 and uint16 over
             their whole range, or floating point in [0, 1].
         model: a model file, or several, whose probabilities are averaged; None for the weights that come with cxrseg.
-        options: as for `Segmenter`: threshold, tta, precision, force, gate, task, device.
+        options: as for `Segmenter`: threshold, tta, precision, force, input_check, task, device.
 
     Returns:
         Probabilities and masks on the image's own pixels, severity, confidence; or `status` 'refused' with the reason

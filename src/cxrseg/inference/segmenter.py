@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cxrseg.data.sample import PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.engine import Engine, Precision, Result
-from cxrseg.inference.input_check import DOUBTFUL, DOUBTFUL_GAIN, TURNED, Verdict, judge_lungs, judge_pixels
+from cxrseg.inference.input_check import DOUBTFUL, DOUBTFUL_GAIN, INVERTED, Verdict, judge_lungs, judge_pixels
 from cxrseg.inference.prediction import ModelMark, Prediction, dice_confidence
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
@@ -22,7 +22,7 @@ __all__ = ["TASKS", "Prediction", "Segmenter"]
 
 TASKS = ("opacity", "covid19")
 """What can be asked for. 'opacity' marks infection wherever it is seen. 'covid19' is the definition of COVID-QU-Ex: the
-map is emptied where the image head's probability of COVID-19 is below the model file's `covid19_threshold`."""
+map is emptied where the classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
 
 SYNTHETIC = "the model has learned from synthetic X-rays alone: its masks mean nothing on a patient's"
 """Stands on every prediction of a model that was trained on phantoms."""
@@ -51,8 +51,8 @@ class Segmenter:
         threshold: probability from which a pixel is infection; None takes the model files' mean.
         tta: test-time augmentation: average with the result on the image mirrored left to right.
         precision: 'auto' takes bfloat16 where the processor has it, 'float32' never does.
-        force: go on where the gate would refuse, and warn instead.
-        gate: False takes every image as it is: nothing is refused, turned or warned of.
+        force: go on where the input check would refuse, and warn instead.
+        input_check: False takes every image as it is: nothing is refused, turned or warned of.
         task: 'opacity', or 'covid19' where the model has a head that judges the whole image.
         device: 'cpu', or a GPU: 'gpu' or 'gpu:N'.
         streams: how many images the processor works on at the same time; more gives more images a second, one the
@@ -71,7 +71,7 @@ class Segmenter:
         tta: bool = False,
         precision: Precision = "auto",
         force: bool = False,
-        gate: bool = True,
+        input_check: bool = True,
         task: str = "opacity",
         device: str = "cpu",
         streams: int = 1,
@@ -81,7 +81,7 @@ class Segmenter:
         if not paths:
             raise ModelFileError("expected at least one model file, got none")
         self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
-        self._tta, self._force, self._gate = tta, force, gate
+        self._tta, self._force, self._input_check = tta, force, input_check
         self._covid19_threshold = _covid19_threshold(task, paths, [engine.info for engine in self.engines])
         given = sum(engine.info.threshold for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
@@ -115,10 +115,10 @@ class Segmenter:
             radiograph: of any size.
 
         Returns:
-            Probabilities on the radiograph's own pixels; or, where the gate refuses it, the reason and no
+            Probabilities on the radiograph's own pixels; or, where the input check refuses it, the reason and no
             probabilities.
         """
-        if not self._gate:
+        if not self._input_check:
             return self._prediction(radiograph, Verdict(), self._find(radiograph.pixels))
         verdict = judge_pixels(radiograph)
         if verdict.reason and not self._force:
@@ -162,13 +162,13 @@ class Segmenter:
         turned, turned_verdict = self._judged(1 - pixels)
         sure = [dice_confidence(one.maps["lungs"], self.thresholds["lungs"]) for one in (found, turned)]
         if sure[1] - sure[0] > gain and not turned_verdict.reason:
-            return turned, Verdict(warnings=(TURNED,)).then(turned_verdict)
+            return turned, Verdict(warnings=(INVERTED,)).then(turned_verdict)
         return found, verdict if gain > DOUBTFUL_GAIN else verdict.then(Verdict(warnings=(DOUBTFUL,)))
 
     def _judged(self, pixels: _Pixels) -> tuple[_Found, Verdict]:
         found = self._find(pixels)
         if "lungs" not in found.maps:
-            return found, Verdict(warnings=("the model finds no lungs, so shares of the lungs are not known",))
+            return found, Verdict(warnings=("the model finds no lungs, so fractions of the lungs are not known",))
         return found, judge_lungs(found.maps["lungs"], pixels, self.thresholds["lungs"])
 
     def _find(self, pixels: _Pixels) -> _Found:

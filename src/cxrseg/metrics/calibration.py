@@ -31,7 +31,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "log_loss",
-    "marked_shares",
+    "marked_fractions",
     "pool",
     "reliability",
     "sweep",
@@ -154,18 +154,18 @@ def sweep(images: Sequence[PixelBins]) -> Sweep:
     )
 
 
-def marked_shares(lungs: Sequence[PixelBins], limit: float = MARKED_LIMIT) -> _Values:
-    """Share of the uninfected images of whose lungs more than `limit` is marked, for each of `THRESHOLDS`.
+def marked_fractions(lungs: Sequence[PixelBins], limit: float = MARKED_LIMIT) -> _Values:
+    """Fraction of the uninfected images of whose lungs more than `limit` is marked, for each of `THRESHOLDS`.
 
     Args:
         lungs: the pixels within the lungs of each image; images with a mask are left out.
-        limit: share of the lungs.
+        limit: fraction of the lungs.
 
     Returns:
         (T,) in [0, 1]; nan where there is no such image.
     """
-    shares = [_ratio(_above(image.negative), image.negative.sum()) for image in lungs if not image.infected]
-    return np.mean(np.array(shares) > limit, axis=0) if shares else np.full(len(THRESHOLDS), math.nan)
+    fractions = [_ratio(_above(image.negative), image.negative.sum()) for image in lungs if not image.infected]
+    return np.mean(np.array(fractions) > limit, axis=0) if fractions else np.full(len(THRESHOLDS), math.nan)
 
 
 def best_threshold(thresholds: _Values, dice: _Values) -> float:
@@ -207,7 +207,7 @@ class ReliabilityBin:
         low, high: the span, [low, high).
         pixels: how many.
         predicted: their mean probability; nan where there are none.
-        observed: the share of them that the truth marks; nan where there are none.
+        observed: the fraction of them that the truth marks; nan where there are none.
     """
 
     low: float

@@ -1,7 +1,8 @@
 """How sure a figure is: 95% intervals over images.
 
 Means, and figures made of sums over images, get percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13):
-images are drawn with replacement, as many as there are, and the figure is computed anew each time. Shares of images get
+images are drawn with replacement, as many as there are, and the figure is computed anew each time. Fractions of
+images get
 Wilson's intervals (Wilson 1927), since a bootstrap of 0 out of n would pretend to be sure of 0.
 
 A resample is a row of weights, how often each image was drawn, so that the figures of all resamples are a matrix
@@ -29,7 +30,7 @@ __all__ = [
     "Statistic",
     "estimate",
     "estimate_means",
-    "estimate_share",
+    "estimate_fraction",
     "mean_of",
 ]
 
@@ -128,8 +129,8 @@ def estimate_means(
     }
 
 
-def estimate_share(hits: int, n: int) -> Estimate:
-    """The share `hits` / `n` with Wilson's interval; undefined where n is 0."""
+def estimate_fraction(hits: int, n: int) -> Estimate:
+    """The fraction `hits` / `n` with Wilson's interval; undefined where n is 0."""
     if n == 0:
         return Estimate(np.nan, 0)
     from scipy.stats import binomtest  # here, since it takes long to import

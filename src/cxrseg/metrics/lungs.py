@@ -21,13 +21,13 @@ _Mask = npt.NDArray[np.bool_]
 _Labels = npt.NDArray[np.signedinteger]
 
 _ISLAND = 0.05
-"""A connected piece below this share of the largest piece is an island: it goes to the lung nearest to it."""
+"""A connected piece below this fraction of the largest piece is an island: it goes to the lung nearest to it."""
 
 _VALLEY = 0.8
-"""A connected piece is two lungs where a column between two peaks is below this share of the lower peak."""
+"""A connected piece is two lungs where a column between two peaks is below this fraction of the lower peak."""
 
 _WIDE = 0.6
-"""A connected piece is two lungs where it is wider than this share of the image; one lung hardly ever is."""
+"""A connected piece is two lungs where it is wider than this fraction of the image; one lung hardly ever is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +121,13 @@ def _groups(labels: _Labels, pieces: _Labels) -> list[list[int]]:
     spans = [(int(piece), boxes[piece - 1][1].start, boxes[piece - 1][1].stop) for piece in pieces]
     groups: list[list[tuple[int, int, int]]] = []
     for span in spans:
-        over = [group for group in groups if any(_shares_columns(span, other) for other in group)]
+        over = [group for group in groups if any(_fractions_columns(span, other) for other in group)]
         groups = [group for group in groups if group not in over]
         groups.append([span, *(other for group in over for other in group)])
     return [[piece for piece, _, _ in group] for group in groups]
 
 
-def _shares_columns(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
+def _fractions_columns(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
     shared = min(a[2], b[2]) - max(a[1], b[1])
     return shared > 0.5 * min(a[2] - a[1], b[2] - b[1])
 

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 MARKED_LIMIT = 0.01
-"""Share of the lungs; an uninfected image with more than this marked is counted by `cxrseg.metrics.summary`."""
+"""Fraction of the lungs; an uninfected image with more than this marked is counted by `cxrseg.metrics.summary`."""
 
 NSD_TOLERANCES = (2.0, 4.0)
 """Tolerances of the normalised surface Dice in `score`, in pixels of the masks given to it."""
@@ -184,7 +184,7 @@ class ImageScore:
         hd95: 95th percentile of the Hausdorff distance, in pixels.
         assd: average symmetric surface distance, in pixels.
         nsd2, nsd4: normalised surface Dice at a tolerance of 2 and of 4 pixels.
-        lungs_marked: share of the lungs' pixels that are predicted as infected; nan where lungs are unknown.
+        lungs_marked: fraction of the lungs' pixels that are predicted as infected; nan where lungs are unknown.
     """
 
     status: str

@@ -1,4 +1,4 @@
-"""How much of the lungs is infected: shares per lung and zone, and the extent score of Wong et al.
+"""How much of the lungs is infected: fractions per lung and zone, and the extent score of Wong et al.
 
 Left and right are the patient's: in the usual radiological view the patient's right lung is on the image's
 left.
@@ -20,7 +20,7 @@ __all__ = [
     "Severity",
     "extent_score",
     "grade",
-    "infected_share",
+    "infected_fraction",
     "lung_extent",
     "measure_severity",
 ]
@@ -33,23 +33,23 @@ class Severity:
     """How much of the lungs is infected; None where it cannot be said.
 
     Attributes:
-        infected_share: share of both lungs' pixels that are infected, in [0, 1]; None without lungs.
-        infected_share_left, infected_share_right: the same for the patient's left and right lung.
-        infected_share_left_upper, ..., infected_share_right_lower: the same for thirds of each lung's height.
+        infected_fraction: fraction of both lungs' pixels that are infected, in [0, 1]; None without lungs.
+        infected_fraction_left, infected_fraction_right: the same for the patient's left and right lung.
+        infected_fraction_left_upper, ..., infected_fraction_right_lower: the same for thirds of each lung's height.
         infected_area_mm2: projected area of the infection within the lungs; None without spacing or lungs.
         extent_score: 0 to 8, see `extent_score`.
         grade: 'none', 'mild', 'moderate' or 'severe', see `grade`.
     """
 
-    infected_share: float | None
-    infected_share_left: float | None
-    infected_share_right: float | None
-    infected_share_left_upper: float | None
-    infected_share_left_middle: float | None
-    infected_share_left_lower: float | None
-    infected_share_right_upper: float | None
-    infected_share_right_middle: float | None
-    infected_share_right_lower: float | None
+    infected_fraction: float | None
+    infected_fraction_left: float | None
+    infected_fraction_right: float | None
+    infected_fraction_left_upper: float | None
+    infected_fraction_left_middle: float | None
+    infected_fraction_left_lower: float | None
+    infected_fraction_right_upper: float | None
+    infected_fraction_right_middle: float | None
+    infected_fraction_right_lower: float | None
     infected_area_mm2: float | None
     extent_score: int | None
     grade: str | None
@@ -85,30 +85,30 @@ def measure_severity(
     if infection.shape != lungs.shape:
         raise ImageError(f"expected an infection mask of the lungs' shape {lungs.shape}, got {infection.shape}")
     left, right = find_lungs(lungs) if sides is None else sides
-    share_left, *zones_left = _shares(infection, left)
-    share_right, *zones_right = _shares(infection, right)
-    score = extent_score(share_left, share_right)
+    fraction_left, *zones_left = _fractions(infection, left)
+    fraction_right, *zones_right = _fractions(infection, right)
+    score = extent_score(fraction_left, fraction_right)
     area = None
     if spacing_mm is not None and lungs.any():
         area = float(np.count_nonzero(infection & lungs)) * spacing_mm[0] * spacing_mm[1]
     return Severity(
-        infected_share=infected_share(infection, lungs),
-        infected_share_left=share_left,
-        infected_share_right=share_right,
-        infected_share_left_upper=zones_left[0],
-        infected_share_left_middle=zones_left[1],
-        infected_share_left_lower=zones_left[2],
-        infected_share_right_upper=zones_right[0],
-        infected_share_right_middle=zones_right[1],
-        infected_share_right_lower=zones_right[2],
+        infected_fraction=infected_fraction(infection, lungs),
+        infected_fraction_left=fraction_left,
+        infected_fraction_right=fraction_right,
+        infected_fraction_left_upper=zones_left[0],
+        infected_fraction_left_middle=zones_left[1],
+        infected_fraction_left_lower=zones_left[2],
+        infected_fraction_right_upper=zones_right[0],
+        infected_fraction_right_middle=zones_right[1],
+        infected_fraction_right_lower=zones_right[2],
         infected_area_mm2=area,
         extent_score=score,
         grade=None if score is None else grade(score),
     )
 
 
-def infected_share(infection: _Mask, region: _Mask) -> float | None:
-    """Share of a region's pixels that are infected, in [0, 1]; None where the region is empty.
+def infected_fraction(infection: _Mask, region: _Mask) -> float | None:
+    """Fraction of a region's pixels that are infected, in [0, 1]; None where the region is empty.
 
     Args:
         infection: (H, W) bool.
@@ -117,7 +117,7 @@ def infected_share(infection: _Mask, region: _Mask) -> float | None:
     return _ratio(int(np.count_nonzero(infection & region)), int(np.count_nonzero(region)))
 
 
-def lung_extent(share: float) -> int:
+def lung_extent(fraction: float) -> int:
     """Extent of one lung: 0 none, 1 below 25%, 2 up to 50%, 3 up to 75%, 4 above.
 
     Wong et al. 2020 (PMC7233401, Figure 2c) give <25%, 25-50%, 50-75% and >75%, which leaves 50% open. Here
@@ -125,27 +125,27 @@ def lung_extent(share: float) -> int:
     1: sweep specks away before, not here.
 
     Args:
-        share: infected share of the lung, in [0, 1].
+        fraction: infected fraction of the lung, in [0, 1].
     """
-    if share <= 0:
+    if fraction <= 0:
         return 0
-    if share < 0.25:
+    if fraction < 0.25:
         return 1
-    return 2 if share <= 0.5 else 3 if share <= 0.75 else 4
+    return 2 if fraction <= 0.5 else 3 if fraction <= 0.75 else 4
 
 
-def extent_score(share_left: float | None, share_right: float | None) -> int | None:
+def extent_score(fraction_left: float | None, fraction_right: float | None) -> int | None:
     """Extent of both lungs together, 0 to 8; None where a lung was not found.
 
     A lung that is missing from the mask may be one that is wholly opaque, so it is not counted as healthy.
     Source: Wong et al. 2020 (PMC7233401), which Cohen et al. 2020 (arXiv:2005.11856) call geographic extent.
 
     Args:
-        share_left, share_right: infected share of each lung, in [0, 1], or None where it was not found.
+        fraction_left, fraction_right: infected fraction of each lung, in [0, 1], or None where it was not found.
     """
-    if share_left is None or share_right is None:
+    if fraction_left is None or fraction_right is None:
         return None
-    return lung_extent(share_left) + lung_extent(share_right)
+    return lung_extent(fraction_left) + lung_extent(fraction_right)
 
 
 def grade(score: int) -> str:
@@ -160,8 +160,8 @@ def grade(score: int) -> str:
     return "none" if score == 0 else "mild" if score <= 2 else "moderate" if score <= 5 else "severe"
 
 
-def _shares(infection: _Mask, lung: Lung) -> list[float | None]:
-    """Infected share of a lung, then of the upper, middle and lower third of its height."""
+def _fractions(infection: _Mask, lung: Lung) -> list[float | None]:
+    """Infected fraction of a lung, then of the upper, middle and lower third of its height."""
     infected = infection & lung.mask
     return [
         _ratio(int(np.count_nonzero(infected[span])), int(np.count_nonzero(lung.mask[span]))) for span in lung.spans

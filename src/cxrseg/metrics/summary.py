@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.metrics.intervals import Estimate, estimate, estimate_means, estimate_share
+from cxrseg.metrics.intervals import Estimate, estimate, estimate_fraction, estimate_means
 from cxrseg.metrics.segmentation import MARKED_LIMIT, ImageScore
 
 __all__ = ["FIGURES", "per_image", "pooled_rmse", "summarise"]
@@ -36,8 +36,10 @@ def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
           than `limit` (1%) is marked.
     """
     infected = [row for row in rows if row.tp + row.fn]
-    shares = np.array([row.lungs_marked for row in rows if not row.tp + row.fn])
-    marked = estimate_share(int(np.count_nonzero(shares > MARKED_LIMIT)), int(np.count_nonzero(~np.isnan(shares))))
+    fractions = np.array([row.lungs_marked for row in rows if not row.tp + row.fn])
+    marked = estimate_fraction(
+        int(np.count_nonzero(fractions > MARKED_LIMIT)), int(np.count_nonzero(~np.isnan(fractions)))
+    )
     every = {name: [1.0 if row.counts.both_empty else getattr(row, name) for row in rows] for name in _WITH_EMPTY}
     return {
         "images": len(rows),
@@ -52,7 +54,7 @@ def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
             "rmse": pooled_rmse(infected).as_json("value"),
         },
         "all_images_empty_on_empty_is_1": {name: found.as_json() for name, found in estimate_means(every).items()},
-        "uninfected_marked": {**marked.as_json("share"), "limit": MARKED_LIMIT},
+        "uninfected_marked": {**marked.as_json("fraction"), "limit": MARKED_LIMIT},
     }
 
 

@@ -56,7 +56,7 @@ class SurfaceDistances:
         return float((self.forth.sum() + self.back.sum()) / (self.forth.size + self.back.size))
 
     def nsd(self, tolerance: float) -> float:
-        """Normalised surface Dice: the share of both boundaries that lies within `tolerance` of the other.
+        """Normalised surface Dice: the fraction of both boundaries that lies within `tolerance` of the other.
 
         After Nikolov et al. 2021 (arXiv:1809.04430); boundary pixels are counted where they measure lengths.
         """

@@ -24,7 +24,7 @@ _SOFT_PIXELS = 144
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """The outlines that the parts of the chest share.
+    """The outlines that the parts of the chest fraction.
 
     Attributes:
         right, left: outlines of the lungs (aerated field, without heart and mediastinum).
@@ -128,7 +128,7 @@ def _lung(
 
 
 def lungs_of(patient: Patient, frame: Frame) -> tuple[Grid, Grid]:
-    """The share of each pixel inside the right and the left lung, each (H, W) float32 in [0, 1]."""
+    """The fraction of each pixel inside the right and the left lung, each (H, W) float32 in [0, 1]."""
     return frame.fill(patient.right), frame.fill(patient.left)
 
 
@@ -216,12 +216,12 @@ def _ribs(patient: Patient, u: Grid, v: Grid, rng: np.random.Generator) -> Grid:
     steep = np.sqrt(1 + np.clip(drop * ratio / depth / patient.half_width, 0, 1.5) ** 2)
     inside = np.clip((1.05 - ratio) * 25, 0, 1) * np.clip((patient.base + 0.2 - v) * 4, 0, 1)
     total = np.zeros(u.shape, np.float32)
-    for sign, share, start in ((-1, 1.0, 0.02), (1, 0.65, 0.40)):
+    for sign, fraction, start in ((-1, 1.0, 0.02), (1, 0.65, 0.40)):
         height = (v - patient.top + 0.04 - drop * (1 + sign * depth)) / spacing
         across = np.abs(height - np.rint(height)) * spacing / (half_width * steep)
         band = np.sqrt(np.clip(1 - across**2, 0, 1)) * (0.55 + 0.45 * np.clip(across, 0, 1) ** 3)
         ends = np.clip((ratio - start) * 8, 0, 1) * (np.rint(height) >= 0)
-        total += share * band * ends
+        total += fraction * band * ends
     ribs: Grid = strength * total * inside
     return ribs
 

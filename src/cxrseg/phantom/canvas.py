@@ -62,13 +62,13 @@ class Frame:
         return u.astype(np.float32), v.astype(np.float32)
 
     def fill(self, outline: Points) -> Grid:
-        """The share of each pixel that lies inside a closed outline, in [0, 1]."""
+        """The fraction of each pixel that lies inside a closed outline, in [0, 1]."""
         image, pen, times = self._sheet()
         pen.polygon(self._places(outline, times), fill=255)
         return _coverage(image, times)
 
     def stroke(self, lines: Iterable[tuple[Points, float]]) -> Grid:
-        """The share of each pixel that is covered by lines, in [0, 1].
+        """The fraction of each pixel that is covered by lines, in [0, 1].
 
         Args:
             lines: the points of each line, and its width in body units.

@@ -70,8 +70,8 @@ def _scattered(density: Grid, rng: np.random.Generator) -> Grid:
     small = Image.fromarray(density).reduce(step)
     veil = gaussian_filter(np.asarray(small, dtype=np.float32), 0.07 * min(small.size))
     enlarged = Image.fromarray(veil).resize((width, height), Image.Resampling.BICUBIC)
-    share = rng.uniform(-0.45, 0.25)
-    blended: Grid = (1 - share) * density + share * np.asarray(enlarged, dtype=np.float32)
+    fraction = rng.uniform(-0.45, 0.25)
+    blended: Grid = (1 - fraction) * density + fraction * np.asarray(enlarged, dtype=np.float32)
     return blended
 
 

@@ -24,7 +24,7 @@ from cxrseg.phantom import anatomy, exposure
 from cxrseg.phantom.anatomy import Patient
 from cxrseg.phantom.canvas import Frame, Grid, smooth_noise
 
-__all__ = ["DEFAULT_COUNTS", "MASK_SHARE", "Phantom", "make_phantom", "write_phantoms"]
+__all__ = ["DEFAULT_COUNTS", "MASK_FRACTION", "Phantom", "make_phantom", "write_phantoms"]
 
 DEFAULT_COUNTS: Mapping[str, Mapping[str, int]] = {
     "train": {"COVID-19": 240, "Non-COVID": 60, "Normal": 120},
@@ -34,8 +34,8 @@ DEFAULT_COUNTS: Mapping[str, Mapping[str, int]] = {
 """Images of each split and category that `write_phantoms` makes unless told otherwise: 596 in all, so that
 making them, training on them and judging take minutes on a small CPU."""
 
-MASK_SHARE = 0.3
-"""The infection mask is where the opacity drawn exceeds this share of its amplitude."""
+MASK_FRACTION = 0.3
+"""The infection mask is where the opacity drawn exceeds this fraction of its amplitude."""
 
 _SIZES = (64, 2048)
 _NAMES = {"COVID-19": "covid_{}.png", "Non-COVID": "non_COVID ({}).png", "Normal": "Normal ({}).png"}
@@ -91,7 +91,7 @@ def make_phantom(seed: int, category: str, size: int | tuple[int, int] = 256) ->
     density = _density(patient, frame, body, right + left, drawn * frame.sample(opacity.strength, _LUNG_REACH))
     pixels, open_field = exposure.expose(density, frame, show, grain)
     right_lung, left_lung = (right >= 0.5) & open_field, (left >= 0.5) & open_field
-    infection = (drawn > MASK_SHARE) & (right_lung | left_lung) & (category == "COVID-19")
+    infection = (drawn > MASK_FRACTION) & (right_lung | left_lung) & (category == "COVID-19")
     return Phantom(pixels, infection, left_lung, right_lung, category)
 
 
@@ -106,7 +106,7 @@ def _check(seed: int, category: str, shape: tuple[int, int]) -> None:
 
 
 def _density(patient: Patient, frame: Frame, rng: np.random.Generator, lungs: Grid, filled: Grid) -> Grid:
-    """All that dims the X-rays; `filled` is the share of the lung's air that opacity replaces."""
+    """All that dims the X-rays; `filled` is the fraction of the lung's air that opacity replaces."""
     unit = frame.pixels_per_unit
     tissue = frame.sample(anatomy.soft_tissue(patient, rng), anatomy.SOFT_REACH)
     middle, belly = frame.fill(patient.middle), frame.fill(patient.belly)
@@ -145,16 +145,16 @@ def _opacity(patient: Patient, category: str, rng: np.random.Generator) -> _Opac
     right, left = anatomy.lungs_of(patient, tile)
     noise = smooth_noise(rng, _LUNG_PIXELS, (7, 14, 28, 56), 0.5)
     if category == "COVID-19":
-        share, likely = _covid(patient, tile, right, left, rng)
-        strength = rng.uniform(max(0.55, 0.8 - 2 * share), 0.95)
+        fraction, likely = _covid(patient, tile, right, left, rng)
+        strength = rng.uniform(max(0.55, 0.8 - 2 * fraction), 0.95)
     else:
-        share, likely = _lobar(tile, right, left, rng)
+        fraction, likely = _lobar(tile, right, left, rng)
         strength = rng.uniform(0.5, 0.85)
     field = likely + 0.5 * noise
     lungs = right + left > 0.5
-    level = np.quantile(field[lungs], 1 - share) if share < 1 else field.min() - 1
+    level = np.quantile(field[lungs], 1 - fraction) if fraction < 1 else field.min() - 1
     # Few pixels of a speck lie far above the level: with a narrower feather they still become dense.
-    feather = rng.uniform(0.2, 0.5) * min(1.0, 0.4 + 4 * share)
+    feather = rng.uniform(0.2, 0.5) * min(1.0, 0.4 + 4 * fraction)
     edge = np.clip((field - level) / feather + 0.5, 0, 1)
     edge = edge * edge * (3 - 2 * edge)
     patchy = np.clip(0.82 + 0.12 * smooth_noise(rng, _LUNG_PIXELS, (14, 28, 56), 0.9), 0.6, 1)
@@ -163,29 +163,29 @@ def _opacity(patient: Patient, category: str, rng: np.random.Generator) -> _Opac
 
 
 def _covid(patient: Patient, tile: Frame, right: Grid, left: Grid, rng: np.random.Generator) -> tuple[float, Grid]:
-    """Share of the lungs and where: mostly both, peripheral, in the lower zones; specks to whole lungs."""
+    """Fraction of the lungs and where: mostly both, peripheral, in the lower zones; specks to whole lungs."""
     kind = rng.random()
     if kind < 0.06:
-        share = 10 ** rng.uniform(-2.4, -1.4)
+        fraction = 10 ** rng.uniform(-2.4, -1.4)
     elif kind < 0.50:
-        share = rng.uniform(0.05, 0.45)
+        fraction = rng.uniform(0.05, 0.45)
     elif kind < 0.83:
-        share = rng.uniform(0.45, 0.85)
+        fraction = rng.uniform(0.45, 0.85)
     else:
-        share = rng.uniform(0.85, 1.0)
+        fraction = rng.uniform(0.85, 1.0)
     u, v = tile.coordinates()
     likely = rng.normal(1.0, 0.9) * (v - patient.top) / (patient.base - patient.top)
     likely += rng.normal(0.9, 0.6) * np.abs(u) / patient.half_width
     lean = rng.normal(0, 0.35)
-    if rng.random() < 0.15 and share < 0.4:
+    if rng.random() < 0.15 and fraction < 0.4:
         lean = 4.0 if rng.random() < 0.5 else -4.0  # one lung only
     likely += lean * (left - right)
     likely += rng.uniform(0, 0.8) * smooth_noise(rng, _LUNG_PIXELS, (5,), 1.0)
-    return float(share), likely
+    return float(fraction), likely
 
 
 def _lobar(tile: Frame, right: Grid, left: Grid, rng: np.random.Generator) -> tuple[float, Grid]:
-    """Share of the lungs and where: one focus in one lung, at times with a straight edge along a fissure."""
+    """Fraction of the lungs and where: one focus in one lung, at times with a straight edge along a fissure."""
     lung = right if rng.random() < 0.5 else left
     places = np.argwhere(lung > 0.9)
     row, column = places[rng.integers(len(places))]

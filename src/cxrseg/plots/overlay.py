@@ -145,7 +145,7 @@ def preview(
         pixels: (H, W) float32 in [0, 1].
         infection: (H, W) bool, or None.
         lungs: (H, W) bool, or None.
-        lines: the caption, such as the infected shares.
+        lines: the caption, such as the infected fractions.
         truth: (H, W) bool, or None.
 
     Returns:

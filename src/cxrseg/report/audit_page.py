@@ -109,7 +109,7 @@ def _row(audit: Audit, pair: Pair) -> tuple[str, ...]:
         pair.first.name,
         pair.second.name,
         pair.kind,
-        f"{pair.likeness:.3f}",
+        f"{pair.similarity:.3f}",
         pair.change,
         " / ".join(categories),
         "" if dice is None else f"{dice:.3f}",
@@ -141,7 +141,7 @@ def _pictures(pairs: Sequence[Pair]) -> list[dict[str, str]]:
         {
             "first": pair.first.name,
             "second": pair.second.name,
-            "about": ", ".join(word for word in (pair.kind, f"likeness {pair.likeness:.2f}", pair.change) if word),
+            "about": ", ".join(word for word in (pair.kind, f"similarity {pair.similarity:.2f}", pair.change) if word),
             "image": _side_by_side(pair.first, pair.second),
         }
         for pair in pairs[:_SHOWN]

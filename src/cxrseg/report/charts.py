@@ -100,7 +100,7 @@ def bars_chart(name: str, rows: Sequence[tuple[str, float, tuple[float, float] |
 
 
 def reliability_chart(name: str, bins: Sequence[Mapping[str, Any]], error: float) -> str:
-    """Observed share of infected pixels by predicted probability; `bins` as in calibration.json."""
+    """Observed fraction of infected pixels by predicted probability; `bins` as in calibration.json."""
     filled = [each for each in bins if each["pixels"]]
     most = max((each["pixels"] for each in filled), default=1)
     text = f"Observed against predicted probability in {len(filled)} bins; expected calibration error {error:.3f}. " + (
@@ -109,15 +109,17 @@ def reliability_chart(name: str, bins: Sequence[Mapping[str, Any]], error: float
 
     def draw(axes: Axes) -> None:
         # The bars' heights say how many pixels a bin has: most have few, and a point alone would hide that.
-        shares = [0.2 * each["pixels"] / most for each in filled]
+        fractions = [0.2 * each["pixels"] / most for each in filled]
         width = [each["high"] - each["low"] for each in filled]
         axes.bar(
-            [each["low"] for each in filled], shares, width, align="edge", color="#d9d9d9", label="pixels (scaled)"
+            [each["low"] for each in filled], fractions, width, align="edge", color="#d9d9d9", label="pixels (scaled)"
         )
         axes.plot([0, 1], [0, 1], "--", color=_MUTED, label="perfect")
         points = [each["predicted"] for each in filled], [each["observed"] for each in filled]
         axes.plot(*points, "-o", color=_VERMILLION, label=f"model (ECE {error:.3f})")
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="observed share of infected pixels")
+        axes.set(
+            xlim=(0, 1), ylim=(0, 1), xlabel="predicted probability", ylabel="observed fraction of infected pixels"
+        )
         _finish(axes, 2)
 
     return _drawn(name, text, draw, _SQUARE)
@@ -169,14 +171,18 @@ def precision_recall_chart(name: str, sweep: Mapping[str, Curve], threshold: flo
 
 
 def agreement_chart(name: str, true: npt.ArrayLike, predicted: npt.ArrayLike, infected: npt.ArrayLike) -> str:
-    """Predicted by true infected share of the lungs, a point for each image."""
+    """Predicted by true infected fraction of the lungs, a point for each image."""
     x, y, marked = (np.asarray(values, np.float64) * 100 for values in (true, predicted, infected))
-    text = f"Predicted by true infected share of {len(x)} images; the mean absolute error is {_error(x, y):.1f} points."
+    text = (
+        f"Predicted by true infected fraction of {len(x)} images; the mean absolute error is {_error(x, y):.1f} points."
+    )
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], "--", color=_MUTED, label="equal")
         _points(axes, x, y, marked)
-        axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="true share of the lungs (%)", ylabel="predicted share (%)")
+        axes.set(
+            xlim=(-2, 102), ylim=(-2, 102), xlabel="true fraction of the lungs (%)", ylabel="predicted fraction (%)"
+        )
         _finish(axes, 3)
 
     return _drawn(name, text, draw, _SQUARE)
@@ -185,18 +191,18 @@ def agreement_chart(name: str, true: npt.ArrayLike, predicted: npt.ArrayLike, in
 def difference_chart(
     name: str, true: npt.ArrayLike, predicted: npt.ArrayLike, infected: npt.ArrayLike, limits: Sequence[float]
 ) -> str:
-    """Difference of predicted and true share by their mean (Bland & Altman 1986).
+    """Difference of predicted and true fraction by their mean (Bland & Altman 1986).
 
     Args:
         name: unique on the page.
-        true, predicted: (n,) shares in [0, 1].
+        true, predicted: (n,) fractions in [0, 1].
         infected: (n,) bool, which images have an infection.
-        limits: lower limit of agreement, bias, upper limit, as shares.
+        limits: lower limit of agreement, bias, upper limit, as fractions.
     """
     x, y, marked = (np.asarray(values, np.float64) * 100 for values in (true, predicted, infected))
     lower, bias, upper = (100 * value for value in limits)
     text = (
-        f"Difference of predicted and true share by their mean, {len(x)} images: bias {bias:+.1f} points, limits of "
+        f"Difference of predicted and true fraction by their mean, {len(x)} images: bias {bias:+.1f} points, limits of "
         f"agreement {lower:+.1f} to {upper:+.1f}."
     )
 

@@ -32,7 +32,7 @@ def evaluation_charts(judged: Judged) -> dict[str, str]:
         found["dice"] = charts.histogram_chart("dice", dices, "Dice", mean, median)
     infection = judged.summary.get("infection", {})
     if sizes := sections.size_rows(infection):
-        found["sizes"] = charts.bars_chart("sizes", sizes, "mean Dice", "infected share of the lungs")
+        found["sizes"] = charts.bars_chart("sizes", sizes, "mean Dice", "infected fraction of the lungs")
     sure = (judged.summary.get("confidence") or {}).get("infected", {})
     if sure.get("risk_coverage"):
         curve = sure["risk_coverage"]
@@ -61,9 +61,15 @@ def _calibration_charts(judged: Judged) -> dict[str, str]:
 def _severity_charts(judged: Judged) -> dict[str, str]:
     # Non-COVID masks are empty by definition, not because their lungs show nothing.
     known = [
-        (float(row["infected_share_true"]), float(row["infected_share_predicted"]), int(row["tp"]) + int(row["fn"]) > 0)
+        (
+            float(row["infected_fraction_true"]),
+            float(row["infected_fraction_predicted"]),
+            int(row["tp"]) + int(row["fn"]) > 0,
+        )
         for row in judged.rows
-        if row.get("infected_share_true") and row.get("infected_share_predicted") and row["category"] != "Non-COVID"
+        if row.get("infected_fraction_true")
+        and row.get("infected_fraction_predicted")
+        and row["category"] != "Non-COVID"
     ]
     if not known:
         return {}

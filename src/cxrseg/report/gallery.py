@@ -138,9 +138,9 @@ def _caption(row: _Row) -> str:
     parts: list[Any] = [row["category"], row["status"]]
     if row["status"] != "false alarm":
         parts.append(f"Dice {_dice(row):.3f}")
-    true, predicted = row.get("infected_share_true"), row.get("infected_share_predicted")
+    true, predicted = row.get("infected_fraction_true"), row.get("infected_fraction_predicted")
     if true and predicted:
-        parts.append(f"share of lungs {float(true):.0%} true, {float(predicted):.0%} predicted")
+        parts.append(f"fraction of lungs {float(true):.0%} true, {float(predicted):.0%} predicted")
     return ", ".join(part for part in parts if part)
 
 

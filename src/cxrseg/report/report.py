@@ -33,7 +33,7 @@ def judge_run(run: Run, dataset: Dataset, folder: Path) -> Judged:
         DatasetError: see `cxrseg.evaluation.evaluate.evaluate`.
     """
     seen = Calibration()
-    found = evaluate(run.model, dataset, watch=seen.watch)
+    found = evaluate(run.model, dataset, callback=seen.callback)
     write_evaluation(found, folder)
     write_calibration(seen, found.thresholds, folder)
     return read_evaluation(folder)
@@ -62,7 +62,7 @@ def write_report(
     groups: list[Group] = []
     if dataset is not None and has_infection:
         task = judged.summary.get("task", "opacity")
-        segmenter = Segmenter(model, thresholds["infection"], gate=False, precision="float32", task=task)
+        segmenter = Segmenter(model, thresholds["infection"], input_check=False, precision="float32", task=task)
         groups = take_pictures(segmenter, dataset, judged.rows)
     page = (
         _environment()

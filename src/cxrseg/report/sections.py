@@ -45,8 +45,8 @@ IMAGE_COLUMNS = {
     "recall": "recall",
     "hd95": "HD95 (px)",
     "nsd2": "NSD 2 px",
-    "infected_share_true": "true share (%)",
-    "infected_share_predicted": "predicted share (%)",
+    "infected_fraction_true": "true fraction (%)",
+    "infected_fraction_predicted": "predicted fraction (%)",
     "confidence": "confidence",
 }
 """Columns of scores.csv in the table of all images, and how they are called there."""
@@ -112,8 +112,8 @@ def tiles(summary: _Json, calibration: _Json) -> list[Tile]:
         ]
     severity = (summary.get("severity") or {}).get("infected")
     if severity and severity["mean_absolute_error"]["mean"] is not None:
-        about = f"of the infected share of the lungs, points; bias {100 * severity['bias']['mean']:+.1f}"
-        made.append(_tile("Share error", severity["mean_absolute_error"], about, 1, 100))
+        about = f"of the infected fraction of the lungs, points; bias {100 * severity['bias']['mean']:+.1f}"
+        made.append(_tile("Fraction error", severity["mean_absolute_error"], about, 1, 100))
     if "infection" in calibration and calibration["infection"]["expected_calibration_error"] is not None:
         error = calibration["infection"]["expected_calibration_error"]
         made.append(Tile("Calibration error", f"{error:.3f}", "", "expected, of pixels in the lungs"))
@@ -164,7 +164,7 @@ def image_level_table(summary: _Json) -> Table | None:
     rows = [
         ("kept of COVID-19 (sensitivity)", _cell(found["sensitivity"])),
         ("emptied of the others (specificity)", _cell(found["specificity"])),
-        *((f"kept of {category}", _cell(share)) for category, share in found["kept_by_category"].items()),
+        *((f"kept of {category}", _cell(fraction)) for category, fraction in found["kept_by_category"].items()),
         ("AUROC", _cell(found["auroc"])),
     ]
     caption = f"Whole images, {found['images']} of them: is it COVID-19?"
@@ -180,12 +180,19 @@ def region_table(found: _Json) -> Table | None:
             str(one["infected"]),
             _cell(one["dice"]),
             _cell(one["dice_pooled"]),
-            _cell(one["share_error"]),
-            _cell(one["share_bias"]),
+            _cell(one["fraction_error"]),
+            _cell(one["fraction_bias"]),
         )
         for region, one in regions.items()
     ]
-    columns = ("region", "infected images", "Dice", "Dice, pooled", "share error, all images", "share bias, all images")
+    columns = (
+        "region",
+        "infected images",
+        "Dice",
+        "Dice, pooled",
+        "fraction error, all images",
+        "fraction bias, all images",
+    )
     return _table("By lung and zone (left and right are the patient's)", columns, rows) if rows else None
 
 
@@ -231,7 +238,7 @@ def _image_cell(key: str, value: str) -> str:
     if key in _TEXT or not value:
         return value
     number = float(value)
-    return f"{100 * number:.1f}" if "share" in key else f"{number:.{1 if key in _PIXELS else 3}f}"
+    return f"{100 * number:.1f}" if "fraction" in key else f"{number:.{1 if key in _PIXELS else 3}f}"
 
 
 def _table(caption: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
@@ -239,7 +246,7 @@ def _table(caption: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...
 
 
 def _value(figure: _Json) -> float | None:
-    for key in ("mean", "value", "share"):
+    for key in ("mean", "value", "fraction"):
         if key in figure:
             found: float | None = figure[key]
             return found
@@ -251,7 +258,7 @@ def _tile(name: str, figure: _Json, about: str, decimals: int = 3, times: float 
     if value is None:
         return Tile(name, "", "", about)
     ends = figure.get("interval")
-    whole = "share" in figure
+    whole = "fraction" in figure
     shown = [f"{v:.1%}" if whole else f"{times * v:.{decimals}f}" for v in (value, *(ends or ()))]
     span = (100 * ends[0], 100 * ends[1], 100 * value) if ends and decimals == 3 else None
     return Tile(name, shown[0], f"{shown[1]} to {shown[2]}" if ends else "", about, span)

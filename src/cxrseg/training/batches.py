@@ -81,8 +81,8 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
     """
     if split == "val" and not any(sample.split == "val" for sample in dataset.samples):
         raise DatasetError(
-            f"{dataset.root} has no split 'val' to judge each epoch by; hold a share of its train images out "
-            "with --hold-out 0.2 (cxrseg.data.splits.hold_out)"
+            f"{dataset.root} has no split 'val' to judge each epoch by; hold a fraction of its train images out "
+            "with --val-fraction 0.2 (cxrseg.data.splits.hold_out)"
         )
     categorised = any(sample.category for sample in dataset.samples)
     chosen = dataset.select(split, recipe.categories if categorised else None)
@@ -153,7 +153,7 @@ class Batches:
 
     Args:
         pixels: the images, in the memory of the device that trains.
-        batch: images a step, over all processes together.
+        batch_size: images a step, over all processes together.
         order: the order of the images in this epoch, (N) int64; see `shuffled`.
         rank: this process.
         processes: how many there are; every one of them gets equally many batches.
@@ -163,7 +163,7 @@ class Batches:
     def __init__(
         self,
         pixels: Pixels,
-        batch: int,
+        batch_size: int,
         order: Tensor | None = None,
         *,
         rank: int = 0,
@@ -174,8 +174,8 @@ class Batches:
         self.rank = rank
         self.processes = processes
         order = torch.arange(len(pixels)) if order is None else order
-        chunks = list(torch.split(order, batch))
-        if drop_last and len(chunks) > 1 and len(chunks[-1]) < batch:
+        chunks = list(torch.split(order, batch_size))
+        if drop_last and len(chunks) > 1 and len(chunks[-1]) < batch_size:
             chunks.pop()
         self.chunks = chunks
 

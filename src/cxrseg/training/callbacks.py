@@ -39,13 +39,14 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
 
 
-def history_columns(targets: tuple[str, ...], image_head: bool = False) -> list[str]:
-    """Columns of history.csv; further targets follow the first, with their name, then the image head's accuracy."""
+def history_columns(targets: tuple[str, ...], classification_head: bool = False) -> list[str]:
+    """Columns of history.csv; further targets follow the first, with their name, then the classification head's
+    accuracy."""
     columns = ["epoch", "seconds", "learning_rate", "train_loss", "val_loss"]
     for index, target in enumerate(targets):
         part = "" if index == 0 else f"{target}_"
         columns += [f"{split}_{part}{figure}" for figure in ("rmse", "dice", "iou") for split in ("train", "val")]
-    return columns + (["train_accuracy", "val_accuracy"] if image_head else [])
+    return columns + (["train_accuracy", "val_accuracy"] if classification_head else [])
 
 
 class History(Callback):
@@ -81,7 +82,7 @@ class History(Callback):
                 for index, target in enumerate(pl_module.recipe.data.targets):
                     part = "" if index == 0 else f"{target}_"
                     row[f"{split}_{part}{figure}"] = _number(figures[figure][index])
-            if pl_module.recipe.network.image_head:
+            if pl_module.recipe.network.classification_head:
                 row[f"{split}_accuracy"] = _number(figures["accuracy"][0])
         if row["train_loss"] is None or math.isinf(row["train_loss"]):
             raise TrainingError(
@@ -92,7 +93,7 @@ class History(Callback):
         if not trainer.is_global_zero:
             return
         recipe = pl_module.recipe
-        write_csv(self.path, history_columns(recipe.data.targets, recipe.network.image_head), self.rows)
+        write_csv(self.path, history_columns(recipe.data.targets, recipe.network.classification_head), self.rows)
         if trainer.logger is not None:
             known = {key: value for key, value in row.items() if value is not None}
             trainer.logger.log_metrics(known, step=trainer.current_epoch + 1)

@@ -18,10 +18,10 @@ from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
 from cxrseg.training.run import RunFolder
 
-__all__ = ["Lesson", "Teachers"]
+__all__ = ["SoftTargets", "Distillation"]
 
 
-class Lesson(NamedTuple):
+class SoftTargets(NamedTuple):
     """What the teachers find on a batch, on average.
 
     maps: (N, C, H, W) float32 probabilities of each target. categories: (N, 3) float32 probabilities of
@@ -32,7 +32,7 @@ class Lesson(NamedTuple):
     categories: Tensor | None
 
 
-class Teachers:
+class Distillation:
     """Runs, none or several, whose mean probabilities a student learns to give (Hinton et al. 2015, arXiv:1503.02531).
 
     They see the very pixels that the student sees (Beyer et al. 2022, arXiv:2106.05237), and give masks to
@@ -62,11 +62,11 @@ class Teachers:
             network.to(device, memory_format=layout)  # type: ignore[call-overload]
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Lesson:
+    def __call__(self, images: Tensor) -> SoftTargets:
         """(N, 1, H, W) in [0, 1] to what they find."""
         found = [network(images) for network in self.networks]
         judged = [one.categories.float().softmax(1) for one in found if one.categories is not None]
-        return Lesson(
+        return SoftTargets(
             torch.stack([one.maps.float().sigmoid() for one in found]).mean(0),
             torch.stack(judged).mean(0) if judged else None,
         )

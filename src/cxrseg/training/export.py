@@ -50,7 +50,7 @@ def export_model(
     info = ModelInfo(
         name=recipe.name,
         channels=recipe.data.targets,
-        categories=CATEGORIES if recipe.network.image_head else (),
+        categories=CATEGORIES if recipe.network.classification_head else (),
         size=recipe.data.size,
         normalisation={"mean": mean, "std": std},
         recipe=recipe.model_dump(mode="json"),
@@ -62,9 +62,9 @@ def export_model(
         figures=figures,
         licence=_COVID_QU_EX_LICENCE if derived else _OTHER_LICENCE,
     )
-    outputs = [OUTPUT, CATEGORY_OUTPUT] if recipe.network.image_head else [OUTPUT]
+    outputs = [OUTPUT, CATEGORY_OUTPUT] if recipe.network.classification_head else [OUTPUT]
     graph = _to_onnx(network, recipe.data.size, outputs)
-    write_model(path, _halved(graph) if recipe.network.store == "float16" else graph, info)
+    write_model(path, _halved(graph) if recipe.network.weights_dtype == "float16" else graph, info)
     return info
 
 

@@ -44,7 +44,7 @@ def load_weights(network: torch.nn.Module, *sources: Path) -> None:
     """Load the weights of a run folder's best checkpoint, or of a checkpoint, into a network.
 
     Of several, the mean (a soup: Wortsman et al. 2022, arXiv:2203.05482); the statistics of its norms are not those
-    that it would have measured, so it wants `optimiser.norm_images` or an epoch before it is used.
+    that it would have measured, so it wants `optimiser.batch_norm_recalibration` or an epoch before it is used.
 
     Raises:
         TrainingError: there is no such checkpoint, it is damaged, or it is of another network.

@@ -16,7 +16,7 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
 from cxrseg.training.batches import Pixels, load_pixels, select_samples
 from cxrseg.training.callbacks import History, callbacks_for
-from cxrseg.training.distillation import Teachers
+from cxrseg.training.distillation import Distillation
 from cxrseg.training.finish import finish, load_weights, read_checkpoint
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.memory import check_memory
@@ -57,8 +57,8 @@ def train(
     out: Path | str,
     *,
     resume: bool = False,
-    start_from: Sequence[Path | str] = (),
-    teachers: Sequence[Path | str] = (),
+    init_from: Sequence[Path | str] = (),
+    distill_from: Sequence[Path | str] = (),
     device: str = "auto",
     processes: int = 1,
     progress: bool = False,
@@ -71,8 +71,8 @@ def train(
         dataset: images with splits 'train' and 'val'.
         out: the run folder; must be new, unless `resume`.
         resume: go on after the last complete epoch; on one CPU the result is that of an unbroken run, bit for bit.
-        start_from: run folders or checkpoints whose weights to begin with; of several, their mean.
-        teachers: run folders to learn from as well; see `LossRecipe.teacher_weight`.
+        init_from: run folders or checkpoints whose weights to begin with; of several, their mean.
+        distill_from: run folders to learn from as well; see `LossRecipe.distillation_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
         processes: processes on this machine (GPUs, or CPU processes); more machines through torchrun.
         progress: show a progress bar.
@@ -87,11 +87,11 @@ def train(
     samples = {split: select_samples(dataset, recipe.data, split) for split in ("train", "val")}
     used = Dataset(dataset.root, dataset.layout, (*samples["train"], *samples["val"]))
     folder = RunFolder(Path(out))
-    schooling = Teachers([Path(teacher) for teacher in teachers], recipe)
+    distillation = Distillation([Path(teacher) for teacher in distill_from], recipe)
     if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run find the folder made
-        folder.begin(recipe, used, resume, schooling.marks)
+        folder.begin(recipe, used, resume, distillation.marks)
     pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
-    learner = _learner(recipe, pixels, start_from, schooling)
+    learner = _learner(recipe, pixels, init_from, distillation)
     history = History(folder.history, on_epoch)
     callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
     trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
@@ -102,24 +102,24 @@ def train(
     if trainer.is_global_zero:
         # Not before all is known to fit: a run that could not start leaves no folder that refuses the next try.
         folder.write_recipe(recipe)
-        folder.write_manifest(recipe, used, place, ended=None, teachers=schooling.marks)
+        folder.write_manifest(recipe, used, place, ended=None, teachers=distillation.marks)
     with quiet(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
     run = Run(folder, history.rows, _best(history, folder), interrupted, trainer.is_global_zero)
     if run.is_main:
         finish(folder, recipe, used, pixels["val"], run.history, run.best)
-        folder.write_manifest(recipe, used, place, ended=run.ended, best=run.best, teachers=schooling.marks)
+        folder.write_manifest(recipe, used, place, ended=run.ended, best=run.best, teachers=distillation.marks)
     return run
 
 
 def _learner(
-    recipe: Recipe, pixels: Mapping[str, Pixels], start_from: Sequence[Path | str], teachers: Teachers
+    recipe: Recipe, pixels: Mapping[str, Pixels], init_from: Sequence[Path | str], distillation: Distillation
 ) -> Learner:
     """The network with its first weights, and what it learns from."""
     torch.manual_seed(recipe.seed)
-    learner = Learner(recipe, pixels["train"], pixels["val"], teachers)
-    if start_from:
-        load_weights(learner.network, *map(Path, start_from))
+    learner = Learner(recipe, pixels["train"], pixels["val"], distillation)
+    if init_from:
+        load_weights(learner.network, *map(Path, init_from))
     return learner
 
 
@@ -160,6 +160,7 @@ def _memory_errors(recipe: Recipe) -> Iterator[None]:
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in text:
             raise
         raise OutOfMemoryError(
-            f"a batch of {recipe.optimiser.batch} images of {recipe.data.size[0]}x{recipe.data.size[1]} does not fit "
-            "into memory; set optimiser.batch or network.features lower"
+            f"a batch of {recipe.optimiser.batch_size} images of {recipe.data.size[0]}x{recipe.data.size[1]} does not "
+            f"fit "
+            "into memory; set optimiser.batch_size or network.features lower"
         ) from error

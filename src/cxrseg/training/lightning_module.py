@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from cxrseg.training.augment import Augment
 from cxrseg.training.batches import Batch, Batches, Pixels, epoch_seed, shuffled
 from cxrseg.training.depthwise import FastDepthwise
-from cxrseg.training.distillation import Lesson, Teachers
+from cxrseg.training.distillation import Distillation, SoftTargets
 from cxrseg.training.losses import build_loss, masked_mean, small_mask_weights
 from cxrseg.training.networks import Found, build_network
 from cxrseg.training.recipe import OptimiserRecipe, Recipe
@@ -30,8 +30,8 @@ class Scores(Metric):
     """Loss, RMSE, Dice and IoU of one epoch, summed over batches and processes.
 
     RMSE is Eq. 1 of the reports: the root of the mean, over all pixels of all images, of (probability - mask)^2. Dice
-    and IoU are means per image at probability 0.5 over the images whose mask is not empty. Accuracy is the share of
-    images whose category the image head names.
+    and IoU are means per image at probability 0.5 over the images whose mask is not empty. Accuracy is the fraction of
+    images whose category the classification head names.
 
     Args:
         channels: number of output channels.
@@ -71,7 +71,8 @@ class Scores(Metric):
         self.infected += counted.sum(0)
 
     def update_categories(self, logits: Tensor, categories: Tensor) -> None:
-        """Add a batch of the image head: (N, K) float32, and (N) int64 with -1 where the category is not known."""
+        """Add a batch of the classification head: (N, K) float32, and (N) int64 with -1 where the category is not
+        known."""
         self.named += (logits.argmax(1) == categories).sum()
         self.judged += (categories >= 0).sum()
 
@@ -98,15 +99,15 @@ class Learner(LightningModule):
         recipe: what to do.
         train: images to learn from.
         val: images to judge each epoch by.
-        teachers: finished runs to learn from as well, if any.
+        distillation: finished runs to learn from as well, if any.
     """
 
     channel_weights: Tensor
 
-    def __init__(self, recipe: Recipe, train: Pixels, val: Pixels, teachers: Teachers | None = None) -> None:
+    def __init__(self, recipe: Recipe, train: Pixels, val: Pixels, distillation: Distillation | None = None) -> None:
         super().__init__()
         self.recipe = recipe
-        self.teachers = teachers
+        self.distillation = distillation
         self.pixels = {"train": train, "val": val}
         self.network = build_network(recipe.network, recipe.data.targets)
         if recipe.optimiser.channels_last:
@@ -131,7 +132,7 @@ class Learner(LightningModule):
         self.pixels[split] = self.pixels[split].to(self.device)  # once: it is a no-op from then on
         return Batches(
             self.pixels[split],
-            self.recipe.optimiser.batch,
+            self.recipe.optimiser.batch_size,
             order,
             rank=self.trainer.global_rank,
             processes=self.trainer.world_size,
@@ -140,9 +141,9 @@ class Learner(LightningModule):
 
     def on_fit_start(self) -> None:
         """Take the teachers along to the device."""
-        if self.teachers:
+        if self.distillation:
             layout = torch.channels_last if self.recipe.optimiser.channels_last else torch.preserve_format
-            self.teachers.to(self.device, layout)
+            self.distillation.to(self.device, layout)
 
     def on_train_epoch_start(self) -> None:
         """Seed augmentation and dropout for this epoch."""
@@ -152,10 +153,12 @@ class Learner(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin to count, with the weights (their average, where there is one) that will be exported."""
         self.scores["val"].to(self.device).reset()
-        if self.recipe.optimiser.norm_images and not self.trainer.sanity_checking:
+        if self.recipe.optimiser.batch_norm_recalibration and not self.trainer.sanity_checking:
             # The same images each time, so that a resumed run finds the same.
-            chosen = shuffled(len(self.pixels["train"]), self.recipe.seed, 0)[: self.recipe.optimiser.norm_images]
-            batches = Batches(self.pixels["train"], self.recipe.optimiser.batch, chosen)
+            chosen = shuffled(len(self.pixels["train"]), self.recipe.seed, 0)[
+                : self.recipe.optimiser.batch_norm_recalibration
+            ]
+            batches = Batches(self.pixels["train"], self.recipe.optimiser.batch_size, chosen)
             update_bn((batch.images.float() / 255 for batch in batches), self.network)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
@@ -180,7 +183,7 @@ class Learner(LightningModule):
     def _step(self, split: str, images: Tensor, masks: Tensor, batch: Batch) -> Tensor:
         if self.recipe.optimiser.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        lesson = self.teachers(images) if self.teachers and split == "train" else None
+        soft_targets = self.distillation(images) if self.distillation and split == "train" else None
         with FastDepthwise() if self._is_slow_in_bfloat16() else nullcontext():
             found = self.run_network(images)
         maps, scores = found.maps.float(), self.scores[split]
@@ -189,25 +192,25 @@ class Learner(LightningModule):
             loss = masked_mean(self.loss(maps, masks), batch.present, weights)
             if found.categories is not None:
                 judged = found.categories.float()
-                loss = loss + self.recipe.loss.image_weight * _mean_cross_entropy(judged, batch.categories)
+                loss = loss + self.recipe.loss.classification_weight * _mean_cross_entropy(judged, batch.categories)
                 scores.update_categories(judged.detach(), batch.categories)
-            taught = 0.0 if lesson is None else self._distance(found, lesson, batch.real)
+            taught = 0.0 if soft_targets is None else self._distance(found, soft_targets, batch.real)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
-        return loss + self.recipe.loss.teacher_weight * taught
+        return loss + self.recipe.loss.distillation_weight * taught
 
     def _is_slow_in_bfloat16(self) -> bool:
         recipe = self.recipe.optimiser
         return self.device.type == "cpu" and recipe.precision == "bfloat16" and not recipe.compile
 
-    def _distance(self, found: Found, lesson: Lesson, real: Tensor) -> Tensor:
+    def _distance(self, found: Found, soft_targets: SoftTargets, real: Tensor) -> Tensor:
         """How far the student is from its teachers."""
-        each = F.binary_cross_entropy_with_logits(found.maps.float(), lesson.maps, reduction="none").mean((2, 3))
+        each = F.binary_cross_entropy_with_logits(found.maps.float(), soft_targets.maps, reduction="none").mean((2, 3))
         loss = masked_mean(each, real[:, None].expand_as(each), self.channel_weights)
-        if found.categories is None or lesson.categories is None:
+        if found.categories is None or soft_targets.categories is None:
             return loss
-        judged = F.cross_entropy(found.categories.float(), lesson.categories, reduction="none")
-        return loss + self.recipe.loss.image_weight * (judged * real).sum() / real.sum().clamp(min=1)
+        judged = F.cross_entropy(found.categories.float(), soft_targets.categories, reduction="none")
+        return loss + self.recipe.loss.classification_weight * (judged * real).sum() / real.sum().clamp(min=1)
 
     def on_validation_epoch_end(self) -> None:
         """Log what best-checkpoint and early stopping go by."""

@@ -18,7 +18,7 @@ from cxrseg.training.recipe import LossRecipe
 __all__ = ["Loss", "build_loss", "masked_mean", "small_mask_weights"]
 
 _LARGE = 0.1
-"""Share of the image from which on a mask is not small."""
+"""Fraction of the image from which on a mask is not small."""
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(N, C, H, W) float32 logits and (N, C, H, W) float32 masks of 0 and 1 to (N, C) float32 losses."""
@@ -45,8 +45,8 @@ def masked_mean(losses: Tensor, present: Tensor, weights: Tensor) -> Tensor:
     Returns:
         A scalar; 0 where no mask is there at all.
     """
-    share = present * weights
-    return (losses * share).sum() / share.sum().clamp(min=1e-12)
+    fraction = present * weights
+    return (losses * fraction).sum() / fraction.sum().clamp(min=1e-12)
 
 
 def small_mask_weights(masks: Tensor, weight: float) -> Tensor:
@@ -59,8 +59,8 @@ def small_mask_weights(masks: Tensor, weight: float) -> Tensor:
     Returns:
         (N, C) float32.
     """
-    share = masks.mean((2, 3))
-    return 1 + (weight - 1) * (1 - share / _LARGE).clamp(min=0) * (share > 0)
+    fraction = masks.mean((2, 3))
+    return 1 + (weight - 1) * (1 - fraction / _LARGE).clamp(min=0) * (fraction > 0)
 
 
 def _parts_of(name: str) -> list[str]:
@@ -97,8 +97,8 @@ def _part(name: str, recipe: LossRecipe) -> Loss:
 
 def _boundary(probabilities: Tensor, masks: Tensor, smooth: float) -> Tensor:
     found, true = _border(probabilities), _border(masks)
-    precision = _share_near(found, true, smooth)
-    recall = _share_near(true, found, smooth)
+    precision = _fraction_near(found, true, smooth)
+    recall = _fraction_near(true, found, smooth)
     return 1 - 2 * precision * recall / (precision + recall)
 
 
@@ -108,8 +108,8 @@ def _border(masks: Tensor) -> Tensor:
     return F.max_pool2d(outside, 3, 1, 1) - outside
 
 
-def _share_near(border: Tensor, other: Tensor, smooth: float) -> Tensor:
-    """Share of a border that lies 2 pixels or less from the other: (N, C) (Eq. 6 and 7)."""
+def _fraction_near(border: Tensor, other: Tensor, smooth: float) -> Tensor:
+    """Fraction of a border that lies 2 pixels or less from the other: (N, C) (Eq. 6 and 7)."""
     near = F.max_pool2d(other, 5, 1, 2)
     return ((border * near).sum((2, 3)) + smooth) / (border.sum((2, 3)) + smooth)
 

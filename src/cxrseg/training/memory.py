@@ -65,12 +65,13 @@ def check_memory(network: nn.Module, recipe: Recipe, processes: int) -> None:
     """
     autocast = torch.bfloat16 if recipe.optimiser.precision == "bfloat16" else None
     each = activation_bytes(network, recipe.data.size, autocast)
-    needed = each * recipe.optimiser.batch
+    needed = each * recipe.optimiser.batch_size
     free = psutil.virtual_memory().available
     if needed > free:
         fits = max(int(0.8 * free / each) // processes * processes, 1)
         raise OutOfMemoryError(
-            f"a batch of {recipe.optimiser.batch} images of {recipe.data.size[0]}x{recipe.data.size[1]} needs at least "
+            f"a batch of {recipe.optimiser.batch_size} images of {recipe.data.size[0]}x{recipe.data.size[1]} needs at "
+            f"least "
             f"{needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free; "
-            f"set optimiser.batch to {fits} or less, or network.features lower"
+            f"set optimiser.batch_size to {fits} or less, or network.features lower"
         )

@@ -37,7 +37,8 @@ class Network(nn.Module):
     """A network behind its input normalisation, so that every user of it, exported too, feeds plain [0, 1] pixels.
 
     Args:
-        body: from (N, 1, H, W) to (N, C, h, w) logits; with an image head, its encoder, decoder and head are run.
+        body: from (N, 1, H, W) to (N, C, h, w) logits; with a classification head, its encoder, decoder and head are
+        run.
         mean: of the input.
         std: standard deviation of the input.
         head: from the encoder's deepest features to (N, 3) logits, or None.
@@ -119,11 +120,11 @@ def build_network(recipe: NetworkRecipe, targets: Sequence[str]) -> Network:
     mean, std = input_normalisation(recipe)
     body: Any = (_from_scratch if recipe.encoder is None else _from_smp)(recipe, len(targets))
     within = (targets.index("infection"), targets.index("lungs")) if recipe.within_lungs else None
-    head = _image_head(body.encoder.out_channels[-1], recipe.dropout) if recipe.image_head else None
+    head = _classification_head(body.encoder.out_channels[-1], recipe.dropout) if recipe.classification_head else None
     return Network(body, mean, std, head, within)
 
 
-def _image_head(features: int, dropout: float) -> nn.Module:
+def _classification_head(features: int, dropout: float) -> nn.Module:
     """Mean over the image, then one linear layer: as few weights as can do it, so that it learns from few images."""
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, len(CATEGORIES))

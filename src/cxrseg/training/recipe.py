@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 Target: TypeAlias = Literal["infection", "lungs"]
-Share: TypeAlias = float
+Fraction: TypeAlias = float
 
 
 class Section(BaseModel):
@@ -79,11 +79,11 @@ class NetworkRecipe(Section):
     most, is left out."""
     within_lungs: bool = False
     """Infection is the product of its own map's and the lungs' probability: softly, none outside of the lungs."""
-    image_head: bool = False
+    classification_head: bool = False
     """For 'smp/...': also judge the whole image, by category, from the encoder's deepest features."""
-    dropout: Share = Field(0.0, ge=0, lt=1)
-    """Share of features dropped: in the networks from scratch, and before the image head."""
-    store: Literal["float32", "float16"] = "float32"
+    dropout: Fraction = Field(0.0, ge=0, lt=1)
+    """Fraction of features dropped: in the networks from scratch, and before the classification head."""
+    weights_dtype: Literal["float32", "float16"] = "float32"
     """Number format of the weights in the model file. float16 halves the file; prediction computes with the same
     numbers rounded to 11 bits."""
 
@@ -91,8 +91,8 @@ class NetworkRecipe(Section):
     def _fits(self) -> Self:
         if self.name.startswith("smp/") != (self.encoder is not None):
             raise ValueError("'encoder' is needed by the networks 'smp/...', and by no other")
-        if self.encoder is None and (self.pretrained or self.image_head):
-            raise ValueError("'pretrained' and 'image_head' need a network 'smp/...' with an encoder")
+        if self.encoder is None and (self.pretrained or self.classification_head):
+            raise ValueError("'pretrained' and 'classification_head' need a network 'smp/...' with an encoder")
         if self.decoder_stride > 1 and self.name != "smp/unet":
             raise ValueError("'decoder_stride' above 1 needs the network 'smp/unet'")
         return self
@@ -113,11 +113,11 @@ class LossRecipe(Section):
     small_mask_weight: float = Field(1.0, gt=0)
     """Weight of a mask that is all but empty. It goes to 1 in a line, for masks of a tenth of the image and more; empty
     ones weigh 1."""
-    image_weight: float = Field(0.5, ge=0)
-    """Weight of the image head's cross-entropy beside the masks' losses."""
-    teacher_weight: float = Field(1.0, ge=0)
-    """Weight of what the teachers say (`--teacher`), beside the masks and categories: cross-entropy to their
-    probabilities, of the masks and, times `image_weight`, of the categories. It is not in `train_loss`."""
+    classification_weight: float = Field(0.5, ge=0)
+    """Weight of the classification head's cross-entropy beside the masks' losses."""
+    distillation_weight: float = Field(1.0, ge=0)
+    """Weight of what the teachers say (`--distill-from`), beside the masks and categories: cross-entropy to their
+    probabilities, of the masks and, times `classification_weight`, of the categories. It is not in `train_loss`."""
     false_positive_weight: float = Field(0.3, ge=0)
     """Tversky's alpha: weight of false positives (Salehi et al. 2017, arXiv:1706.05721, Eq. 3)."""
     false_negative_weight: float = Field(0.7, ge=0)
@@ -132,27 +132,27 @@ class LossRecipe(Section):
 class AugmentRecipe(Section):
     """How training images are varied; image and masks together. All off by default."""
 
-    flip: Share = Field(0.0, ge=0, le=1)
+    flip: Fraction = Field(0.0, ge=0, le=1)
     """Probability of a left-right flip."""
     rotation: float = Field(0.0, ge=0, le=180)
     """Largest rotation, degrees either way."""
-    scale: Share = Field(0.0, ge=0, lt=1)
-    """Largest change of size, as a share."""
-    shift: Share = Field(0.0, ge=0, lt=1)
-    """Largest shift, as a share of the side."""
-    brightness: Share = Field(0.0, ge=0, le=1)
+    scale: Fraction = Field(0.0, ge=0, lt=1)
+    """Largest change of size, as a fraction."""
+    shift: Fraction = Field(0.0, ge=0, lt=1)
+    """Largest shift, as a fraction of the side."""
+    brightness: Fraction = Field(0.0, ge=0, le=1)
     """Largest value added to or taken from pixels in [0, 1]."""
-    contrast: Share = Field(0.0, ge=0, lt=1)
-    """Largest change of contrast, as a share."""
-    gamma: Share = Field(0.0, ge=0, lt=4)
+    contrast: Fraction = Field(0.0, ge=0, lt=1)
+    """Largest change of contrast, as a fraction."""
+    gamma: Fraction = Field(0.0, ge=0, lt=4)
     """Largest exponent minus 1; exponents are drawn from 1/(1+gamma) to 1+gamma."""
-    invert: Share = Field(0.0, ge=0, le=1)
+    invert: Fraction = Field(0.0, ge=0, le=1)
     """Probability that black and white change places, so that the polarity of a source is no clue."""
-    noise: Share = Field(0.0, ge=0, le=1)
+    noise: Fraction = Field(0.0, ge=0, le=1)
     """Standard deviation of added Gaussian noise, pixels in [0, 1]; on half of the images."""
     blur: float = Field(0.0, ge=0, le=10)
     """Largest standard deviation of a Gaussian blur, in pixels; on a quarter of the images."""
-    cutout: Share = Field(0.0, ge=0, le=1)
+    cutout: Fraction = Field(0.0, ge=0, le=1)
     """Probability that a rectangle of 2 to 10% of the image is blacked out (its mask stays)."""
 
 
@@ -172,13 +172,13 @@ class OptimiserRecipe(Section):
     """Linear warm-up from zero, in epochs (fractions allowed)."""
     epochs: int = Field(20, ge=1)
     """Passes over the training images."""
-    batch: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1)
     """Images a step, over all processes together."""
     clip_norm: float | None = Field(None, gt=0)
     """Largest norm of the gradient; None does not clip."""
     ema_decay: float | None = Field(None, gt=0, lt=1)
     """Decay of the moving average of the weights, per step; the average is validated and exported. None: off."""
-    norm_images: int = Field(0, ge=0)
+    batch_norm_recalibration: int = Field(0, ge=0)
     """Before each validation, batch norms take their statistics anew from so many training images, unvaried, as an
     average of weights needs (Izmailov et al. 2018, arXiv:1803.05407, section 3.2). 0: off."""
     patience: int | None = Field(None, ge=1)

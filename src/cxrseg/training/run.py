@@ -158,5 +158,5 @@ class RunFolder:
             old, new = (", ".join(teacher["path"] for teacher in some) or "none" for some in (before, teachers))
             raise TrainingError(
                 f"{self.root} was begun with other teachers ({old}, now {new}), or they have been trained on since; "
-                "give the same with --teacher, or name another folder with -o"
+                "give the same with --distill-from, or name another folder with -o"
             )

@@ -53,17 +53,17 @@ class Picture {
     let marked = 0, both = 0;
     for (let place = 0; place < this.gray.length; place++) {
       const gray = this.gray[place];
-      let colour = null, share = 0;
+      let colour = null, fraction = 0;
       if (this.probability[place] >= limit) {
         marked += 1;
         both += this.truth[place];
         colour = PREDICTION;
-        share = opacity;
+        fraction = opacity;
       }
-      if (lungs && this.lungsEdge[place]) [colour, share] = [LUNGS, 0.9];
-      if (truth && this.truthEdge[place]) [colour, share] = [TRUTH, 0.95];
+      if (lungs && this.lungsEdge[place]) [colour, fraction] = [LUNGS, 0.9];
+      if (truth && this.truthEdge[place]) [colour, fraction] = [TRUTH, 0.95];
       for (let channel = 0; channel < 3; channel++) {
-        image.data[4 * place + channel] = colour ? gray + share * (colour[channel] - gray) : gray;
+        image.data[4 * place + channel] = colour ? gray + fraction * (colour[channel] - gray) : gray;
       }
       image.data[4 * place + 3] = 255;
     }

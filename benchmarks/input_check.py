@@ -1,6 +1,7 @@
-"""How the gate does: what it refuses of phantoms, of a dataset's radiographs, of their inverse, of other things.
+"""How the input check does: what it refuses of phantoms, of a dataset's radiographs, of their inverse, of other things.
 
-    python benchmarks/gate.py MODEL.onnx [--dataset COVID-QU-EX --split val] [--measures measures.csv] [--save folder]
+    python benchmarks/input_check.py MODEL.onnx [--dataset COVID-QU-EX --split val] [--measures measures.csv] [--save
+    folder]
 
 The other things are drawn here (noise, gradients, blank and text pages, discs like CT slices, hands, lateral views)
 or are the sample photos of scikit-image, where that is installed.
@@ -142,7 +143,7 @@ def _photos() -> Iterator[tuple[str, Pixels]]:
 
 
 def judge(segmenter: Segmenter, free: Segmenter, kind: str, pixels: Pixels) -> dict[str, object]:
-    """A row: what the gate says, and what it measured on what the segmenter without a gate finds."""
+    """A row: what the input check says, and what it measured on what the segmenter without the input check finds."""
     found = segmenter.segment(Radiograph(pixels))
     lungs = free.segment(Radiograph(pixels)).probabilities["lungs"]
     return {
@@ -165,7 +166,9 @@ def main() -> None:
     parser.add_argument("--measures", type=Path, help="write what was measured as CSV")
     parser.add_argument("--save", type=Path, help="write the other things as PNG, to look at")
     given = parser.parse_args()
-    segmenter, free = (Segmenter(given.model, precision="float32", streams=2, gate=gate) for gate in (True, False))
+    segmenter, free = (
+        Segmenter(given.model, precision="float32", streams=2, input_check=gate) for gate in (True, False)
+    )
     tasks = [
         ("phantom", make_phantom(1000 + seed, "COVID-19", 256).image / np.float32(255))
         for seed in range(given.phantoms)
