@@ -341,11 +341,11 @@ def test_info(tiny_run: Run) -> None:
 def test_recipes(tmp_path: Path) -> None:
     text = works("recipes")
     assert [line.split()[0] for line in text.splitlines()] == [
+        "baseline-unet",
+        "baseline-unet-small",
         "cxrseg",
         "cxrseg-128",
         "quick",
-        "baseline-unet",
-        "baseline-unet-small",
     ]
     (tmp_path / "mine.yaml").write_text(works("recipes", "quick"), encoding="utf-8")
     assert load_recipe(tmp_path / "mine.yaml") == load_recipe("quick")

@@ -52,7 +52,7 @@ def demo(out: Path) -> None:
 @click.option(
     "--val-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="SHARE",
+    metavar="FRACTION",
     help="Hold this fraction of the training images out as 'val', for a dataset that has none.",
 )
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
@@ -67,7 +67,7 @@ def train(
     resume: bool,
     init_from: tuple[Path, ...],
     distill_from: tuple[Path, ...],
-    hold_out: float | None,
+    val_fraction: float | None,
     device: str,
     processes: int,
     quiet: bool,
@@ -75,7 +75,7 @@ def train(
     """Train a recipe: a shipped one (see 'cxrseg recipes') or a YAML file."""
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
-    from cxrseg.data.splits import hold_out as held_out
+    from cxrseg.data.splits import hold_out
     from cxrseg.training.fit import train as fit
     from cxrseg.training.recipe_file import load_recipe
 
@@ -85,7 +85,7 @@ def train(
         dataset = without(dataset, exclude)
     done = fit(
         chosen,
-        dataset if hold_out is None else held_out(dataset, "val", hold_out, chosen.seed),
+        dataset if val_fraction is None else hold_out(dataset, "val", val_fraction, chosen.seed),
         out or Path("runs") / chosen.name,
         resume=resume,
         init_from=init_from,
@@ -126,4 +126,4 @@ def recipes(name: str | None) -> None:
         click.echo(explained(load_recipe(name)), nl=False)
         return
     for shipped in shipped_recipes():
-        click.echo(f"{shipped:<18}{load_recipe(shipped).description}")
+        click.echo(f"{shipped:<22}{load_recipe(shipped).description}")
