@@ -14,9 +14,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
-from cxrseg.learn.batches import Pixels, load_pixels, select_samples
+from cxrseg.learn.batches import Batches, Pixels, load_pixels, select_samples, shuffled
 from cxrseg.learn.callbacks import History, callbacks_for
 from cxrseg.learn.finish import finish, load_weights, read_checkpoint
+from cxrseg.learn.initial_weights import load_model_file
 from cxrseg.learn.learner import Learner
 from cxrseg.learn.memory import check_memory
 from cxrseg.learn.recipe import Recipe
@@ -25,6 +26,10 @@ from cxrseg.learn.teachers import Teachers
 from cxrseg.learn.trainer import make_trainer, quiet
 
 __all__ = ["Run", "train"]
+
+
+_NORM_IMAGES = 256
+"""Training images from which batch norms take their statistics where the first weights come from a model file."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,13 @@ def _learner(
     """The network with its first weights, and what it learns from."""
     torch.manual_seed(recipe.seed)
     learner = Learner(recipe, pixels["train"], pixels["val"], teachers)
-    if start_from:
-        load_weights(learner.network, *map(Path, start_from))
+    sources = [Path(source) for source in start_from]
+    if len(sources) == 1 and sources[0].suffix == ".onnx":
+        chosen = shuffled(len(pixels["train"]), recipe.seed, 0)[:_NORM_IMAGES]
+        batches = Batches(pixels["train"], 16, chosen)
+        load_model_file(learner.network, sources[0], (batch.images.float() / 255 for batch in batches))
+    elif sources:
+        load_weights(learner.network, *sources)
     return learner
 
 

@@ -18,7 +18,8 @@ from torchmetrics import Metric
 from cxrseg.learn.augment import Augment
 from cxrseg.learn.batches import Batch, Batches, Pixels, epoch_seed, shuffled
 from cxrseg.learn.depthwise import FastDepthwise
-from cxrseg.learn.losses import build_loss, masked_mean, small_mask_weights
+from cxrseg.data.sample import CATEGORIES
+from cxrseg.learn.losses import build_loss, evidence_loss, masked_mean, small_mask_weights
 from cxrseg.learn.networks import Found, build_network
 from cxrseg.learn.recipe import OptimiserRecipe, Recipe
 from cxrseg.learn.teachers import Lesson, Teachers
@@ -191,10 +192,19 @@ class Learner(LightningModule):
                 judged = found.categories.float()
                 loss = loss + self.recipe.loss.image_weight * _mean_cross_entropy(judged, batch.categories)
                 scores.update_categories(judged.detach(), batch.categories)
+            if self.recipe.loss.evidence_weight:
+                loss = loss + self.recipe.loss.evidence_weight * self._evidence(maps, batch)
             taught = 0.0 if lesson is None else self._distance(found, lesson, batch.real)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
         return loss + self.recipe.loss.teacher_weight * taught
+
+    def _evidence(self, maps: Tensor, batch: Batch) -> Tensor:
+        """What normal images, and those with an opacity that nobody drew, teach of the opacity."""
+        opacity = self.recipe.data.targets.index("opacity")
+        normal = batch.categories == CATEGORIES.index("Normal")
+        shown = (batch.categories >= 0) & ~normal & ~batch.present[:, opacity]
+        return evidence_loss(maps[:, opacity], shown, shown | normal, self.recipe.loss)
 
     def _is_slow_in_bfloat16(self) -> bool:
         recipe = self.recipe.optimiser
