@@ -713,7 +713,8 @@ def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recip
 def test_torchrun_makes_one_run(tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> None:
     # A network with weights that no output depends on, and images that do not go into the processes evenly.
     recipe = tiny_recipe(
-        network={"name": "smp/pspnet", "encoder": "tu-tf_efficientnet_lite0"}, optimiser={"batch_size": 5, "ema_decay": 0.5}
+        network={"name": "smp/pspnet", "encoder": "tu-tf_efficientnet_lite0"},
+        optimiser={"batch_size": 5, "ema_decay": 0.5},
     )
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     process = begin(recipe, dataset, tmp_path / "run", launcher=launcher)

@@ -22,7 +22,9 @@ __all__ = ["compare", "evaluate", "report"]
 @exclude_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
-@click.option("-ta", "--task", type=click.Choice(["opacity", "covid19"]), default="opacity", show_default=True)
+@click.option(
+    "-ta", "--task", type=click.Choice(["opacity", "infection", "covid19"]), default="opacity", show_default=True
+)
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the model's.")
 @click.option(
     "--fit",

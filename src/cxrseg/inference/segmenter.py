@@ -20,9 +20,11 @@ from cxrseg.preprocessing import to_input, to_source
 
 __all__ = ["TASKS", "Prediction", "Segmenter"]
 
-TASKS = ("opacity", "covid19")
-"""What can be asked for. 'opacity' marks infection wherever it is seen. 'covid19' is the definition of COVID-QU-Ex: the
-map is emptied where the classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
+TASKS = ("opacity", "infection", "covid19")
+"""What can be asked for. 'opacity': what a radiologist would draw, whatever the cause (models without a channel of that
+name give their infection channel). 'infection': infection as the training data draw it. 'covid19': the same, but the
+map
+is emptied where the classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
 
 SYNTHETIC = "the model has learned from synthetic X-rays alone: its masks mean nothing on a patient's"
 """Stands on every prediction of a model that was trained on phantoms."""
@@ -53,7 +55,7 @@ class Segmenter:
         precision: 'auto' takes bfloat16 where the processor has it, 'float32' never does.
         force: go on where the input check would refuse, and warn instead.
         input_check: False takes every image as it is: nothing is refused, turned or warned of.
-        task: 'opacity', or 'covid19' where the model has a head that judges the whole image.
+        task: one of `TASKS`; 'covid19' needs a model that judges the whole image.
         device: 'cpu', or a GPU: 'gpu' or 'gpu:N'.
         streams: how many images the processor works on at the same time; more gives more images a second, one the
             shortest time for a single image. 0 takes a single thread, for where other processes have the rest.
@@ -83,11 +85,14 @@ class Segmenter:
         self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
         self._tta, self._force, self._input_check = tta, force, input_check
         self._covid19_threshold = _covid19_threshold(task, paths, [engine.info for engine in self.engines])
-        given = sum(engine.info.threshold for engine in self.engines) / len(self.engines)
+        self._opacity = task == "opacity"
+        given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
             raise ModelFileError(f"expected a threshold between 0 and 1, got {infection:g}")
-        channels = dict.fromkeys(channel for engine in self.engines for channel in engine.info.channels)
+        channels = dict.fromkeys(
+            channel for engine in self.engines for channel in engine.info.channels if channel != "opacity"
+        )
         self.thresholds = {channel: infection if channel == "infection" else _LUNGS_THRESHOLD for channel in channels}
 
         synthetic = any(engine.info.dataset.get("layout") == PHANTOM_LAYOUT for engine in self.engines)
@@ -177,7 +182,7 @@ class Segmenter:
         judged: list[dict[str, float]] = []
         for engine in self.engines:
             maps, categories = self._run(engine, to_input(pixels, engine.info.size))
-            for channel, map_ in zip(engine.info.channels, maps, strict=True):
+            for channel, map_ in self._asked(engine.info, maps).items():
                 found[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1])))
             if categories is not None:
                 judged.append(dict(zip(engine.info.categories, categories.tolist(), strict=True)))
@@ -185,6 +190,15 @@ class Segmenter:
             {channel: maps[0] if len(maps) == 1 else np.mean(maps, axis=0) for channel, maps in found.items()},
             {name: sum(one[name] for one in judged) / len(judged) for name in judged[0]} if judged else None,
         )
+
+    def _threshold(self, info: ModelInfo) -> float:
+        return info.opacity_threshold if self._opacity and "opacity" in info.channels else info.threshold
+
+    def _asked(self, info: ModelInfo, maps: _Pixels) -> dict[str, _Pixels]:
+        """A model's maps by channel; 'infection' is the one that the task asks for."""
+        named = dict(zip(info.channels, maps, strict=True))
+        opacity = named.pop("opacity", None)
+        return named if opacity is None or not self._opacity else named | {"infection": opacity}
 
     def _run(self, engine: Engine, pixels: _Pixels) -> Result:
         """What one model gives for one image: (C, h, w) maps and (K) categories."""
@@ -199,8 +213,8 @@ class Segmenter:
 def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
     """The mean of the models that judge the whole image; None where the task keeps every map."""
     if task not in TASKS:
-        raise ModelFileError(f"expected the task {' or '.join(TASKS)}, got {task!r}")
-    if task == "opacity":
+        raise ModelFileError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
+    if task != "covid19":
         return None
     limits = [info.covid19_threshold for info in infos if info.categories]
     if not limits:

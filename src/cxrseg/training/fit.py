@@ -14,10 +14,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
-from cxrseg.training.batches import Pixels, load_pixels, select_samples
+from cxrseg.training.batches import Batches, Pixels, load_pixels, select_samples, shuffled
 from cxrseg.training.callbacks import History, callbacks_for
 from cxrseg.training.distillation import Distillation
 from cxrseg.training.finish import finish, load_weights, read_checkpoint
+from cxrseg.training.initial_weights import load_model_file
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.memory import check_memory
 from cxrseg.training.recipe import Recipe
@@ -25,6 +26,10 @@ from cxrseg.training.run import RunFolder
 from cxrseg.training.trainer import make_trainer, quiet
 
 __all__ = ["Run", "train"]
+
+
+_NORM_IMAGES = 256
+"""Training images from which batch norms take their statistics where the first weights come from a model file."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def train(
         dataset: images with splits 'train' and 'val'.
         out: the run folder; must be new, unless `resume`.
         resume: go on after the last complete epoch; on one CPU the result is that of an unbroken run, bit for bit.
-        init_from: run folders or checkpoints whose weights to begin with; of several, their mean.
+        init_from: run folders or checkpoints whose weights to begin with, of several their mean; or one model file.
         distill_from: run folders to learn from as well; see `LossRecipe.distillation_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
         processes: processes on this machine (GPUs, or CPU processes); more machines through torchrun.
@@ -118,8 +123,13 @@ def _learner(
     """The network with its first weights, and what it learns from."""
     torch.manual_seed(recipe.seed)
     learner = Learner(recipe, pixels["train"], pixels["val"], distillation)
-    if init_from:
-        load_weights(learner.network, *map(Path, init_from))
+    sources = [Path(source) for source in init_from]
+    if len(sources) == 1 and sources[0].suffix == ".onnx":
+        chosen = shuffled(len(pixels["train"]), recipe.seed, 0)[:_NORM_IMAGES]
+        batches = Batches(pixels["train"], recipe.optimiser.batch_size, chosen)
+        load_model_file(learner.network, sources[0], (batch.images.float() / 255 for batch in batches))
+    elif sources:
+        load_weights(learner.network, *sources)
     return learner
 
 
