@@ -124,7 +124,8 @@ def _sharpen(pixels: _Pixels, _: np.random.Generator, sigma: float, amount: floa
 
 def _quantise(pixels: _Pixels, _: np.random.Generator, bits: int) -> _Pixels:
     highest = np.float32(2**bits - 1)
-    return np.rint(pixels * highest) / highest
+    rounded: _Pixels = np.rint(pixels * highest) / highest
+    return rounded
 
 
 def _jpeg(pixels: _Pixels, _: np.random.Generator, quality: int) -> _Pixels:
