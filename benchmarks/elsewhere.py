@@ -35,10 +35,10 @@ from cxrseg.inference.segmenter import TASKS, Segmenter
 from cxrseg.io.raster import read_mask
 from cxrseg.io.read import read_radiograph
 from cxrseg.io.write import write_csv, write_json
-from cxrseg.metrics.intervals import Estimate, estimate, estimate_means, estimate_share
+from cxrseg.metrics.intervals import Estimate, estimate, estimate_means, estimate_fraction
 from cxrseg.metrics.ranking import spearman
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
-from cxrseg.metrics.severity import infected_share
+from cxrseg.metrics.severity import infected_fraction
 
 ZONES = ("right_upper", "right_middle", "right_lower", "left_upper", "left_middle", "left_lower")
 """Brixia's zones A to F, as cxrseg names them."""
@@ -89,7 +89,7 @@ def films_of(
         radiograph = read_radiograph(path_of(known))
         prediction = segmenter.segment(radiograph)
         severity = prediction.severity
-        found = None if severity is None else severity.infected_share
+        found = None if severity is None else severity.infected_fraction
         return {
             **known,
             "refused": prediction.reason,
@@ -119,12 +119,12 @@ def mask_of(prediction: Prediction, channel: str, shape: tuple[int, int]) -> Mas
 
 def marked(rows: Sequence[Row]) -> Estimate:
     """The share of films with more than 1% of the lungs marked."""
-    return estimate_share(sum(row["fraction"] > MARKED_LIMIT for row in rows), len(rows))
+    return estimate_fraction(sum(row["fraction"] > MARKED_LIMIT for row in rows), len(rows))
 
 
 def refused(rows: Sequence[Row]) -> Estimate:
     """The share of films that were refused."""
-    return estimate_share(sum(bool(row["refused"]) for row in rows), len(rows))
+    return estimate_fraction(sum(bool(row["refused"]) for row in rows), len(rows))
 
 
 def ratio(parts: Iterable[float], wholes: Iterable[float]) -> Estimate:
@@ -184,18 +184,19 @@ def _each(rows: Sequence[Row], key: str) -> list[float]:
 
 def other_hospitals(segmenter: Segmenter, folder: Path, workers: int | None) -> tuple[list[Row], Iterator[Figure]]:
     """Healthy and tuberculous films of two other countries."""
-    rows: list[Row] = []
-    for hospital in sorted(path.parent for path in folder.glob("*/index.csv")):
-
-        def measure(known: Row, prediction: Prediction, shape: tuple[int, int], hospital: Path = hospital) -> Row:
-            truth = read_mask(hospital / "lung masks" / f"{Path(known['file']).stem}.png")
-            return {"hospital": hospital.name, "lungs_dice": count(mask_of(prediction, "lungs", shape), truth).dice}
-
-        place = hospital / "images"
-        rows += films_of(segmenter, read_index(hospital), lambda row, at=place: at / row["file"], measure, workers)
+    hospitals = sorted(path.parent for path in folder.glob("*/index.csv"))
+    rows = [row for hospital in hospitals for row in _hospital_rows(segmenter, hospital, workers)]
     if not rows:
         raise DatasetError(f"expected folders with an index.csv in {folder}, found none")
     return rows, _hospital_figures(rows)
+
+
+def _hospital_rows(segmenter: Segmenter, hospital: Path, workers: int | None) -> list[Row]:
+    def measure(known: Row, prediction: Prediction, shape: tuple[int, int]) -> Row:
+        truth = read_mask(hospital / "lung masks" / f"{Path(known['file']).stem}.png")
+        return {"hospital": hospital.name, "lungs_dice": count(mask_of(prediction, "lungs", shape), truth).dice}
+
+    return films_of(segmenter, read_index(hospital), lambda row: hospital / "images" / row["file"], measure, workers)
 
 
 def _hospital_figures(rows: Sequence[Row]) -> Iterator[Figure]:
@@ -218,7 +219,7 @@ def second_reader(segmenter: Segmenter, folder: Path, workers: int | None) -> tu
             for channel, name in (("infection", "infection masks"), ("lungs", "lung masks"))
         }
         dices = {channel: count(mask_of(prediction, channel, shape), mask).dice for channel, mask in truth.items()}
-        theirs = infected_share(truth["infection"], truth["lungs"])
+        theirs = infected_fraction(truth["infection"], truth["lungs"])
         return {"dice": dices["infection"], "lungs_dice": dices["lungs"], "reader": 0.0 if theirs is None else theirs}
 
     def path_of(row: Row) -> Path:
@@ -248,7 +249,7 @@ def _reader_figures(rows: Sequence[Row]) -> Iterator[Figure]:
         yield say("infected fraction, bias", found["bias"], aim="under 0.05")
         yield say("infected fraction, mean absolute error", found["error"])
         open_ = [row for row in these if row["reader"] < NOT_FULL]
-        full = estimate_share(sum(row["fraction"] > FULL for row in open_), len(open_))
+        full = estimate_fraction(sum(row["fraction"] > FULL for row in open_), len(open_))
         yield say("over 90% of the lungs where the reader has under 80%", full, percent=True, aim="0%")
         yield say("lungs, Dice", found["lungs_dice"])
         if split is None:
@@ -265,7 +266,7 @@ def brixia(segmenter: Segmenter, folder: Path, workers: int | None) -> tuple[lis
         return films[row["file"]]
 
     def measure(_: Row, prediction: Prediction, __: tuple[int, int]) -> Row:
-        return {zone: getattr(prediction.severity, f"infected_share_{zone}", None) for zone in ZONES}
+        return {zone: getattr(prediction.severity, f"infected_fraction_{zone}", None) for zone in ZONES}
 
     rows = films_of(segmenter, read_index(folder), path_of, measure, workers)
     return rows, _brixia_figures(rows)
@@ -276,11 +277,13 @@ def _brixia_figures(rows: Sequence[Row]) -> Iterator[Figure]:
     total = {name: zones.sum(axis=1) for name, zones in readers.items()}
     ours = np.array([[np.nan if row[zone] is None else row[zone] for zone in ZONES] for row in rows])
     films = np.repeat(np.arange(len(rows)), len(ZONES))
-    mean, zone_mean = sum(total.values()) / 2, (sum(readers.values()) / 2).ravel()
+    mean, zone_mean = (np.mean([side[name] for name in side], axis=0) for side in (total, readers))
     say = partial(Figure, "brixia")
     yield say("films: Spearman, ours and the readers' mean", spearman(_each(rows, "fraction"), mean), aim="as theirs")
     yield say("films: Spearman, reader and reader", spearman(total["senior"], total["junior"]))
-    yield say("zones: Spearman, ours and the readers' mean", spearman(ours.ravel(), zone_mean, films), aim="as theirs")
+    yield say(
+        "zones: Spearman, ours and the readers' mean", spearman(ours.ravel(), zone_mean.ravel(), films), aim="as theirs"
+    )
     between = spearman(readers["senior"].ravel(), readers["junior"].ravel(), films)
     yield say("zones: Spearman, reader and reader", between)
     clear = (readers["senior"] == 0) & (readers["junior"] == 0) & ~np.isnan(ours)

@@ -19,9 +19,9 @@ from cxrseg.errors import DatasetError
 from cxrseg.evaluation.perturbations import WAYS, Way
 from cxrseg.inference.prediction import Prediction
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.metrics.intervals import Estimate, estimate_means, estimate_share
+from cxrseg.metrics.intervals import Estimate, estimate_means, estimate_fraction
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
-from cxrseg.metrics.severity import infected_share
+from cxrseg.metrics.severity import infected_fraction
 
 __all__ = ["AS_IS", "UNCHANGED", "StoredFilm", "Stress", "WaySummary", "choose_films", "stress"]
 
@@ -165,7 +165,7 @@ def stress(
     """Segment films as they are and in every way, and compare.
 
         from cxrseg.evaluation.stress import stress
-        found = stress(Segmenter(model, gate=False), dataset.select("val", ["COVID-19", "Normal"]).samples, count=60)
+        found = stress(Segmenter(model, input_check=False), dataset.select("val", ["COVID-19", "Normal"]).samples, count=60)
         print("\\n".join(found.lines()))
 
     Args:
@@ -240,7 +240,7 @@ def _row(
         refused=prediction.reason if prediction.status == "refused" else "",
         dice=_dice(marked, infection, seen),
         lungs_dice=_dice(masks.get("lungs", np.zeros(shape, dtype=bool)), lungs, seen),
-        lungs_marked=None if where is None else infected_share(marked, where & seen),
+        lungs_marked=None if where is None else infected_fraction(marked, where & seen),
         infected=infection is not None and bool((infection & seen).any()),
         fraction=_fraction(masks, seen),
         fraction_as_is=_fraction(base, seen),
@@ -257,7 +257,7 @@ def _dice(mask: _Mask, truth: _Mask | None, seen: _Mask) -> float | None:
 def _fraction(masks: Mapping[str, _Mask], seen: _Mask) -> float | None:
     if not {"infection", "lungs"} <= masks.keys():
         return None
-    return infected_share(masks["infection"], masks["lungs"] & seen)
+    return infected_fraction(masks["infection"], masks["lungs"] & seen)
 
 
 def _summary(way: str, films: Sequence[StoredFilm]) -> WaySummary:
@@ -274,7 +274,7 @@ def _summary(way: str, films: Sequence[StoredFilm]) -> WaySummary:
         way=way,
         films=len(films),
         refused=sum(bool(film.refused) for film in films),
-        normal_marked=estimate_share(sum((film.lungs_marked or 0) > MARKED_LIMIT for film in normal), len(normal)),
+        normal_marked=estimate_fraction(sum((film.lungs_marked or 0) > MARKED_LIMIT for film in normal), len(normal)),
         movement_95=float(np.nanpercentile(moved, 95)) if not np.isnan(moved).all() else np.nan,
         **means,
     )
