@@ -35,7 +35,7 @@ from cxrseg.inference.segmenter import TASKS, Segmenter
 from cxrseg.io.raster import read_mask
 from cxrseg.io.read import read_radiograph
 from cxrseg.io.write import write_csv, write_json
-from cxrseg.metrics.intervals import Estimate, estimate, estimate_means, estimate_fraction
+from cxrseg.metrics.intervals import Estimate, estimate, estimate_fraction, estimate_means
 from cxrseg.metrics.ranking import spearman
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.metrics.severity import infected_fraction

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,16 +17,13 @@ import numpy.typing as npt
 from cxrseg.data.sample import Sample
 from cxrseg.errors import DatasetError
 from cxrseg.evaluation.perturbations import WAYS, Way
+from cxrseg.evaluation.stress_summary import AS_IS, StoredFilm, Stress
 from cxrseg.inference.prediction import Prediction
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.metrics.intervals import Estimate, estimate_means, estimate_fraction
-from cxrseg.metrics.segmentation import MARKED_LIMIT, count
+from cxrseg.metrics.segmentation import count
 from cxrseg.metrics.severity import infected_fraction
 
-__all__ = ["AS_IS", "UNCHANGED", "StoredFilm", "Stress", "WaySummary", "choose_films", "stress"]
-
-AS_IS = "as it is"
-"""Name of the row of the films as they are."""
+__all__ = ["UNCHANGED", "SegmentsRadiographs", "choose_films", "stress"]
 
 UNCHANGED = Way(AS_IS, "unchanged", lambda pixels, _: pixels)
 """The film as it is."""
@@ -40,98 +37,6 @@ class SegmentsRadiographs(Protocol):
     def segment(self, radiograph: Radiograph) -> Prediction:
         """Find infection and lungs."""
         ...
-
-
-@dataclass(frozen=True)
-class StoredFilm:
-    """What was found on one film, stored in one way; None where undefined.
-
-    Attributes:
-        way: the way's name.
-        name: the film's name.
-        category: its category.
-        refused: why it was refused, '' otherwise; its masks then count as empty.
-        dice: of the infection; None where neither truth nor prediction holds a pixel, or the dataset has no such mask.
-        lungs_dice: of the lungs, the same.
-        lungs_marked: share of the dataset's lungs that is marked.
-        infected: True where the dataset marks infection.
-        fraction: infected fraction of the model's own lungs, as a user is told.
-        fraction_as_is: the same of the film as it is, of the part that can still be seen.
-    """
-
-    way: str
-    name: str
-    category: str | None
-    refused: str
-    dice: float | None
-    lungs_dice: float | None
-    lungs_marked: float | None
-    infected: bool
-    fraction: float | None
-    fraction_as_is: float | None
-
-    @property
-    def movement(self) -> float | None:
-        """How far the infected fraction moved, in [0, 1]; None where either is unknown."""
-        if self.fraction is None or self.fraction_as_is is None:
-            return None
-        return abs(self.fraction - self.fraction_as_is)
-
-
-@dataclass(frozen=True)
-class WaySummary:
-    """The films stored in one way, in figures.
-
-    Attributes:
-        way: its name.
-        films: how many.
-        refused: how many of them were refused.
-        normal_marked: share of the Normal films with more than 1% of the lungs marked.
-        covid19_dice: mean Dice of the films that the dataset marks infection on.
-        movement: mean of |infected fraction - that of the film as it is|, of all films.
-        movement_95: 95th percentile of the same.
-        lungs_dice: mean Dice of the lungs.
-    """
-
-    way: str
-    films: int
-    refused: int
-    normal_marked: Estimate
-    covid19_dice: Estimate
-    movement: Estimate
-    movement_95: float
-    lungs_dice: Estimate
-
-
-@dataclass(frozen=True)
-class Stress:
-    """Every film in every way.
-
-    Attributes:
-        films: a row for each film and way, the films as they are first.
-        about: way's name to what it does.
-    """
-
-    films: Sequence[StoredFilm]
-    about: Mapping[str, str]
-
-    @property
-    def ways(self) -> tuple[str, ...]:
-        """The ways' names, beginning with `AS_IS`."""
-        return tuple(self.about)
-
-    def of(self, way: str) -> list[StoredFilm]:
-        """The films stored in one way."""
-        return [film for film in self.films if film.way == way]
-
-    def summaries(self) -> list[WaySummary]:
-        """A row for each way, beginning with the films as they are."""
-        return [_summary(way, self.of(way)) for way in self.about]
-
-    def lines(self) -> list[str]:
-        """The figures as a table for a terminal."""
-        head = f"{'way':<16}{'films':>6}{'refused':>8}  Normal marked      COVID-19 Dice          moves   95th  lungs"
-        return [head, *(_line(one) for one in self.summaries())]
 
 
 def choose_films(samples: Sequence[Sample], count: int | None, seed: int = 0) -> list[Sample]:
@@ -165,7 +70,8 @@ def stress(
     """Segment films as they are and in every way, and compare.
 
         from cxrseg.evaluation.stress import stress
-        found = stress(Segmenter(model, input_check=False), dataset.select("val", ["COVID-19", "Normal"]).samples, count=60)
+        val = dataset.select("val", ["COVID-19", "Normal"])
+        found = stress(Segmenter(model, input_check=False), val.samples, count=60)
         print("\\n".join(found.lines()))
 
     Args:
@@ -192,7 +98,7 @@ def stress(
                 on_image(done, len(films))
     about = {way.name: way.about for way in (UNCHANGED, *ways)}
     order = {name: place for place, name in enumerate(about)}
-    return Stress(sorted(rows, key=lambda row: order[row.way]), about)
+    return Stress(sorted(rows, key=lambda row: order[row.way]), about, seed)
 
 
 def _film(segmenter: SegmentsRadiographs, sample: Sample, ways: Sequence[Way], seed: int) -> list[StoredFilm]:
@@ -206,7 +112,9 @@ def _film(segmenter: SegmentsRadiographs, sample: Sample, ways: Sequence[Way], s
         prediction = segmenter.segment(replace(radiograph, pixels=stored))
         masks = _masks(prediction, way, radiograph.shape)
         base = masks if base is None else base
-        rows.append(_row(sample, way, prediction, masks, base, truths))
+        row = _row(masks, base, truths, way.visible(radiograph.shape))
+        refused = prediction.reason if prediction.status == "refused" else ""
+        rows.append(StoredFilm(way.name, sample.name, sample.category, refused, **row))
     return rows
 
 
@@ -221,30 +129,21 @@ def _masks(prediction: Prediction, way: Way, shape: tuple[int, int]) -> dict[str
 
 
 def _row(
-    sample: Sample,
-    way: Way,
-    prediction: Prediction,
-    masks: Mapping[str, _Mask],
-    base: Mapping[str, _Mask],
-    truths: Mapping[str, _Mask | None],
-) -> StoredFilm:
+    masks: Mapping[str, _Mask], base: Mapping[str, _Mask], truths: Mapping[str, _Mask | None], seen: _Mask
+) -> dict[str, Any]:
+    """What was found against the truth and the film as it is, within the part that can still be seen."""
+    nothing = np.zeros_like(seen)
     infection, lungs = truths["infection"], truths["lungs"]
-    shape = next(iter(mask.shape for mask in (*masks.values(), infection, lungs) if mask is not None), (1, 1))
-    seen = way.visible((shape[0], shape[1]))
-    marked = masks.get("infection", np.zeros(shape, dtype=bool)) & seen
+    marked = masks.get("infection", nothing)
     where = lungs if lungs is not None else masks.get("lungs")
-    return StoredFilm(
-        way=way.name,
-        name=sample.name,
-        category=sample.category,
-        refused=prediction.reason if prediction.status == "refused" else "",
-        dice=_dice(marked, infection, seen),
-        lungs_dice=_dice(masks.get("lungs", np.zeros(shape, dtype=bool)), lungs, seen),
-        lungs_marked=None if where is None else infected_fraction(marked, where & seen),
-        infected=infection is not None and bool((infection & seen).any()),
-        fraction=_fraction(masks, seen),
-        fraction_as_is=_fraction(base, seen),
-    )
+    return {
+        "dice": _dice(marked, infection, seen),
+        "lungs_dice": _dice(masks.get("lungs", nothing), lungs, seen),
+        "lungs_marked": None if where is None else infected_fraction(marked, where & seen),
+        "infected": infection is not None and bool((infection & seen).any()),
+        "fraction": _fraction(masks, seen),
+        "fraction_as_is": _fraction(base, seen),
+    }
 
 
 def _dice(mask: _Mask, truth: _Mask | None, seen: _Mask) -> float | None:
@@ -258,41 +157,3 @@ def _fraction(masks: Mapping[str, _Mask], seen: _Mask) -> float | None:
     if not {"infection", "lungs"} <= masks.keys():
         return None
     return infected_fraction(masks["infection"], masks["lungs"] & seen)
-
-
-def _summary(way: str, films: Sequence[StoredFilm]) -> WaySummary:
-    normal = [film for film in films if film.category == "Normal" and film.lungs_marked is not None]
-    moved = [np.nan if film.movement is None else film.movement for film in films]
-    means = estimate_means(
-        {
-            "covid19_dice": [_or_nan(film.dice) if film.infected else np.nan for film in films],
-            "movement": moved,
-            "lungs_dice": [_or_nan(film.lungs_dice) for film in films],
-        }
-    )
-    return WaySummary(
-        way=way,
-        films=len(films),
-        refused=sum(bool(film.refused) for film in films),
-        normal_marked=estimate_fraction(sum((film.lungs_marked or 0) > MARKED_LIMIT for film in normal), len(normal)),
-        movement_95=float(np.nanpercentile(moved, 95)) if not np.isnan(moved).all() else np.nan,
-        **means,
-    )
-
-
-def _or_nan(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
-def _line(one: WaySummary) -> str:
-    normal, dice = one.normal_marked, one.covid19_dice
-    return (
-        f"{one.way:<16}{one.films:>6}{one.refused:>8}  {normal.value:>5.1%} ({normal.low:.0%}-{normal.high:.0%})"
-        f"{'':<4}{dice.value:.3f} ({dice.low:.3f}-{dice.high:.3f})   {one.movement.value:>6.3f} {one.movement_95:>6.3f}"
-        f"  {one.lungs_dice.value:.3f}"
-    )
-
-
-def rows_of(found: Stress) -> list[dict[str, Any]]:
-    """A row for each film and way, ready for CSV."""
-    return [{**asdict(film), "infected": int(film.infected), "movement": film.movement} for film in found.films]
