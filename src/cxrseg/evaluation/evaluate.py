@@ -244,7 +244,7 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> None:
 
     What else an earlier evaluation left there is removed.
     """
-    for name in ("regions.csv", "calibration.json"):
+    for name in ("regions.csv", "calibration.json", "stress.csv", "stress.json"):
         (out / name).unlink(missing_ok=True)
     rows = [row for channel in evaluation.channels for image in evaluation.images for row in image.rows(channel)]
     columns = dict.fromkeys(column for row in rows for column in row)
