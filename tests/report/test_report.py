@@ -21,9 +21,10 @@ from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
 from cxrseg.errors import CxrsegError, DatasetError, ModelFileError
 from cxrseg.model_file import read_model, write_model
-from cxrseg.report.folders import read_evaluation, read_run
 from cxrseg.report.gallery import choose
 from cxrseg.report.report import judge_run, write_report
+from cxrseg.report.stored_evaluation import read_evaluation
+from cxrseg.run_folder import read_run
 from made_models import chest, hand_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,0 +1,52 @@
+"""The output folder of `cxrseg evaluate`, read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cxrseg.errors import DatasetError
+
+__all__ = ["StoredEvaluation", "read_evaluation"]
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """The contents of an evaluation folder.
+
+    Attributes:
+        folder: its path.
+        summary: of summary.json.
+        calibration: of calibration.json.
+        rows: of scores.csv, those of the infection; of the lungs where the model finds the lungs only.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    rows: Sequence[dict[str, str]]
+
+
+def read_evaluation(folder: Path) -> StoredEvaluation:
+    """Read what `cxrseg evaluate` wrote.
+
+    Raises:
+        DatasetError: a file is missing or damaged.
+    """
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        curves = folder / "calibration.json"  # missing where stored masks were evaluated, which have no probabilities
+        calibration = json.loads(curves.read_text(encoding="utf-8")) if curves.is_file() else {}
+        with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        target = "infection" if "infection" in summary else rows[0]["target"]
+        return StoredEvaluation(folder, summary, calibration, [row for row in rows if row["target"] == target])
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise DatasetError(
+            f"expected summary.json, calibration.json and scores.csv in {folder}, as 'cxrseg evaluate -o {folder}' "
+            f"writes them; they are missing or damaged ({error})"
+        ) from error
