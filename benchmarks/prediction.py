@@ -38,7 +38,7 @@ from cxrseg.inference.files import Options, predict_files, processors
 from cxrseg.io.raster import read_mask
 from cxrseg.metrics.segmentation import count
 from cxrseg.model_file import ModelInfo, read_model
-from cxrseg.training.finish import load_weights
+from cxrseg.training.checkpoints import load_weights
 from cxrseg.training.networks import Network, build_network
 from cxrseg.training.recipe import Recipe
 

@@ -30,8 +30,8 @@ from cxrseg.inference.files import processors
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.model_file import ModelInfo, load_openvino, read_model
 from cxrseg.preprocessing import to_input, to_source
+from cxrseg.training.checkpoints import load_weights
 from cxrseg.training.export import export_model
-from cxrseg.training.finish import load_weights
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
 

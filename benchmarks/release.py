@@ -21,8 +21,8 @@ from cxrseg.data.sample import Dataset
 from cxrseg.evaluation.calibrate import fit
 from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.model_file import read_model, write_model
+from cxrseg.run_folder import RunFolder
 from cxrseg.training.recipe_file import load_recipe
-from cxrseg.training.run import RunFolder
 
 OF = (
     "Val of COVID-QU-Ex, on which threshold, temperature and covid19_threshold were fitted; means per image; "

@@ -36,7 +36,7 @@ from cxrseg.training.losses import build_loss
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
-from cxrseg.training.trainer import make_trainer, quiet
+from cxrseg.training.trainer import hide_lightning_hints, make_trainer
 
 AS_THEY_ARE = "the same, bfloat16, depthwise as they are"
 PLAIN = [
@@ -133,7 +133,7 @@ def ours(
             trainer = make_trainer(recipe, Path(folder), [watch], device="gpu" if device.type == "cuda" else "cpu")
             trainer.limit_train_batches, trainer.limit_val_batches = steps + 2, 0
             slow = patch("cxrseg.training.lightning_module.FastDepthwise", nullcontext)
-            with quiet(), nullcontext() if fast else slow:
+            with hide_lightning_hints(), nullcontext() if fast else slow:
                 trainer.fit(learner)
         total = watch.end - watch.begins[2]
         yield total, sum(watch.waits[2:]) / total

@@ -82,7 +82,7 @@ def test_finds_each_kind_of_copy_and_no_strangers(originals: list[Pixels]) -> No
     assert all(pair.kind == "near" and pair.is_leak for pair in found.values())
     assert {names[1] for names, pair in found.items() if pair.mirrored} == {"mirrored"}
     assert found["o6", "mirrored"].change == "mirrored"
-    assert "turned by 3 degrees" in found["o10", "turned"].change
+    assert "rotated by 3 degrees" in found["o10", "turned"].change
 
 
 def test_strangers_in_one_black_frame_are_no_copies(originals: list[Pixels]) -> None:
@@ -112,7 +112,7 @@ def pair(first: str, second: str, kind: str = "near") -> Pair:
 
 
 def test_one_of_each_group_stays_where_it_judges() -> None:
-    pairs = [pair("t2", "v1"), pair("t10", "t2"), pair("v1", "v2"), pair("t5", "t6"), pair("t8", "v9", "alike")]
+    pairs = [pair("t2", "v1"), pair("t10", "t2"), pair("v1", "v2"), pair("t5", "t6"), pair("t8", "v9", "similar")]
     assert [len(group) for group in copy_groups(pairs)] == [4, 2]
     chosen = {(one.name, one.reason, one.copy_of) for one in choose_exclusions(pairs)}
     assert chosen == {

@@ -19,7 +19,7 @@ from PIL import Image
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
 from cxrseg.inference import files
 from cxrseg.inference.files import JOURNAL, Options, predict_files
-from cxrseg.inference.inputs import find_inputs
+from cxrseg.inference.input_files import find_inputs
 from cxrseg.inference.journal import Journal
 from cxrseg.io.raster import read_mask
 from made_models import chest, hand_model

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxrseg.report import charts
-from cxrseg.report.inline import VARIABLES
+from cxrseg.report.inline_svg import VARIABLES
 
 HISTORY = [{"epoch": 1.0, "train_dice": 0.3, "val_dice": 0.4}, {"epoch": 2.0, "train_dice": 0.5, "val_dice": None}]
 BINS = [

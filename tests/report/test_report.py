@@ -25,9 +25,10 @@ from cxrseg.evaluation.stress import stress
 from cxrseg.evaluation.stress_summary import write_stress
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.model_file import read_model, write_model
-from cxrseg.report.folders import read_evaluation, read_run
 from cxrseg.report.gallery import choose
 from cxrseg.report.report import judge_run, write_report
+from cxrseg.report.stored_evaluation import read_evaluation
+from cxrseg.run_folder import read_run
 from made_models import chest, hand_model
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

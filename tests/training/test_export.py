@@ -13,8 +13,8 @@ import torch
 from cxrseg.data.sample import CATEGORIES, Dataset
 from cxrseg.inference.engine import Engine
 from cxrseg.model_file import INPUT, OUTPUT, read_model
+from cxrseg.training.checkpoints import load_weights
 from cxrseg.training.export import export_model
-from cxrseg.training.finish import load_weights
 from cxrseg.training.fit import Run
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe

@@ -28,14 +28,14 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeError, TrainingError
 from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.phantom.generate import write_phantoms
+from cxrseg.run_folder import RunFolder
 from cxrseg.training.batches import Batches, load_pixels, select_samples, shuffled
 from cxrseg.training.callbacks import History, history_columns
-from cxrseg.training.finish import load_weights
+from cxrseg.training.checkpoints import load_weights
 from cxrseg.training.fit import Run, _last_of, train
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
-from cxrseg.training.run import RunFolder
 
 FIGURES = [
     f"{name}.{suffix}"
@@ -219,7 +219,7 @@ def test_the_model_file_has_the_figures_of_the_history(tiny_run: Run, dataset: D
 @pytest.mark.parametrize("marked", [0, 1, 2, 5, 9])
 def test_as_many_cases_are_drawn_as_there_are(tiny_recipe: Callable[..., Recipe], marked: int) -> None:
     from cxrseg.training.batches import Pixels
-    from cxrseg.training.finish import _cases
+    from cxrseg.training.figures import choose_cases
     from cxrseg.training.networks import build_network
 
     masks = torch.zeros(10, 2, 64, 64, dtype=torch.uint8)
@@ -229,7 +229,7 @@ def test_as_many_cases_are_drawn_as_there_are(tiny_recipe: Callable[..., Recipe]
     pixels = Pixels(
         tuple(map(str, range(10))), images, masks, torch.ones(10, 2, dtype=torch.bool), torch.full((10,), -1)
     )
-    cases = _cases(build_network(tiny_recipe().network, ("infection", "lungs")).eval(), pixels)
+    cases = choose_cases(build_network(tiny_recipe().network, ("infection", "lungs")).eval(), pixels)
     assert len({case.title for case in cases}) == len(cases) == min(marked, 4)
     assert all(case.truth is not None and case.truth.any() for case in cases)
 
@@ -341,7 +341,7 @@ def test_resume_with_another_recipe_is_refused(
 ) -> None:
     other = tiny_recipe(seed=1, optimiser={"learning_rate": 0.5}, data={"non_covid": "out"})
     before = tiny_run.folder.recipe.read_bytes()
-    with pytest.raises(TrainingError, match="begun with another recipe") as caught:
+    with pytest.raises(TrainingError, match="has another recipe") as caught:
         train(other, dataset, tiny_run.folder.root, resume=True)
     for fault in (
         "optimiser.learning_rate: the run has 0.01, now 0.5",
@@ -355,7 +355,7 @@ def test_resume_with_another_recipe_is_refused(
 def test_resume_on_other_images_is_refused(tmp_path: Path, tiny_run: Run, tiny_recipe: Callable[..., Recipe]) -> None:
     counts = {split: {"COVID-19": 2} for split in ("train", "val")}
     other = open_dataset(write_phantoms(tmp_path / "other", counts, size=64))
-    with pytest.raises(TrainingError, match=r"begun on other images than .*other"):
+    with pytest.raises(TrainingError, match=r"trained on other images than .*other"):
         train(tiny_recipe(), other, tiny_run.folder.root, resume=True)
 
 
@@ -372,7 +372,7 @@ def test_a_folder_that_holds_a_run_is_refused(
     tiny_run: Run, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny_run.folder.root.rglob("*")}
-    with pytest.raises(TrainingError, match="holds a run already; go on with it with --resume"):
+    with pytest.raises(TrainingError, match="already holds a run; continue it with --resume"):
         train(tiny_recipe(), dataset, tiny_run.folder.root)
     assert {path: path.stat().st_mtime_ns for path in tiny_run.folder.root.rglob("*")} == before
 
@@ -382,9 +382,9 @@ def test_a_folder_of_other_things_is_refused(
 ) -> None:
     (tmp_path / "letters.txt").write_text("dear")
     for resume in (False, True):
-        with pytest.raises(TrainingError, match="is not empty and holds no run"):
+        with pytest.raises(TrainingError, match="is not empty and does not hold a run"):
             train(tiny_recipe(), dataset, tmp_path, resume=resume)
-    with pytest.raises(TrainingError, match="is a file"):
+    with pytest.raises(TrainingError, match="got a file"):
         train(tiny_recipe(), dataset, tmp_path / "letters.txt")
 
 
@@ -399,7 +399,7 @@ def test_a_damaged_checkpoint_is_named(
         torch.save({"weights": torch.zeros(3)}, folder.last)
     else:
         folder.last.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
-    with pytest.raises(TrainingError, match=r"last\.ckpt is no checkpoint of cxrseg, or is damaged"):
+    with pytest.raises(TrainingError, match=r"last\.ckpt is not a checkpoint of cxrseg, or is damaged"):
         train(tiny_recipe(), dataset, folder.root, resume=True, device="cpu")
 
 
@@ -558,16 +558,16 @@ def test_a_loss_that_is_no_number_ends_the_run(
     tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
 ) -> None:
     wild = tiny_recipe(optimiser={"learning_rate": 1e38, "name": "sgd", "epochs": 3})
-    with pytest.raises(TrainingError, match=r"no number any more in epoch \d; set optimiser\.learning_rate lower"):
+    with pytest.raises(TrainingError, match=r"nan or infinite in epoch \d; use a smaller optimiser\.learning_rate"):
         train(wild, dataset, tmp_path / "run", device="cpu")
 
 
 @pytest.mark.parametrize(
     ("device", "settings", "expected"),
     [
-        ("tpu", {}, "no device 'tpu'"),
-        ("cpu:1", {}, "no device 'cpu:1'"),
-        ("gpu:x", {}, "no device 'gpu:x'"),
+        ("tpu", {}, "got 'tpu'"),
+        ("cpu:1", {}, "got 'cpu:1'"),
+        ("gpu:x", {}, "got 'gpu:x'"),
         ("cpu", {"precision": "float16"}, "float16 needs a GPU"),
     ],
 )
@@ -588,7 +588,7 @@ def test_a_device_that_cannot_be_used_is_refused(
 def test_a_gpu_that_is_not_there_is_an_error(
     tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
 ) -> None:
-    with pytest.raises(TrainingError, match="no GPU that torch can use was found; take -d cpu"):
+    with pytest.raises(TrainingError, match="finds no GPU that it can use; use -d cpu"):
         train(tiny_recipe(), dataset, tmp_path / "run", device="gpu")
 
 

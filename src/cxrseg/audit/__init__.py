@@ -1,1 +1,1 @@
-"""A dataset to its faults: near duplicates, odd masks, shortcuts."""
+"""Checks of a dataset: near duplicates, unusual masks, shortcuts."""

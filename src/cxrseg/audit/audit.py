@@ -1,4 +1,4 @@
-"""The data audit: counts, unreadable files, odd masks, copies within and across splits, and shortcuts."""
+"""The data audit: counts, unreadable files, faults in masks, copies within and across splits, shortcuts."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Count:
     """How many images there are of a split and category.
 
     Attributes:
-        split, category: which; the category is None where the dataset has none.
-        images: how many there are.
-        published: how many were published, or None where that is not known.
+        split, category: the category is None where the dataset has none.
+        images: the number of images here.
+        published: the number of published images, or None where it is not known.
     """
 
     split: str
@@ -61,7 +61,7 @@ class Count:
 
     @property
     def remark(self) -> str:
-        """How the two numbers compare, in words."""
+        """The comparison of the two numbers, in words."""
         if self.published is None:
             return ""
         if self.images == self.published:
@@ -74,19 +74,19 @@ class Count:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What was found.
+    """The result of an audit.
 
     Attributes:
         root, layout: of the dataset.
         counts: images by split and category.
-        misfits: files that no sample could be made of, or whose size is wrong, one line each.
+        misfits: files without a partner, or of a wrong size, one line each.
         unreadable: name of a sample to the reason why its image cannot be read.
-        forms: size and kind of the images, in words, to how many are so.
-        faults: what looks wrong with masks.
-        pairs: copies, and pairs worth a look.
-        agreement: name of first and second image of a pair of copies to the Dice of their infection masks, laid over
-            each other: how well the annotation agrees with itself. Pairs without infection are left out.
-        shortcuts: how well the category can be told without looking at the lungs.
+        forms: size and kind of the images, in words, to their number.
+        faults: of masks.
+        pairs: copies and similar pairs.
+        agreement: names of the two images of a pair of copies to the Dice of their infection masks after registration:
+            how well the annotation agrees with itself. Pairs without infection are left out.
+        shortcuts: how well the category can be predicted without looking at the lungs.
     """
 
     root: Path
@@ -102,12 +102,12 @@ class Audit:
 
     @property
     def leaks(self) -> tuple[Pair, ...]:
-        """Copies in two splits."""
+        """Pairs of copies in two different splits."""
         return tuple(pair for pair in self.pairs if pair.is_leak)
 
     @cached_property
     def exclusions(self) -> list[Exclusion]:
-        """Which images to leave out, so that one of each group of copies stays."""
+        """The images to leave out, so that one of each group of copies is kept."""
         return choose_exclusions(self.pairs)
 
     def pair_counts(self) -> dict[tuple[str, str], int]:
@@ -119,7 +119,7 @@ class Audit:
         return dict(Counter((fault.target, fault.kind) for fault in self.faults))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as values that JSON knows."""
+        """All results as JSON values."""
         return {
             "dataset": {"root": str(self.root), "layout": self.layout},
             "counts": [{**asdict(count), "remark": count.remark} for count in self.counts],
@@ -152,11 +152,11 @@ class Audit:
 
 
 def audit_dataset(dataset: Dataset, misfits: Sequence[str] = ()) -> Audit:
-    """Look through a dataset.
+    """Audit a dataset.
 
     Args:
         dataset: all of its splits.
-        misfits: what `cxrseg.data.layout.list_dataset` found at fault; goes into the result.
+        misfits: the faults that `cxrseg.data.layout.list_dataset` returned; they become part of the result.
 
     Raises:
         MissingExtraError: OpenCV or scikit-learn is not installed.
@@ -182,7 +182,7 @@ def audit_dataset(dataset: Dataset, misfits: Sequence[str] = ()) -> Audit:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What is kept of one image."""
+    """What the audit keeps of one image."""
 
     sample: Sample
     picture: Picture | None = None
@@ -200,7 +200,7 @@ def _look(sample: Sample) -> _Look:
     pixels = radiograph.pixels
     height, width = radiograph.shape
     gray = np.rint(resized(pixels, _SIDE) * 255).astype(np.uint8)
-    # Of all values, not of the 8 bits kept: two images that differ in their lowest bits are no exact copies.
+    # Of all values, not of the 8 bits of `gray`: images that differ in their lowest bits are not exact copies.
     digest = hashlib.sha256(np.array(pixels.shape).tobytes() + pixels.tobytes()).digest()
     return _Look(
         sample,
@@ -222,7 +222,7 @@ def _faults(sample: Sample, pixels: npt.NDArray[np.float32]) -> list[Fault]:
         except ImageError as error:
             faults.append(Fault(sample.name, target, "unreadable", detail=str(error)))
             continue
-        if mask is not None and mask.shape == pixels.shape:  # others are among the misfits
+        if mask is not None and mask.shape == pixels.shape:  # the others are in the misfits
             masks[target], values[target] = mask, raw
     return faults + mask_faults(sample.name, sample.category, pixels, masks, values)
 
@@ -245,13 +245,13 @@ def _agreement(pairs: Sequence[Pair]) -> dict[tuple[str, str], float]:
             continue
         try:
             one, other = pair.first.read_mask("infection"), pair.second.read_mask("infection")
-        except ImageError:  # is among the faults
+        except ImageError:  # it is in the faults
             continue
         if one is None or other is None or not (one.any() or other.any()):
             continue
-        laid, covered = warp_onto(other[:, ::-1] if pair.mirrored else other, pair.warp, one.shape)
-        both = np.count_nonzero(one & laid)
-        total = np.count_nonzero(one & covered) + np.count_nonzero(laid)
+        warped, covered = warp_onto(other[:, ::-1] if pair.mirrored else other, pair.warp, one.shape)
+        both = np.count_nonzero(one & warped)
+        total = np.count_nonzero(one & covered) + np.count_nonzero(warped)
         if total:
             agreement[pair.first.name, pair.second.name] = float(2 * both / total)
     return agreement

@@ -1,4 +1,4 @@
-"""What looks wrong with the masks of an image."""
+"""Faults in the masks of an image."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _Floats = npt.NDArray[np.float32]
 FAULTS = {
     "unreadable": "the file cannot be read",
     "not binary": "more than two values (fraction of pixels that are neither the smallest nor the largest)",
-    "empty": "nothing marked, where something should be",
+    "empty": "nothing is marked, but the category says that there is something",
     "not empty": "infection marked in an image of a category that has none (fraction of the image)",
-    "full": "nearly the whole image marked (fraction of the image)",
+    "full": "nearly the whole image is marked (fraction of the image)",
     "outside the lungs": "infection outside the lung mask (fraction of the infection)",
-    "cut by the border": "the lungs run out of the image (fraction of that border which they cover)",
-    "one lung": "one of the lungs is missing or tiny (its size, as a fraction of the other)",
+    "cut by the border": "the lungs extend beyond the image (fraction of that border which they cover)",
+    "one lung": "one of the lungs is missing or very small (its size, as a fraction of the other)",
     "mirrored": "the lung mask fits the image better when mirrored left to right (how much better)",
-    "upside down": "the lung mask fits the image better when turned upside down (how much better)",
-    "heart on the image's left": "dextrocardia, a turned patient, or a mirrored image (shift, fraction of the width)",
-    "islands": "tiny separate pieces (how many)",
+    "upside down": "the lung mask fits the image better when flipped top to bottom (how much better)",
+    "heart on the image's left": "dextrocardia, a rotated patient, or a mirrored image (shift, fraction of the width)",
+    "islands": "very small separate pieces (how many)",
 }
-"""Kind of fault to what it means, and what its value is."""
+"""Kind of fault to its meaning, and in brackets the meaning of its value."""
 
 _FULL = 0.95
 _OUTSIDE = 0.1
@@ -44,14 +44,14 @@ _BETTER = 0.2
 
 @dataclass(frozen=True)
 class Fault:
-    """Something odd about one mask.
+    """A fault in one mask.
 
     Attributes:
         name: of the sample.
         target: 'infection' or 'lungs'.
         kind: a key of `FAULTS`.
-        value: how much of it, see `FAULTS`; None where there is nothing to count.
-        detail: more in words, or empty.
+        value: see `FAULTS`; None where the kind has no value.
+        detail: more in words, or ''.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Fault:
 def mask_faults(
     name: str, category: str | None, pixels: _Floats, masks: Mapping[str, _Mask], values: Mapping[str, _Floats]
 ) -> list[Fault]:
-    """Look for faults in the masks of one image.
+    """Find faults in the masks of one image.
 
     Args:
         name: of the sample.
-        category: 'COVID-19', 'Non-COVID', 'Normal' or None: whether infection is expected.
+        category: 'COVID-19', 'Non-COVID', 'Normal' or None; tells whether an infection mask is expected.
         pixels: (H, W) float32 in [0, 1], the radiograph.
         masks: target ('infection', 'lungs') to (H, W) bool.
         values: the same masks as they are stored, (H, W) float32.
@@ -115,8 +115,8 @@ def _of_lungs(name: str, pixels: _Floats, lungs: _Mask) -> Iterator[Fault]:
     elif (shift := _heart_shift(left, right)) is not None and shift < _HEART:
         yield Fault(name, "lungs", "heart on the image's left", -shift)
     fits = _fit(pixels, lungs)
-    for kind, turned in (("mirrored", lungs[:, ::-1]), ("upside down", lungs[::-1])):
-        better = _fit(pixels, turned) - fits
+    for kind, flipped in (("mirrored", lungs[:, ::-1]), ("upside down", lungs[::-1])):
+        better = _fit(pixels, flipped) - fits
         if better > _BETTER:
             yield Fault(name, "lungs", kind, better)
 
@@ -124,7 +124,7 @@ def _of_lungs(name: str, pixels: _Floats, lungs: _Mask) -> Iterator[Fault]:
 def _fit(pixels: _Floats, lungs: _Mask) -> float:
     """How much brighter the surroundings of a mask are than what it covers, in standard deviations of the image."""
     margin = max(1, round(0.025 * max(lungs.shape)))
-    # A box filter in place of a dilation by a square: the same pixels, and faster.
+    # A box filter instead of a dilation by a square: the same pixels, and faster.
     near = ndimage.uniform_filter(lungs.astype(np.float32), 2 * margin + 1, mode="constant") > 1e-4
     around = near & ~lungs
     if not around.any():
@@ -133,9 +133,9 @@ def _fit(pixels: _Floats, lungs: _Mask) -> float:
 
 
 def _heart_shift(left: Lung, right: Lung) -> float | None:
-    """How far the gap between the lungs shifts to the patient's left from above to below, over the image's width.
+    """How far the gap between the lungs shifts to the patient's left from top to bottom, as a fraction of the width.
 
-    None where the lungs lie not side by side.
+    None where the lungs are not side by side.
     """
     top, bottom = max(left.top, right.top), min(left.bottom, right.bottom)
     above = _gap(left, right, top + 0.15 * (bottom - top), top + 0.45 * (bottom - top))

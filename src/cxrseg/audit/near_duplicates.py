@@ -1,4 +1,4 @@
-"""Images that show the same exposure twice, and the groups that they make."""
+"""Images that show the same exposure more than once, and the groups that they form."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cxrseg.data.exclusions import Exclusion
 from cxrseg.data.pairs import natural_key
 from cxrseg.data.sample import SPLITS, Sample
 
-__all__ = ["NEAR_DUPLICATE", "COPY", "Pair", "Picture", "choose_exclusions", "copy_groups", "find_pairs"]
+__all__ = ["NEAR_DUPLICATE", "SIMILAR", "Pair", "Picture", "choose_exclusions", "copy_groups", "find_pairs"]
 
-COPY = 0.85
-"""Similarity (see `cxrseg.audit.registration.Match`) from which two images are taken for copies of one exposure."""
+NEAR_DUPLICATE = 0.85
+"""Similarity (see `cxrseg.audit.registration.Match`) from which two images count as copies of one exposure."""
 
-NEAR_DUPLICATE = 0.6
-"""Similarity from which a pair is worth a look: mostly one patient at two times, sometimes a strongly edited copy."""
+SIMILAR = 0.6
+"""Similarity from which a pair should be looked at: mostly one patient twice, sometimes a heavily edited copy."""
 
 _IDENTITY: npt.NDArray[np.float32] = np.eye(2, 3, dtype=np.float32)
 _THREADS = 4
@@ -33,12 +33,12 @@ _THREADS = 4
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What the search needs of one image.
+    """What the search needs to know about one image.
 
     Attributes:
         sample: the image.
-        thumbnail: (128, 128) uint8, squeezed to a square.
-        digest: of the pixels at their own size.
+        thumbnail: (128, 128) uint8, resized to a square.
+        digest: hash of the pixels at their original size.
     """
 
     sample: Sample
@@ -48,16 +48,16 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two images that show the same exposure, or may.
+    """Two images that show, or may show, the same exposure.
 
     Attributes:
         first, second: the images, in the order of the dataset.
         kind: 'exact' (equal pixels), 'near' (a copy: rescaled, cropped, of other contrast, mirrored, marked ...) or
-            'alike' (worth a look; not counted as a copy).
+            'similar' (to be looked at; not counted as a copy).
         similarity: 1 for exact pairs, else see `cxrseg.audit.registration.Match`.
-        mirrored: one is the other mirrored left to right.
-        warp: (2, 3) float32, from coordinates (x, y, as fractions of the side) of the first to those of the second,
-            which is mirrored before.
+        mirrored: True where one is mirrored left to right.
+        warp: (2, 3) float32, from coordinates (x, y, as fractions of the side) of the first to those of the second;
+            where `mirrored`, the second is mirrored first.
     """
 
     first: Sample
@@ -69,8 +69,8 @@ class Pair:
 
     @property
     def is_copy(self) -> bool:
-        """True where both show one exposure, as far as can be told."""
-        return self.kind != "alike"
+        """True where both show one exposure, as far as the pixels tell."""
+        return self.kind != "similar"
 
     @property
     def is_leak(self) -> bool:
@@ -93,20 +93,20 @@ class Pair:
         if max(abs(width - 1), abs(height - 1)) > 0.015:
             words.append(f"{width:.2f} x {height:.2f} in size")
         if abs(turn) > 0.75:
-            words.append(f"turned by {abs(turn):.0f} degrees")
+            words.append(f"rotated by {abs(turn):.0f} degrees")
         if shift > 0.015:
             words.append(f"shifted by {shift:.0%}")
         return ", ".join(words)
 
 
 def find_pairs(pictures: Sequence[Picture]) -> list[Pair]:
-    """Find what shows the same exposure, in three steps: equal pixels, signatures, and laying one over the other.
+    """Find images of the same exposure, in three steps: equal pixels, signatures, registration.
 
     Args:
         pictures: all images of the dataset, in its order.
 
     Returns:
-        Copies and pairs worth a look, each pair once: the most alike first.
+        Copies and similar pairs, each pair once, the most similar first.
     """
     exact = _exact(pictures)
     thumbnails = (
@@ -114,20 +114,16 @@ def find_pairs(pictures: Sequence[Picture]) -> list[Pair]:
     )
     wanted = [found for found in find_candidates(thumbnails) if tuple(sorted((found.fixed, found.moving))) not in exact]
 
-    def lay(found: Candidate) -> Match | None:
+    def registered(found: Candidate) -> Match | None:
         moving = thumbnails[found.moving]
         return register(thumbnails[found.fixed], moving[:, ::-1] if found.mirrored else moving, found.warp)
 
-    with ThreadPoolExecutor(_THREADS) as threads:  # OpenCV lets other threads work meanwhile
-        matches = list(threads.map(lay, wanted))
+    with ThreadPoolExecutor(_THREADS) as threads:  # OpenCV releases the interpreter's lock
+        matches = list(threads.map(registered, wanted))
     best: dict[tuple[int, int], tuple[Candidate, Match]] = {}
     for found, match in zip(wanted, matches, strict=True):
         key = (min(found.fixed, found.moving), max(found.fixed, found.moving))
-        if (
-            match
-            and match.similarity >= NEAR_DUPLICATE
-            and (key not in best or best[key][1].similarity < match.similarity)
-        ):
+        if match and match.similarity >= SIMILAR and (key not in best or best[key][1].similarity < match.similarity):
             best[key] = found, match
     pairs = [
         Pair(pictures[first].sample, pictures[second].sample, "exact", 1.0, False, _IDENTITY)
@@ -138,7 +134,7 @@ def find_pairs(pictures: Sequence[Picture]) -> list[Pair]:
 
 
 def copy_groups(pairs: Sequence[Pair]) -> list[list[Sample]]:
-    """Images that are copies of each other, directly or through others, in the order of the pairs."""
+    """Groups of images that are copies of each other, directly or through others, in the order of the pairs."""
     copies = [pair for pair in pairs if pair.is_copy]
     samples = list({sample.name: sample for pair in copies for sample in (pair.first, pair.second)}.values())
     if not samples:
@@ -154,13 +150,12 @@ def copy_groups(pairs: Sequence[Pair]) -> list[list[Sample]]:
 
 
 def choose_exclusions(pairs: Sequence[Pair]) -> list[Exclusion]:
-    """Leave one of each group of copies.
+    """Choose which images to leave out, so that one of each group of copies is kept.
 
-    It stays in the split that judges last (test before val before train), and is the first there in natural order
-    of names; all others of the group go.
+    The one that is kept is in test, else in val, else in train, and is the first there in natural order of names.
 
     Args:
-        pairs: what `find_pairs` found; pairs that are only alike do not count.
+        pairs: what `find_pairs` found; similar pairs do not count.
     """
     chosen = []
     for group in copy_groups(pairs):
@@ -184,7 +179,7 @@ def _exact(pictures: Sequence[Picture]) -> set[tuple[int, int]]:
 
 
 def _pair(pictures: Sequence[Picture], found: Candidate, match: Match) -> Pair:
-    kind = "near" if match.similarity >= COPY else "alike"
+    kind = "near" if match.similarity >= NEAR_DUPLICATE else "similar"
     first, second, warp = found.fixed, found.moving, match.warp
     if first > second:
         first, second, warp = second, first, _reversed(warp, found.mirrored)

@@ -1,7 +1,7 @@
-"""Two pictures laid over each other, and how alike they are then, down to the detail.
+"""Registration of two pictures, and how similar they are in detail afterwards.
 
-The warp is affine, since datasets squeeze images of any shape into squares; it is found by OpenCV's maximisation of
-the enhanced correlation coefficient (Evangelidis and Psarakis, IEEE TPAMI 30, 2008), coarse to fine.
+The warp is affine, since datasets resize images of any shape to squares. OpenCV finds it by maximising the enhanced
+correlation coefficient (Evangelidis and Psarakis, IEEE TPAMI 30, 2008), coarse to fine.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Match", "warp_onto", "local_contrast", "register", "resized"]
+__all__ = ["Match", "local_contrast", "register", "resized", "warp_onto"]
 
 _Floats = npt.NDArray[np.float32]
 
 _FINE = 4.0
-"""Standard deviation of the surroundings in pixels, at either resolution."""
+"""Standard deviation of the surroundings in pixels, at both resolutions."""
 
 _ROUNDS, _SMOOTHING = 25, 3
 _COARSE_LEAST = 0.65
-"""Pairs less alike than this at half the resolution are not looked at any closer; strangers mostly are not."""
+"""Pairs with a lower similarity at half the resolution are not compared any further, such as most unrelated pairs."""
 
 _WINDOW = 6.0
 _DETAIL = 0.3
-"""Least local contrast of a place that counts. Beyond it all count the same: weighted by detail, the black frames of
-two strangers would outvote their lungs."""
+"""Least local contrast of a place that counts. All places above it count the same: weighted by contrast, the black
+borders of two unrelated images would count for more than their lungs."""
 
 _OVERLAP_LEAST = 0.4
 
 
 @dataclass(frozen=True)
 class Match:
-    """How one picture lies on another.
+    """How one picture is aligned with another.
 
     Attributes:
         warp: (2, 3) float32, from coordinates (x, y, as fractions of the side) of the fixed picture to those of the
             moving one.
-        similarity: the median, over the common area where either shows detail, of the local correlation of local
-            contrast. In [-1, 1]; marks, frames and text over less than half of it do not count.
+        similarity: the median of the local correlation of local contrast, over the common area where one of the two
+            shows detail. In [-1, 1]; marks, borders and text on less than half of the area do not change it much.
         overlap: fraction of the fixed picture that the moving one covers.
     """
 
@@ -50,14 +50,14 @@ class Match:
 
 
 def register(fixed: npt.NDArray[np.uint8], moving: npt.NDArray[np.uint8], start: _Floats) -> Match | None:
-    """Lay the moving picture on the fixed one.
+    """Align the moving picture with the fixed one.
 
     Args:
         fixed, moving: (S, S) uint8.
-        start: (2, 3) float32, the warp to begin with, as in `Match.warp`.
+        start: (2, 3) float32, the initial warp, as in `Match.warp`.
 
     Returns:
-        The match, or None where no warp was found or they are clearly of two exposures.
+        The match, or None where no warp was found or the two clearly show different exposures.
     """
     match = None
     for pixels, least in ((len(fixed) // 2, _COARSE_LEAST), (len(fixed), -1.0)):
@@ -70,9 +70,9 @@ def register(fixed: npt.NDArray[np.uint8], moving: npt.NDArray[np.uint8], start:
 
 
 def local_contrast(picture: npt.NDArray[np.generic], fine: float) -> _Floats:
-    """What is brighter or darker than its surroundings, in units of what is usual there.
+    """How much each pixel is brighter or darker than its surroundings, divided by the usual difference there.
 
-    Brightness and contrast drop out altogether, gamma and other smooth curves nearly so.
+    This removes brightness and contrast, and nearly removes gamma and other smooth curves.
 
     Args:
         picture: (H, W), values of 0 to 255.
@@ -87,7 +87,7 @@ def local_contrast(picture: npt.NDArray[np.generic], fine: float) -> _Floats:
 def warp_onto(
     mask: npt.NDArray[np.bool_], warp: _Floats, shape: tuple[int, ...]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """A mask of the moving picture, laid over the fixed one.
+    """A mask of the moving picture, resampled onto the fixed one.
 
     Args:
         mask: (h, w) bool.
@@ -95,7 +95,7 @@ def warp_onto(
         shape: (H, W) of the fixed picture.
 
     Returns:
-        (H, W) bool of the mask, and (H, W) bool of where the moving picture lies.
+        (H, W) bool of the mask, and (H, W) bool of the area that the moving picture covers.
     """
     height, width = shape
     # From pixel indices of the fixed picture to fractions of its side, through the warp, to those of the mask.
@@ -103,15 +103,15 @@ def warp_onto(
     to_pixels = np.array([[mask.shape[1], 0, -0.5], [0, mask.shape[0], -0.5], [0, 0, 1]])
     through = (to_pixels @ np.vstack([warp, [0, 0, 1]]) @ to_fractions)[:2]
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    laid, covered = (
+    warped, covered = (
         cv2.warpAffine(np.ascontiguousarray(one, np.uint8), through, (width, height), flags=flags)
         for one in (mask, np.ones_like(mask))
     )
-    return laid > 0, covered > 0
+    return warped > 0, covered > 0
 
 
 def resized(picture: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
-    """A picture (H, W), squeezed into a square of `side` pixels by averages over areas."""
+    """A picture (H, W), resized to a square of `side` pixels by area averaging."""
     picture = np.ascontiguousarray(picture)
     return picture if picture.shape == (side, side) else cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
 
@@ -136,7 +136,7 @@ def _refined(fixed: _Floats, moving: _Floats, warp: _Floats) -> _Floats | None:
     everywhere = np.ones(moving.shape, np.uint8)
     try:
         _, found = cv2.findTransformECC(fixed, moving, start, cv2.MOTION_AFFINE, until, everywhere, _SMOOTHING)
-    except cv2.error:  # it says so when it does not converge
+    except cv2.error:  # it raises this where it does not converge
         return None
     return _in_fractions(np.asarray(found, np.float32), pixels)
 
@@ -144,14 +144,14 @@ def _refined(fixed: _Floats, moving: _Floats, warp: _Floats) -> _Floats | None:
 def _compared(fixed: _Floats, moving: _Floats, warp: _Floats) -> Match | None:
     pixels = len(fixed)
     flags, inside = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, _in_pixels(warp, pixels)
-    laid = cv2.warpAffine(moving, inside, (pixels, pixels), flags=flags)
+    warped = cv2.warpAffine(moving, inside, (pixels, pixels), flags=flags)
     covered = cv2.warpAffine(np.ones_like(moving), inside, (pixels, pixels), flags=flags) > 0.99
     if covered.mean() < _OVERLAP_LEAST:
         return None
     spread = _WINDOW * pixels / 128
     sums = [
         cv2.GaussianBlur(np.where(covered, product, 0), (0, 0), spread)
-        for product in (fixed * laid, fixed * fixed, laid * laid)
+        for product in (fixed * warped, fixed * fixed, warped * warped)
     ]
     counts = covered & (np.sqrt(np.maximum(sums[1], sums[2])) > _DETAIL)
     if not counts.any():

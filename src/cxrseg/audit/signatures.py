@@ -1,8 +1,8 @@
 """Which images of a set could be copies of each other: a short signature of each, and its nearest neighbours.
 
-Chest X-rays are all alike, so plain thumbnails of strangers resemble each other more than a cropped copy resembles
-its original. Two steps cure that: local contrast takes away exposure, gamma and film, and whitening over the set
-takes away what all chests share. What is left is what makes an image itself.
+All chest X-rays look similar: plain thumbnails of two unrelated images resemble each other more than a cropped copy
+resembles its original. Two steps solve this: local contrast removes exposure, gamma and film, and whitening over the
+set removes what all chests have in common. What remains is specific to the image.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ __all__ = ["Candidate", "find_candidates"]
 _Floats = npt.NDArray[np.float32]
 
 _SEEN, _KEPT = 48, 32
-"""Sides of the thumbnails that are looked at, and of what is seen of them through a warp."""
+"""Side of the thumbnails, and of the part of them that a warp shows."""
 
 _FINE = 4.5
 """Standard deviation of the surroundings in pixels of the larger thumbnail: a tenth of the chest."""
 
 _DIRECTIONS = 384
-"""Principal directions kept. With 4,660 images, at 128 fifty times as many strangers come near as at 384."""
+"""Principal directions kept. With 4,660 images, 128 directions give fifty times as many false candidates as 384."""
 
 _DAMPING, _FEW = 0.1, 150
-"""How much rare directions are damped, as a fraction of the mean variance: the first, or `_FEW` over the number of
-images
-in sets below 1,500, where rare directions are chance and would part a copy from its original."""
+"""How much rare directions are damped, as a fraction of the mean variance: `_DAMPING`, or in sets of less than 1,500
+images `_FEW` divided by their number; there, rare directions are due to chance and would separate copies."""
 
 _ROWS = 1024
 
@@ -46,10 +45,10 @@ class Candidate:
     """Two images that may show the same exposure.
 
     Attributes:
-        fixed, moving: their places in the set.
+        fixed, moving: their indices in the set.
         mirrored: the moving one must be mirrored left to right first.
         warp: (2, 3) float32, from coordinates (x, y, as fractions of the side) of the fixed one to those of the
-            moving one: where a closer comparison should begin.
+            moving one: the initial warp of a closer comparison.
         similarity: correlation of the signatures, in [-1, 1].
     """
 
@@ -61,17 +60,17 @@ class Candidate:
 
 
 def find_candidates(pictures: npt.NDArray[np.uint8], least: float = 0.4) -> list[Candidate]:
-    """The pairs that a closer comparison should look at.
+    """Find pairs of images for a closer comparison.
 
-    Each image is also looked for mirrored, turned by 4 degrees either way, and cropped to windows of 90% and (not
+    Each image is also compared mirrored, rotated by 4 degrees both ways, and cropped to windows of 90% and (not
     mirrored, to save time) 80% of its sides.
 
     Args:
-        pictures: (N, S, S) uint8, all images squeezed to one square size.
+        pictures: (N, S, S) uint8, all images resized to one square size.
         least: smallest correlation of signatures.
 
     Returns:
-        Each pair once or, where both fit, once plain and once mirrored; the most alike first.
+        Each pair once or, where both fit, once plain and once mirrored; the most similar first.
     """
     if len(pictures) < 2:
         return []
@@ -91,15 +90,13 @@ def find_candidates(pictures: npt.NDArray[np.uint8], least: float = 0.4) -> list
 
 
 class _Whitening:
-    """Makes every direction in which the images of a set differ count the same; rare ones are damped."""
+    """Scales each direction in which the images of a set differ to the same variance; rare ones are damped."""
 
     def __init__(self, signatures: _Floats) -> None:
         self._mean = signatures.mean(axis=0)
         centred = signatures - self._mean
         variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
-        damping = (
-            max(_DAMPING, 2 * _FEW / len(signatures)) * variances.mean()
-        )  # each image is there twice, once mirrored
+        damping = max(_DAMPING, 2 * _FEW / len(signatures)) * variances.mean()  # each image occurs twice, once mirrored
         damped = np.sqrt(variances[-_DIRECTIONS:].clip(0) + damping + 1e-9)
         self._map = (directions[:, -_DIRECTIONS:] / damped).astype(np.float32)
 
@@ -114,7 +111,7 @@ def _unit(vectors: _Floats) -> _Floats:
 
 
 def _near(seen: _Floats, known: _Floats, least: float) -> Iterator[tuple[int, int, float]]:
-    """(seen, known, similarity) of all that are alike enough, an image and itself left out."""
+    """(seen, known, similarity) of all pairs that are similar enough, without pairs of an image with itself."""
     for start in range(0, len(seen), _ROWS):
         similarity = seen[start : start + _ROWS] @ known.T
         rows = np.arange(len(similarity))
@@ -124,8 +121,8 @@ def _near(seen: _Floats, known: _Floats, least: float) -> Iterator[tuple[int, in
 
 
 def _warps(smallest: float) -> list[_Floats]:
-    """What to look through: the whole, turned about the middle, and windows at steps of a twentieth of the side."""
-    warps = [_window(1, 0, 0), _turned(-_TURN), _turned(_TURN)]
+    """The warps to try: the whole, rotated about the centre, and windows at steps of a twentieth of the side."""
+    warps = [_window(1, 0, 0), _rotated(-_TURN), _rotated(_TURN)]
     for size, steps in ((0.9, 2), (0.8, 4)):
         places = _STEP * np.arange(steps + 1)
         warps += [_window(size, x, y) for x, y in product(places, places) if size >= smallest]
@@ -137,19 +134,19 @@ def _window(size: float, x: float, y: float) -> _Floats:
     return np.array([[size, 0, x], [0, size, y]], np.float32)
 
 
-def _turned(degrees: float) -> _Floats:
+def _rotated(degrees: float) -> _Floats:
     angle = np.deg2rad(degrees)
     linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return np.column_stack([linear, 0.5 - linear @ [0.5, 0.5]]).astype(np.float32)
 
 
 def _through(flat: _Floats, resampling: csr_array) -> _Floats:
-    """(N, 48 * 48) to (N, 32 * 32), as seen through a warp."""
+    """(N, 48 * 48) to (N, 32 * 32), resampled by a warp."""
     return np.asarray((resampling @ flat.T).T, np.float32)
 
 
 def _resampling(warp: _Floats) -> csr_array:
-    """The (32 * 32, 48 * 48) matrix that resamples linearly; what lies outside repeats the edge."""
+    """The (32 * 32, 48 * 48) matrix that resamples linearly; outside of the image the edge is repeated."""
     centres = (np.arange(_KEPT) + 0.5) / _KEPT
     grid = np.stack([*np.meshgrid(centres, centres), np.ones((_KEPT, _KEPT))]).reshape(3, -1)
     x, y = (warp @ grid * _SEEN - 0.5).clip(0, _SEEN - 1.001)

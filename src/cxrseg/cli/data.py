@@ -51,7 +51,7 @@ def preview(
 ) -> None:
     """Draw random images of a dataset with their masks, as PNG and SVG."""
     from cxrseg.data.layout import open_dataset
-    from cxrseg.plots.samples import draw_samples
+    from cxrseg.plots.cases import draw_samples
 
     dataset = open_dataset(dataset_path)
     click.echo(f"{dataset.layout}: {dataset.describe()}")

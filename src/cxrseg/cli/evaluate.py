@@ -174,8 +174,9 @@ def report(
     RUN is a run folder or a model file. With --dataset the page holds images: keep it under their licence.
     """
     from cxrseg.data.layout import open_dataset
-    from cxrseg.report.folders import read_evaluation, read_run
     from cxrseg.report.report import judge_run, write_report
+    from cxrseg.report.stored_evaluation import read_evaluation
+    from cxrseg.run_folder import read_run
 
     if dataset_path is None and evaluation is None:
         raise click.UsageError("expected --evaluation FOLDER to show, or --dataset to judge on, or both")

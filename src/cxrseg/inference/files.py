@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from cxrseg._version import __version__
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
-from cxrseg.inference.inputs import Input, find_inputs
+from cxrseg.inference.input_files import Input, find_inputs
 from cxrseg.inference.journal import Journal
 from cxrseg.inference.options import Options, settings_of
 from cxrseg.inference.outputs import COLUMNS, empty_row, outputs_of, row_of, write_outputs

@@ -16,7 +16,7 @@ from typing import Any
 from cxrseg import errors
 from cxrseg.errors import CxrsegError, MissingExtraError
 from cxrseg.inference.files import Done, Work, predict_one, processors
-from cxrseg.inference.inputs import Input
+from cxrseg.inference.input_files import Input
 from cxrseg.inference.options import Options, settings_of
 from cxrseg.inference.outputs import empty_row, outputs_of, write_outputs
 from cxrseg.inference.segmenter import Segmenter

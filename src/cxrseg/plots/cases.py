@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import ImageError
 from cxrseg.plots.figure import COLUMN_MM, PAGE_MM, new_figure, print_style, save_figure
 from cxrseg.plots.overlay import line_width, overlay, resized_mask, resized_pixels
@@ -18,7 +19,7 @@ from cxrseg.plots.style import COLOURS, NOTICE, hex_colour
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Case", "draw_overlays", "draw_pairs", "draw_triplets"]
+__all__ = ["Case", "draw_overlays", "draw_pairs", "draw_samples", "draw_triplets"]
 
 _Mask = npt.NDArray[np.bool_]
 _Picture = npt.NDArray[np.uint8]
@@ -120,6 +121,36 @@ def draw_overlays(cases: Sequence[Case], path: Path) -> list[Path]:
         name: colour for name, colour in colours.items() if any(getattr(case, name) is not None for case in cases)
     }
     return _draw_images(cases, {"": _overlaid}, path, legend, NOTICE)
+
+
+def draw_samples(dataset: Dataset, path: Path, count: int = 8, seed: int = 0) -> list[Path]:
+    """Draw random images of a dataset with their masks: a first look before any training.
+
+    Args:
+        dataset: the images to choose from.
+        path: of the figure, without suffix.
+        count: how many images; all of them where there are fewer.
+        seed: of the random choice.
+
+    Returns:
+        the files written, PNG and SVG.
+
+    Raises:
+        ImageError: one of the images cannot be read.
+        DiskFullError: the disk is full.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(dataset.samples), min(count, len(dataset.samples)), replace=False)
+    return draw_pairs([_case(dataset.samples[index]) for index in sorted(chosen)], path)
+
+
+def _case(sample: Sample) -> Case:
+    return Case(
+        title=sample.name,
+        pixels=sample.read_image().pixels,
+        truth=sample.read_mask("infection"),
+        lungs=sample.read_mask("lungs"),
+    )
 
 
 def _draw_images(

@@ -1,4 +1,4 @@
-"""The data audit as one HTML page that needs nothing else, and as JSON."""
+"""The data audit as one self-contained HTML page, and as JSON."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _SHOWN = 60
 def write_audit(audit: Audit, out: Path) -> tuple[Path, Path]:
     """Write audit.html and audit.json.
 
-    The page holds pictures of the pairs: it is as private as the dataset.
+    The page contains pictures of the pairs: treat it like the dataset.
 
     Args:
-        audit: what was found.
-        out: the folder, made where missing.
+        audit: the result of `audit_dataset`.
+        out: the folder; it is created where missing.
 
     Returns:
         The paths of the page and of the JSON file.
 
     Raises:
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     environment = Environment(
         loader=PackageLoader("cxrseg.report", "templates"),
@@ -71,12 +71,12 @@ def audit_lines(audit: Audit) -> list[str]:
 def _verdict(audit: Audit) -> str:
     if audit.leaks:
         names = {exclusion.name for exclusion in audit.exclusions if exclusion.reason == "leak"}
-        return f"Leak: {len(audit.leaks)} pairs of copies across splits; leave {len(names)} images out to end it."
-    return "No leak between splits found."
+        return f"Leak: {len(audit.leaks)} pairs of copies across splits. To remove it, leave out {len(names)} images."
+    return "No leak between splits was found."
 
 
 def _content(audit: Audit) -> dict[str, Any]:
-    alike = [pair for pair in audit.pairs if not pair.is_copy]
+    similar = [pair for pair in audit.pairs if not pair.is_copy]
     return {
         "title": audit.root.name,
         "layout": audit.layout,
@@ -91,7 +91,7 @@ def _content(audit: Audit) -> dict[str, Any]:
         "agreement": _agreement(audit),
         "exclusions": [(one.name, one.reason, one.copy_of) for one in audit.exclusions],
         "shown_leaks": _pictures(audit.leaks),
-        "shown_alike": _pictures(alike),
+        "shown_similar": _pictures(similar),
         "fault_counts": [(*key, count, FAULTS[key[1]]) for key, count in sorted(audit.fault_counts().items())],
         "faults": [
             (one.name, one.target, one.kind, "" if one.value is None else f"{one.value:.3g}", one.detail)
@@ -122,7 +122,7 @@ def _agreement(audit: Audit) -> str:
         return ""
     return (
         f"Infection masks of {len(values)} pairs of copies: Dice {fmean(values):.3f} on average, median "
-        f"{median(values):.3f}, lowest {min(values):.3f}: how far the annotation repeats itself."
+        f"{median(values):.3f}, lowest {min(values):.3f}. This is how well the annotation agrees with itself."
     )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cxrseg.plots.curves import History, plot_metric
 from cxrseg.plots.figure import new_figure, print_style
 from cxrseg.plots.style import BLUE, GREEN, VERMILLION, hex_colour
-from cxrseg.report.inline import inline_svg
+from cxrseg.report.inline_svg import inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import CxrsegError, ModelFileError
@@ -16,17 +18,18 @@ from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.write import write_bytes
 from cxrseg.model_file import model_sha256, read_model
 from cxrseg.plots.style import NOTICE
-from cxrseg.report import sections
-from cxrseg.report.drawings import evaluation_charts, history_charts
-from cxrseg.report.folders import Judged, Run, read_evaluation
+from cxrseg.report import charts, sections
 from cxrseg.report.gallery import Group, take_pictures
+from cxrseg.report.stored_evaluation import StoredEvaluation, read_evaluation
+from cxrseg.run_folder import StoredRun
 
 __all__ = ["judge_run", "write_report"]
 
 _SHOWN_ROWS = 200
+_CURVES = {"loss": "loss", "dice": "Dice", "iou": "IoU", "rmse": "RMSE of the probability"}
 
 
-def judge_run(run: Run, dataset: Dataset, folder: Path) -> Judged:
+def judge_run(run: StoredRun, dataset: Dataset, folder: Path) -> StoredEvaluation:
     """Judge a run's model as `cxrseg evaluate` does, and write what it finds into a folder.
 
     Raises:
@@ -40,7 +43,7 @@ def judge_run(run: Run, dataset: Dataset, folder: Path) -> Judged:
 
 
 def write_report(
-    run: Run, judged: Judged, out: Path, *, dataset: Dataset | None = None, ablation: Path | None = None
+    run: StoredRun, judged: StoredEvaluation, out: Path, *, dataset: Dataset | None = None, ablation: Path | None = None
 ) -> None:
     """Write the report as one HTML file.
 
@@ -77,8 +80,8 @@ def write_report(
             tiles=sections.tiles(judged.summary, judged.calibration),
             channels=[channel for channel in ("infection", "lungs") if channel in judged.summary],
             sections=sections,
-            history=history_charts(run),
-            charts=evaluation_charts(judged),
+            history=_history_charts(run),
+            charts=_evaluation_charts(judged),
             ablation=studied,
             groups=groups,
             threshold=thresholds.get("infection"),
@@ -90,7 +93,7 @@ def write_report(
     write_bytes(out, page.encode())
 
 
-def _judged_model(run: Run, judged: Judged) -> Path:
+def _judged_model(run: StoredRun, judged: StoredEvaluation) -> Path:
     """The model file of the run, or the one that `cxrseg evaluate --fit` made of it and judged."""
     stated = judged.summary["model"] or {"name": "stored masks"}
     for path in (run.model, judged.folder / "fitted.onnx"):
@@ -137,3 +140,76 @@ def _is_number(text: str) -> bool:
         return not text or float(text) == float(text)
     except ValueError:
         return False
+
+
+def _history_charts(run: StoredRun) -> list[str]:
+    """Loss, Dice, IoU and RMSE by epoch, as SVG elements, as far as they were recorded."""
+    best = run.manifest.get("best") or {}
+    epoch = int(best["epoch"]) if best.get("epoch") else None
+    return [
+        charts.history_chart(f"history-{metric}", run.history, metric, label, epoch)
+        for metric, label in _CURVES.items()
+        if any(row.get(f"{part}_{metric}") is not None for row in run.history for part in ("train", "val"))
+    ]
+
+
+def _evaluation_charts(judged: StoredEvaluation) -> dict[str, str]:
+    """Every chart that the figures of an evaluation allow: name to SVG element."""
+    found: dict[str, str] = {}
+    dices = [float(row["dice"]) for row in judged.rows if row["dice"] and row["status"] != "false alarm"]
+    if dices:
+        mean, median = float(np.mean(dices)), float(np.median(dices))
+        found["dice"] = charts.histogram_chart("dice", dices, "Dice", mean, median)
+    infection = judged.summary.get("infection", {})
+    if sizes := sections.size_rows(infection):
+        found["sizes"] = charts.bars_chart("sizes", sizes, "mean Dice", "infected fraction of the lungs")
+    sure = (judged.summary.get("confidence") or {}).get("infected", {})
+    if sure.get("risk_coverage"):
+        curve = sure["risk_coverage"]
+        found["risk"] = charts.risk_chart("risk", curve["coverage"], curve["risk"], sure["auroc"]["value"])
+    return found | _calibration_charts(judged) | _severity_charts(judged)
+
+
+def _calibration_charts(judged: StoredEvaluation) -> dict[str, str]:
+    if "infection" not in judged.calibration:
+        return {}
+    curves = judged.calibration["infection"]
+    found = {}
+    if curves["expected_calibration_error"] is not None:
+        found["reliability"] = charts.reliability_chart(
+            "reliability", curves["reliability"], curves["expected_calibration_error"]
+        )
+    if curves["sweep"]["images"]:
+        best = curves["best"]["threshold"]
+        found["sweep"] = charts.sweep_chart("sweep", curves["sweep"], curves["threshold"], best)
+        found["precision"] = charts.precision_recall_chart(
+            "precision", curves["sweep"], curves["threshold"], curves["average_precision"]
+        )
+    return found
+
+
+def _severity_charts(judged: StoredEvaluation) -> dict[str, str]:
+    # Non-COVID masks are empty by definition, not because their lungs show nothing.
+    known = [
+        (
+            float(row["infected_fraction_true"]),
+            float(row["infected_fraction_predicted"]),
+            int(row["tp"]) + int(row["fn"]) > 0,
+        )
+        for row in judged.rows
+        if row.get("infected_fraction_true")
+        and row.get("infected_fraction_predicted")
+        and row["category"] != "Non-COVID"
+    ]
+    if not known:
+        return {}
+    true, predicted, infected = zip(*known, strict=True)
+    found = {"agreement": charts.agreement_chart("agreement", true, predicted, infected)}
+    stated = (judged.summary.get("severity") or {}).get("infected", {})
+    ends = stated.get("limits_of_agreement") or {}
+    limits = [ends["lower"]["value"], stated["bias"]["mean"], ends["upper"]["value"]] if ends else []
+    if limits and None not in limits:
+        some = [values for values in known if values[2]]
+        true, predicted, infected = zip(*some, strict=True)
+        found["difference"] = charts.difference_chart("difference", true, predicted, infected, limits)
+    return found

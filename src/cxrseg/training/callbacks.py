@@ -1,4 +1,4 @@
-"""What happens beside the training steps: history, checkpoints that survive anything, and EMA."""
+"""Lightning callbacks of a run: history, checkpoints, EMA, early stopping, progress bar."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     Callback,
@@ -20,23 +18,11 @@ from lightning.pytorch.callbacks import (
 )
 
 from cxrseg.errors import TrainingError
-from cxrseg.io.write import write_atomic, write_csv
+from cxrseg.io.write import write_csv
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.recipe import Recipe
 
-__all__ = ["AtomicCheckpoints", "History", "Patience", "callbacks_for", "history_columns"]
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside and renames them: the last good one survives a kill and a full disk."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Save `checkpoint` to `path`.
-
-        Raises:
-            DiskFullError: no room left; the checkpoint that stood there still stands.
-        """
-        write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
+__all__ = ["History", "Patience", "callbacks_for", "history_columns"]
 
 
 def history_columns(targets: tuple[str, ...], classification_head: bool = False) -> list[str]:
@@ -50,10 +36,10 @@ def history_columns(targets: tuple[str, ...], classification_head: bool = False)
 
 
 class History(Callback):
-    """A row of figures for each epoch: to history.csv, to TensorBoard, and to whoever asks.
+    """A row of figures for each epoch: to history.csv, to TensorBoard, and to a callback.
 
     Args:
-        path: history.csv; it is written anew, whole, after each epoch.
+        path: history.csv; the whole file is written again after each epoch.
         on_epoch: called with each row.
     """
 
@@ -86,8 +72,8 @@ class History(Callback):
                 row[f"{split}_accuracy"] = _number(figures["accuracy"][0])
         if row["train_loss"] is None or math.isinf(row["train_loss"]):
             raise TrainingError(
-                f"the loss is no number any more in epoch {trainer.current_epoch + 1}; set optimiser.learning_rate "
-                "lower, or optimiser.clip_norm to 1. The checkpoints of the epochs before stand"
+                f"the loss became nan or infinite in epoch {trainer.current_epoch + 1}; use a smaller "
+                "optimiser.learning_rate, or set optimiser.clip_norm to 1. The checkpoints of earlier epochs are kept"
             )
         self.rows.append(row)
         if not trainer.is_global_zero:
@@ -101,19 +87,19 @@ class History(Callback):
             self.on_epoch(row)
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows so far, kept in the checkpoint: a resumed run goes on from just these."""
+        """The rows so far; they are saved in the checkpoint, so that a resumed run continues from them."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of a checkpoint."""
+        """Take the rows from a checkpoint."""
         self.rows = list(state_dict["rows"])
 
 
 class Patience(EarlyStopping):
-    """Early stopping that stays stopped: a run resumed after it has ended so trains no further epoch."""
+    """Early stopping that stays stopped: a run that stopped early does not train again when it is resumed."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop before the first epoch where patience was at its end already."""
+        """Stop before the first epoch where the patience was exhausted already."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
@@ -129,13 +115,13 @@ class _Bar(TQDMProgressBar):
 def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool) -> list[Callback]:
     """Every callback of a run.
 
-    The order matters: history first, so that checkpoints hold the row of their own epoch; 'last' at the very end,
-    so that it holds what the others decided in this epoch.
+    The order matters: history is first, so that a checkpoint holds the row of its own epoch; 'last' is at the end, so
+    that it holds the state of all other callbacks after this epoch.
 
     Args:
         recipe: what is trained.
-        folder: where checkpoints go.
-        history: keeps the rows.
+        folder: where checkpoints are written.
+        history: collects the rows.
         progress: show a progress bar.
     """
     optimiser = recipe.optimiser

@@ -1,4 +1,4 @@
-"""Finished runs as teachers: their probabilities, on the images as they are varied, beside the masks."""
+"""Knowledge distillation: a network also learns the probabilities that other trained networks give."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 
 from cxrseg.errors import TrainingError
 from cxrseg.model_file import model_sha256
-from cxrseg.training.finish import load_weights
+from cxrseg.run_folder import RunFolder
+from cxrseg.training.checkpoints import load_weights
 from cxrseg.training.networks import Network, build_network
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
-from cxrseg.training.run import RunFolder
 
-__all__ = ["SoftTargets", "Distillation"]
+__all__ = ["Distillation", "SoftTargets"]
 
 
 class SoftTargets(NamedTuple):
-    """What the teachers find on a batch, on average.
+    """The mean probabilities that the trained networks give for a batch.
 
-    maps: (N, C, H, W) float32 probabilities of each target. categories: (N, 3) float32 probabilities of
-    `cxrseg.data.sample.CATEGORIES`, or None where no teacher judges the whole image.
+    maps: (N, C, H, W) float32 of each target. categories: (N, 3) float32 of `cxrseg.data.sample.CATEGORIES`, or None
+    where none of the networks has a classification head.
     """
 
     maps: Tensor
@@ -33,14 +33,14 @@ class SoftTargets(NamedTuple):
 
 
 class Distillation:
-    """Runs, none or several, whose mean probabilities a student learns to give (Hinton et al. 2015, arXiv:1503.02531).
+    """Trained networks, none or several, whose mean probabilities a network learns.
 
-    They see the very pixels that the student sees (Beyer et al. 2022, arXiv:2106.05237), and give masks to
-    images that have none. Their weights are not the student's, so they are in no checkpoint.
+    Source: Hinton et al. 2015, arXiv:1503.02531. They get the same augmented pixels as the network in training (Beyer
+    et al. 2022, arXiv:2106.05237), also for images without masks. Their weights are not saved in its checkpoints.
 
     Args:
-        runs: run folders; the weights of their best epochs teach.
-        recipe: the student's.
+        runs: run folders; the weights of their best epochs are used.
+        recipe: of the network in training.
 
     Attributes:
         marks: path and SHA-256 of each run's model file, for the manifest.
@@ -57,13 +57,13 @@ class Distillation:
         return len(self.networks)
 
     def to(self, device: torch.device, layout: torch.memory_format) -> None:
-        """Move them to where the student learns."""
+        """Move the networks to the device of the training."""
         for network in self.networks:
             network.to(device, memory_format=layout)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> SoftTargets:
-        """(N, 1, H, W) in [0, 1] to what they find."""
+        """(N, 1, H, W) float32 in [0, 1] to mean probabilities."""
         found = [network(images) for network in self.networks]
         judged = [one.categories.float().softmax(1) for one in found if one.categories is not None]
         return SoftTargets(
@@ -75,17 +75,17 @@ class Distillation:
 def _network(run: Path, recipe: Recipe) -> Network:
     folder = RunFolder(run)
     if not folder.model.exists():
-        raise TrainingError(f"expected a finished run with model.onnx at {run} to teach, found none; train it first")
+        raise TrainingError(f"expected a finished run with model.onnx at {run} (--distill-from), found none")
     theirs = load_recipe(folder.recipe)
     if theirs.data.size != recipe.data.size:
         raise TrainingError(
-            f"{run} sees images of {theirs.data.size[0]}x{theirs.data.size[1]}, and cannot teach a network that sees "
-            f"{recipe.data.size[0]}x{recipe.data.size[1]}; take a run of the recipe's data.size"
+            f"{run} was trained on images of {theirs.data.size[0]}x{theirs.data.size[1]}, and this recipe uses "
+            f"{recipe.data.size[0]}x{recipe.data.size[1]}; distill from a run with the same data.size"
         )
     if theirs.data.targets != recipe.data.targets:
         raise TrainingError(
-            f"{run} finds {', '.join(theirs.data.targets)}, and cannot teach {', '.join(recipe.data.targets)}; "
-            "take a run with the recipe's data.targets"
+            f"{run} was trained for {', '.join(theirs.data.targets)}, and this recipe is for "
+            f"{', '.join(recipe.data.targets)}; distill from a run with the same data.targets"
         )
     network = build_network(theirs.network.model_copy(update={"pretrained": False}), theirs.data.targets)
     load_weights(network, run)

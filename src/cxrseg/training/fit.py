@@ -1,4 +1,4 @@
-"""Train a recipe on a dataset: set up, fit, export."""
+"""Train a recipe on a dataset: set up, fit, export, draw."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
+from cxrseg.run_folder import RunFolder
 from cxrseg.training.batches import Batches, Pixels, load_pixels, select_samples, shuffled
 from cxrseg.training.callbacks import History, callbacks_for
+from cxrseg.training.checkpoints import load_weights, read_checkpoint
 from cxrseg.training.distillation import Distillation
-from cxrseg.training.finish import finish, load_weights, read_checkpoint
+from cxrseg.training.export import export_model
+from cxrseg.training.figures import draw_figures
 from cxrseg.training.initial_weights import load_model_file
 from cxrseg.training.lightning_module import Learner
+from cxrseg.training.manifest import check_run_folder, write_manifest, write_recipe
 from cxrseg.training.memory import check_memory
+from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
-from cxrseg.training.run import RunFolder
-from cxrseg.training.trainer import make_trainer, quiet
+from cxrseg.training.trainer import hide_lightning_hints, make_trainer
 
 __all__ = ["Run", "train"]
 
@@ -34,14 +38,14 @@ _NORM_IMAGES = 256
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run came to.
+    """The result of a training run.
 
     Attributes:
-        folder: where everything lies.
+        folder: paths of the files that it wrote.
         history: one row of figures for each epoch, as in history.csv.
         best: the row of the epoch whose weights the model file holds.
         interrupted: True where Ctrl-C ended it before its last epoch.
-        is_main: False in the helping processes of a run of several.
+        is_main: False in the other processes of a run of several processes.
     """
 
     folder: RunFolder
@@ -52,7 +56,7 @@ class Run:
 
     @property
     def ended(self) -> str:
-        """How it ended, in the manifest's word: 'complete' or 'interrupted'."""
+        """How it ended, as the manifest says it: 'complete' or 'interrupted'."""
         return "interrupted" if self.interrupted else "complete"
 
 
@@ -69,32 +73,33 @@ def train(
     progress: bool = False,
     on_epoch: Callable[[dict[str, float | None]], None] | None = None,
 ) -> Run:
-    """Train, and leave a run folder with checkpoints, history, figures and a model file.
+    """Train, and write a run folder with checkpoints, history, figures and a model file.
 
     Args:
-        recipe: what to do.
-        dataset: images with splits 'train' and 'val'.
-        out: the run folder; must be new, unless `resume`.
-        resume: go on after the last complete epoch; on one CPU the result is that of an unbroken run, bit for bit.
-        init_from: run folders or checkpoints whose weights to begin with, of several their mean; or one model file.
-        distill_from: run folders to learn from as well; see `LossRecipe.distillation_weight`.
+        recipe: all settings.
+        dataset: images with the splits 'train' and 'val'.
+        out: the run folder; must be new or empty, unless `resume`.
+        resume: continue after the last complete epoch; on one CPU the result is bit for bit that of a run that was
+            not interrupted.
+        init_from: run folders or checkpoints with the initial weights, of several the mean; or one model file.
+        distill_from: run folders of models to learn from as well; see `LossRecipe.distillation_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
-        processes: processes on this machine (GPUs, or CPU processes); more machines through torchrun.
+        processes: processes on this machine (GPUs, or CPU processes); use torchrun for several machines.
         progress: show a progress bar.
         on_epoch: called with each row of the history.
 
     Raises:
         DatasetError: a split is missing, or files cannot be read.
-        TrainingError: the folder holds another run, the loss is no number any more, or the weights do not fit.
+        TrainingError: the folder holds another run, the loss becomes nan or infinite, or weights do not fit.
         OutOfMemoryError: the batch does not fit into memory.
-        DiskFullError: no room left for a checkpoint; the last good one stands.
+        DiskFullError: the disk is full; the last complete checkpoint is unchanged.
     """
     samples = {split: select_samples(dataset, recipe.data, split) for split in ("train", "val")}
     used = Dataset(dataset.root, dataset.layout, (*samples["train"], *samples["val"]))
     folder = RunFolder(Path(out))
-    distillation = Distillation([Path(teacher) for teacher in distill_from], recipe)
-    if getattr(rank_zero_only, "rank", 0) == 0:  # the other processes of a run find the folder made
-        folder.begin(recipe, used, resume, distillation.marks)
+    distillation = Distillation([Path(run) for run in distill_from], recipe)
+    if getattr(rank_zero_only, "rank", 0) == 0:  # for the other processes the folder exists already
+        check_run_folder(folder, recipe, used, resume, distillation.marks)
     pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
     learner = _learner(recipe, pixels, init_from, distillation)
     history = History(folder.history, on_epoch)
@@ -105,22 +110,22 @@ def train(
         check_memory(learner.network, recipe, trainer.world_size)
     checkpoint = _last_of(folder, history) if resume else None
     if trainer.is_global_zero:
-        # Not before all is known to fit: a run that could not start leaves no folder that refuses the next try.
-        folder.write_recipe(recipe)
-        folder.write_manifest(recipe, used, place, ended=None, teachers=distillation.marks)
-    with quiet(), _memory_errors(recipe):
+        # Not earlier: a run that cannot start must not leave a folder that blocks the next attempt.
+        write_recipe(folder, recipe)
+        write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
+    with hide_lightning_hints(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
     run = Run(folder, history.rows, _best(history, folder), interrupted, trainer.is_global_zero)
     if run.is_main:
-        finish(folder, recipe, used, pixels["val"], run.history, run.best)
-        folder.write_manifest(recipe, used, place, ended=run.ended, best=run.best, teachers=distillation.marks)
+        _finish(run, recipe, used, pixels["val"])
+        write_manifest(folder, recipe, used, place, ended=run.ended, best=run.best, distilled_from=distillation.marks)
     return run
 
 
 def _learner(
     recipe: Recipe, pixels: Mapping[str, Pixels], init_from: Sequence[Path | str], distillation: Distillation
 ) -> Learner:
-    """The network with its first weights, and what it learns from."""
+    """The network with its initial weights, its data and its loss."""
     torch.manual_seed(recipe.seed)
     learner = Learner(recipe, pixels["train"], pixels["val"], distillation)
     sources = [Path(source) for source in init_from]
@@ -136,15 +141,18 @@ def _learner(
 def _best(history: History, folder: RunFolder) -> dict[str, float | None]:
     """The row of the epoch with the best val Dice."""
     if not history.rows:
-        raise TrainingError(f"stopped before the first epoch was over; {folder.root} holds nothing to use yet")
+        raise TrainingError(
+            f"stopped before the first epoch was complete; {folder.root} does not hold a model yet: start again "
+            "with --resume"
+        )
     return max(history.rows, key=lambda row: row["val_dice"] or 0.0)
 
 
 def _last_of(folder: RunFolder, history: History) -> Path | None:
-    """The checkpoint to go on from, None where the run ended before its first; the history takes up its rows."""
+    """The checkpoint to continue from, or None where there is none yet; the history gets its rows."""
     if not folder.last.exists():
         return None
-    # Read here, since Lightning's words on a damaged one would help no one, and it may be stopped before it reads.
+    # Read here, since Lightning's error for a damaged file is not helpful, and it may be stopped before it reads.
     stored = read_checkpoint(folder.last)
     history.load_state_dict(stored.get("callbacks", {}).get("History", {"rows": []}))
     return folder.last
@@ -155,10 +163,19 @@ def _fit(trainer: Trainer, learner: Learner, checkpoint: Path | None) -> bool:
     try:
         trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
-        # Lightning has ended in order on Ctrl-C, and would leave without what we have.
+        # Lightning has stopped cleanly on Ctrl-C, and now wants to exit before the best weights are exported.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return True
     return False
+
+
+def _finish(run: Run, recipe: Recipe, dataset: Dataset, val: Pixels) -> None:
+    """Export the best weights as the model file, and draw the figures."""
+    network = build_network(recipe.network.model_copy(update={"pretrained": False}), recipe.data.targets).eval()
+    load_weights(network, run.folder.best)
+    figures = {"val": {key.removeprefix("val_"): value for key, value in run.best.items() if key.startswith("val_")}}
+    export_model(run.folder.model, network, recipe, dataset, figures)
+    draw_figures(run.folder.figures, run.history, int(run.best["epoch"] or 0), network, val)
 
 
 @contextmanager
@@ -171,6 +188,5 @@ def _memory_errors(recipe: Recipe) -> Iterator[None]:
             raise
         raise OutOfMemoryError(
             f"a batch of {recipe.optimiser.batch_size} images of {recipe.data.size[0]}x{recipe.data.size[1]} does not "
-            f"fit "
-            "into memory; set optimiser.batch_size or network.features lower"
+            "fit into memory; use a smaller optimiser.batch_size or network.features"
         ) from error

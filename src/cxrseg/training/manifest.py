@@ -1,0 +1,142 @@
+"""Writing the recipe and the manifest of a run, and checking that a run may begin or continue in a folder."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cxrseg._version import __version__
+from cxrseg.data.sample import Dataset
+from cxrseg.errors import TrainingError
+from cxrseg.io.write import write_bytes, write_json
+from cxrseg.run_folder import RunFolder
+from cxrseg.training.recipe import Recipe
+from cxrseg.training.recipe_file import load_recipe
+
+__all__ = ["check_run_folder", "write_manifest", "write_recipe"]
+
+_PACKAGES = ("kornia", "lightning", "monai", "numpy", "segmentation_models_pytorch", "timm", "torch")
+
+
+def check_run_folder(
+    folder: RunFolder, recipe: Recipe, dataset: Dataset, resume: bool, distilled: Sequence[Mapping[str, str]] = ()
+) -> None:
+    """Check that a run may begin in a folder, or that the run in the folder is the one that is to continue.
+
+    Args:
+        folder: where the run is to be.
+        recipe: what is to be trained.
+        dataset: the images that it uses.
+        resume: True where the run in the folder is to continue.
+        distilled: path and SHA-256 of the models that it learns from, see `Distillation.marks`.
+
+    Raises:
+        TrainingError: the folder holds other files or another run, or its run has another recipe, other images or
+            other models to learn from.
+    """
+    if folder.recipe.exists():
+        if not resume:
+            raise TrainingError(
+                f"{folder.root} already holds a run; continue it with --resume, or name another folder with -o"
+            )
+        _check_recipe(folder, recipe, dataset)
+        _check_distilled(folder, distilled)
+    elif folder.root.is_file():
+        raise TrainingError(f"expected a run folder at {folder.root}, got a file; name another folder with -o")
+    elif folder.root.exists() and any(folder.root.iterdir()):
+        raise TrainingError(f"{folder.root} is not empty and does not hold a run; name another folder with -o")
+    for unfinished in folder.root.rglob(".*.part"):  # of a process that was killed while it wrote
+        unfinished.unlink()
+
+
+def write_recipe(folder: RunFolder, recipe: Recipe) -> None:
+    """Write the recipe; from then on the folder holds a run."""
+    write_bytes(folder.recipe, recipe.to_yaml().encode())
+
+
+def write_manifest(folder: RunFolder, recipe: Recipe, dataset: Dataset, device: str, **more: Any) -> None:
+    """Write the manifest: all that is needed to repeat the run.
+
+    Args:
+        folder: of the run.
+        recipe: what is trained.
+        dataset: the images that are used.
+        device: such as 'cpu' or 'cuda:0'.
+        more: other entries, of JSON values.
+    """
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    before = _manifest(folder).get("commands", [])
+    write_json(
+        folder.manifest,
+        {
+            "cxrseg": __version__,
+            "commands": before if before[-1:] == [command] else [*before, command],
+            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seed": recipe.seed,
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {package: version(package) for package in _PACKAGES},
+            "dataset": {
+                "path": os.fspath(dataset.root),
+                "layout": dataset.layout,
+                "images": dataset.describe(),
+                "sha256": dataset.fingerprint,
+            },
+            **more,
+        },
+    )
+
+
+def _manifest(folder: RunFolder) -> dict[str, Any]:
+    if not folder.manifest.exists():
+        return {}
+    values: dict[str, Any] = json.loads(folder.manifest.read_text(encoding="utf-8"))
+    return values
+
+
+def _check_recipe(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
+    old, new = load_recipe(folder.recipe).model_dump(), recipe.model_dump()
+    faults = [
+        f"{section}.{key}: the run has {before!r}, now {after!r}"
+        for section in ("data", "network", "loss", "augment", "optimiser")
+        for key, before in old[section].items()
+        if (after := new[section][key]) != before
+    ]
+    if old["seed"] != new["seed"]:
+        faults.append(f"seed: the run has {old['seed']}, now {new['seed']}")
+    if faults:
+        listed = "\n  - ".join(faults)
+        raise TrainingError(
+            f"the run in {folder.root} has another recipe, so it cannot continue with this one; use the settings of "
+            f"the run, or name another folder with -o:\n  - {listed}"
+        )
+    stored = _manifest(folder).get("dataset", {}).get("sha256")
+    if stored not in (None, dataset.fingerprint):
+        raise TrainingError(
+            f"the run in {folder.root} was trained on other images than {dataset.root} holds now; "
+            "name another folder with -o"
+        )
+
+
+def _check_distilled(folder: RunFolder, distilled: Sequence[Mapping[str, str]]) -> None:
+    stored = _manifest(folder)
+    if not stored:
+        return
+    before = stored.get("distilled_from", [])
+    if [one["sha256"] for one in before] != [one["sha256"] for one in distilled]:
+        old, new = (", ".join(one["path"] for one in some) or "none" for some in (before, distilled))
+        raise TrainingError(
+            f"the run in {folder.root} learned from other models ({old}, now {new}), or these models were trained "
+            "further since; give the same with --distill-from, or name another folder with -o"
+        )
