@@ -1,4 +1,4 @@
-"""Runs a model file: OpenVINO on the CPU, PyTorch on a GPU where one is asked for."""
+"""Runs a model file: OpenVINO on the CPU, ONNX Runtime on a GPU where one is asked for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Engine:
     """A model file, ready to run on this machine. May be called from many threads.
 
     On the CPU the model is compiled by OpenVINO; what it compiled is kept in a cache folder, see
-    `cxrseg.inference.compiled_cache`. On a GPU it is run by PyTorch.
+    `cxrseg.inference.compiled_cache`. On a GPU it is run by ONNX Runtime.
 
     Args:
         path: the model file.
@@ -55,7 +55,7 @@ class Engine:
 
     Raises:
         ModelFileError: the file is missing, damaged or no model file of cxrseg; or the device is unknown.
-        MissingExtraError: a GPU is asked for, and PyTorch is not installed or sees none.
+        MissingExtraError: a GPU is asked for, and ONNX Runtime is not installed or cannot use one.
 
     Attributes:
         info: what the model file says about itself.
@@ -68,16 +68,14 @@ class Engine:
     ) -> None:
         if precision not in ("auto", "float32"):
             raise ModelFileError(f"expected the precision auto or float32, got {precision!r}")
-        if device != "cpu" and device.partition(":")[0] not in ("gpu", "cuda"):
-            raise ModelFileError(f"expected the device cpu, gpu or gpu:N, got {device!r}")
         self.sha256 = model_sha256(Path(path))
         self._runner: _Runner
         if device == "cpu":
             self._runner = _OpenVino(Path(path), self.sha256, precision, streams)
         else:
-            from cxrseg.inference.torch_engine import TorchRunner
+            from cxrseg.inference.onnx_runtime import OnnxRuntimeRunner, gpu_providers
 
-            self._runner = TorchRunner(Path(path), device, precision)
+            self._runner = OnnxRuntimeRunner(Path(path), gpu_providers(device, precision))
         self.info, self.precision = self._runner.info, self._runner.precision
 
     def run(self, pixels: _Pixels) -> Result:

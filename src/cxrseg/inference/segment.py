@@ -42,7 +42,7 @@ def segment(
     Raises:
         ImageError: the file cannot be read, or the array is not as above.
         ModelFileError: a model file cannot be used.
-        MissingExtraError: a GPU is asked for, and PyTorch is not installed or sees none.
+        MissingExtraError: a GPU is asked for, and ONNX Runtime is not installed or cannot use one.
     """
     model = shipped_model() if model is None else model
     paths = [model] if isinstance(model, Path | str) else model

@@ -62,7 +62,7 @@ class Segmenter:
 
     Raises:
         ModelFileError: a file cannot be used, lacks what the task needs, or the threshold is not in (0, 1).
-        MissingExtraError: a GPU is asked for, and PyTorch is not installed or sees none.
+        MissingExtraError: a GPU is asked for, and ONNX Runtime is not installed or cannot use one.
     """
 
     def __init__(
