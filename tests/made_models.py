@@ -37,10 +37,12 @@ def hand_model(
     shift: int = 0,
     categories: tuple[float, float, float] | None = None,
     covid19_threshold: float = 0.5,
+    opacity_above: float | None = None,
 ) -> Path:
     """A model file: infection is brighter than `infected_above`, lungs that or darker than 0.4.
 
     With `shift`, both lie so many pixels too far to the right. `categories` are what it says of every image as a whole.
+    With `opacity_above` it has a channel of opacity too, brighter than that.
     """
     side = 2 * abs(shift) + 1
     weight = np.zeros((2, 1, side, side), dtype=np.float32)
@@ -56,17 +58,22 @@ def hand_model(
     constants = {"weight": weight, "bias": bias}
     if categories is not None:
         constants |= {"nothing": np.zeros((1, 1), np.float32), "categories": np.log(np.float32([categories]))}
+    channels = ("infection", "opacity", "lungs") if opacity_above else ("infection", "lungs")
+    maps = ["bright", *channels[1:]]
+    if opacity_above:
+        constants["rise"] = np.float32([[[[40 * (infected_above - opacity_above)]]]])
     graph = helper.make_graph(
         [
             helper.make_node("Conv", [INPUT, "weight", "bias"], ["both"], pads=[side // 2] * 4),
             helper.make_node("Split", ["both"], ["bright", "dark"], axis=1, num_outputs=2),
             helper.make_node("Max", ["bright", "dark"], ["lungs"]),
-            helper.make_node("Concat", ["bright", "lungs"], [OUTPUT], axis=1),
+            *([helper.make_node("Add", ["bright", "rise"], ["opacity"])] if opacity_above else []),
+            helper.make_node("Concat", maps, [OUTPUT], axis=1),
             *(judged if categories else []),
         ],
         "hand",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["images", 1, size, size])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["images", 2, size, size])]
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["images", len(maps), size, size])]
         + ([category_output] if categories else []),
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -74,7 +81,7 @@ def hand_model(
     onnx.checker.check_model(made)
     info = ModelInfo(
         "hand",
-        ("infection", "lungs"),
+        channels,
         (size, size),
         {"mean": 0.0, "std": 1.0},
         threshold=threshold,

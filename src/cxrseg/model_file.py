@@ -61,6 +61,7 @@ class ModelInfo:
         size: (height, width) of the input in pixels.
         normalisation: mean and standard deviation, applied inside the graph to pixels in [0, 1].
         threshold: probability from which a pixel is marked.
+        opacity_threshold: the same for the channel 'opacity', where there is one.
         temperature: divides the logits.
         fitted_on: split, layout, counts and fingerprint of what threshold and temperature were fitted on, or None where
             they are the defaults.
@@ -78,6 +79,7 @@ class ModelInfo:
     size: tuple[int, int]
     normalisation: Mapping[str, float]
     threshold: float = 0.5
+    opacity_threshold: float = 0.5
     temperature: float = 1.0
     fitted_on: Mapping[str, Any] | None = None
     categories: tuple[str, ...] = ()

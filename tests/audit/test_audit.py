@@ -98,7 +98,7 @@ def test_counts_every_image(audit: Audit) -> None:
 def test_measures_each_shortcut_for_each_category(audit: Audit) -> None:
     assert {(one.view, one.category) for one in audit.shortcuts} == {
         (view, category)
-        for view in ("frame", "histogram", "thumbnail")
+        for view in ("frame", "histogram", "thumbnail", "spectrum")
         for category in ("COVID-19", "Non-COVID", "Normal")
     }
     assert all(0 <= one.auc <= 1 for one in audit.shortcuts)

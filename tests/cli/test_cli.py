@@ -170,6 +170,7 @@ def test_completion_completes(
         ["train", "quick", "--dataset", "d", "--processes", "two"],
         ["evaluate", "m.onnx", "--dataset", "d", "--threshold", "1.5"],
         ["evaluate", "m.onnx", "--dataset", "d", "--split", "valid"],
+        ["evaluate", "--predictions", "p", "--dataset", "d", "--stress"],
         ["completion", "powershell"],
         ["data", "phantom"],
         ["data", "phantom", "p", "--size", "10"],
@@ -316,6 +317,16 @@ def test_evaluate(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:
     summary = json.loads((tmp_path / "covid" / "summary.json").read_text(encoding="utf-8"))
     assert summary["dataset"]["images"] == "val COVID-19 4"
     assert summary["thresholds"]["infection"] == 0.3
+
+
+def test_evaluate_under_stress(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:
+    given = ("evaluate", tiny_run.folder.model, "--dataset", phantoms, "-o", tmp_path / "out")
+    text = works(*given, "--stress", "--stress-images", "1")
+    assert "border-black" in text and "stress.json" in text
+    told = json.loads((tmp_path / "out" / "stress.json").read_text(encoding="utf-8"))
+    assert told["films"] == {"COVID-19": 1, "Non-COVID": 1, "Normal": 1}
+    works(*given)  # what no longer belongs to the figures beside it is removed
+    assert not (tmp_path / "out" / "stress.json").exists()
 
 
 def test_evaluate_and_train_leave_out_what_is_excluded(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:

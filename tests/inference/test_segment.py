@@ -122,6 +122,17 @@ def test_the_task_covid19_empties_the_map_by_the_image_head(
     )
 
 
+def test_the_task_decides_which_map_is_given(tmp_path: Path, model: Path) -> None:
+    path = hand_model(tmp_path / "two.onnx", opacity_above=0.99)
+    pixels, infection, _ = chest((256, 256))
+    drawn = cxrseg.segment(pixels, path, task="infection")
+    assert dice(drawn.mask("infection"), infection) > 0.97
+    opacity = cxrseg.segment(pixels, path)
+    assert not opacity.mask("infection").any() and set(opacity.probabilities) == {"infection", "lungs"}
+    plain = cxrseg.segment(pixels, model)  # has no channel of that name: its infection is given for either
+    assert np.array_equal(plain.mask("infection"), cxrseg.segment(pixels, model, task="infection").mask("infection"))
+
+
 def test_several_models_share_their_image_heads(tmp_path: Path, model: Path) -> None:
     sure = hand_model(tmp_path / "sure.onnx", categories=(0.9, 0.05, 0.05))
     unsure = hand_model(tmp_path / "unsure.onnx", categories=(0.2, 0.75, 0.05), covid19_threshold=0.7)

@@ -20,6 +20,10 @@ from PIL import Image
 from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
 from cxrseg.errors import CxrsegError, DatasetError, ModelFileError
+from cxrseg.evaluation.perturbations import ways_named
+from cxrseg.evaluation.stress import stress
+from cxrseg.evaluation.stress_summary import write_stress
+from cxrseg.inference.segmenter import Segmenter
 from cxrseg.model_file import read_model, write_model
 from cxrseg.report.gallery import choose
 from cxrseg.report.report import judge_run, write_report
@@ -66,7 +70,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "manifest.json").write_text(json.dumps(hostile), encoding="utf-8")
     (folder / "history.csv").write_text("epoch,train_loss,val_loss\n1,0.5,0.6\n2,,0.5\n", encoding="utf-8")
     (root / "ablation.csv").write_text("recipe,Dice\nseed,0.7\n+ flips,0.8\n", encoding="utf-8")
-    judged = judge_run(read_run(folder), dataset, root / "judged")
+    judge_run(read_run(folder), dataset, root / "judged")
+    segmenter = Segmenter(folder / "model.onnx", input_check=False, precision="float32")
+    write_stress(stress(segmenter, dataset.samples, ways_named(["jpeg-60", "border-white"])), root / "judged")
+    judged = read_evaluation(root / "judged")
     write_report(read_run(folder), judged, root / "report.html", dataset=dataset, ablation=root / "ablation.csv")
     return root
 
@@ -301,6 +308,18 @@ def test_the_page_says_what_it_must(place: Path) -> None:
         assert f'href="#{part}"' in text
     ids = re.findall(r'\sid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
+
+
+def test_the_page_shows_what_other_ways_of_storing_do(tmp_path: Path, place: Path) -> None:
+    text = (place / "report.html").read_text(encoding="utf-8")
+    section = text.partition('id="stress"')[2].partition("</section>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)[1:]
+    assert [re.findall(r">([^<\n]+)\n", row)[0] for row in rows] == ["as it is", "jpeg-60", "border-white"]
+    assert "8 COVID-19, 1 Non-COVID, 2 Normal" in section
+    shutil.copytree(place / "judged", tmp_path / "judged")
+    (tmp_path / "judged" / "stress.json").unlink()
+    write_report(read_run(place / "run"), read_evaluation(tmp_path / "judged"), tmp_path / "page.html")
+    assert 'id="stress"' not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_without_a_dataset_there_is_no_gallery(tmp_path: Path, place: Path) -> None:

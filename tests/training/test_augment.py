@@ -115,6 +115,14 @@ def test_what_moves_in_from_outside_is_black_and_no_mask() -> None:
     assert ((moved[:, 0] >= 0.5) == (mask[:, 0] == 1)).float().mean() > 0.99
 
 
+def test_borders_are_black_white_and_gray_where_asked_for() -> None:
+    images, masks = torch.full((64, 1, 32, 32), 0.5), torch.ones(64, 1, 32, 32)
+    moved, mask = varied({"rotation": 45.0, "border": 1.0}, images, masks, 1)
+    corners = moved[..., 0, 0][mask[..., 0, 0] == 0]
+    assert (corners == 0).any() and ((corners > 0.6) & (corners <= 1)).any()
+    assert corners.unique().numel() > 5
+
+
 def test_each_image_is_varied_in_its_own_way() -> None:
     images, masks = squares()
     moved, _ = varied({"rotation": 30.0, "brightness": 0.3}, images, masks)

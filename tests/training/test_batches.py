@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,25 @@ def test_colour_transparency_and_16_bits_are_read(tmp_path: Path, write_sample: 
     assert len(pixels) == 4
     for image in pixels.images:
         assert (image[0].int() - torch.from_numpy(ramp).int()).abs().max() <= 1
+
+
+def test_opacity_is_its_own_mask_or_an_infection_that_leaves_some_lung_out(
+    tmp_path: Path, write_sample: Callable[..., None]
+) -> None:
+    lungs = np.ones((64, 64), bool)
+    write_sample("part", np.zeros((64, 64), np.uint8), square(), lungs, "Train")
+    write_sample("whole", np.zeros((64, 64), np.uint8), lungs, lungs, "Train")
+    write_sample("none", np.zeros((64, 64), np.uint8), lungs & False, lungs, "Train", "Normal")
+    write_sample("other", np.zeros((64, 64), np.uint8), lungs & False, lungs, "Train", "Non-COVID")
+    samples = open_dataset(tmp_path / "data").samples
+    pixels = load_pixels(samples, recipe(targets=["infection", "opacity", "lungs"]))
+    found = {
+        name.split("/")[-1]: (bool(there), int(mask.sum()))
+        for name, there, mask in zip(pixels.names, pixels.present[:, 1], pixels.masks[:, 1], strict=True)
+    }
+    assert found == {"part": (True, 256), "whole": (False, 0), "none": (True, 0), "other": (False, 0)}
+    own = tmp_path / "own.png"
+    Image.fromarray(square().astype(np.uint8) * 255).save(own)
+    whole = next(sample for sample in samples if sample.name.endswith("whole"))
+    drawn = replace(whole, masks={**whole.masks, "opacity": own})
+    assert load_pixels([drawn], recipe(targets=["opacity", "lungs"])).masks[0, 0].sum() == 256

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import maximum_filter
 
-from cxrseg.training.losses import build_loss, masked_mean, small_mask_weights
+from cxrseg.training.losses import build_loss, evidence_loss, masked_mean, small_mask_weights
 from cxrseg.training.recipe import LossRecipe
 
 Array = npt.NDArray[np.float64]
@@ -210,3 +211,24 @@ def test_target_weights_act() -> None:
     present = torch.tensor([[True, True]])
     assert masked_mean(losses, present, torch.tensor([3.0, 1.0])).item() == pytest.approx((3 * 1 + 10) / 4)
     assert masked_mean(losses, present, torch.tensor([1.0, 0.0])).item() == pytest.approx(1)
+
+
+def test_evidence_pulls_the_highest_logits_up_where_an_opacity_is_shown_and_down_in_normal_films() -> None:
+    recipe = LossRecipe(evidence_weight=1.0, evidence_area=0.25, evidence_target=0.9)
+    logits = torch.zeros(3, 4, 4, requires_grad=True)
+    with torch.no_grad():
+        logits[:, 0] = 1.0  # a quarter of the pixels, the highest
+    shown, judged = torch.tensor([True, False, True]), torch.tensor([True, True, False])
+    evidence_loss(logits, shown, judged, recipe).backward()
+    assert logits.grad is not None
+    assert (logits.grad[0, 0] < 0).all() and (logits.grad[1, 0] > 0).all()
+    assert not logits.grad[:, 1:].any() and not logits.grad[2].any()
+
+
+def test_evidence_is_satisfied_at_its_target_and_zero_without_images() -> None:
+    recipe = LossRecipe(evidence_weight=1.0, evidence_area=1.0, evidence_target=0.9)
+    logits = torch.full((1, 4, 4), math.log(9), requires_grad=True)
+    one = torch.tensor([True])
+    evidence_loss(logits, one, one, recipe).backward()
+    assert logits.grad is not None and logits.grad.abs().max() < 1e-6
+    assert evidence_loss(logits, one, ~one, recipe) == 0

@@ -22,7 +22,9 @@ __all__ = ["compare", "evaluate", "report"]
 @exclude_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
-@click.option("-ta", "--task", type=click.Choice(["opacity", "covid19"]), default="opacity", show_default=True)
+@click.option(
+    "-ta", "--task", type=click.Choice(["opacity", "infection", "covid19"]), default="opacity", show_default=True
+)
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the model's.")
 @click.option(
     "--fit",
@@ -31,6 +33,14 @@ __all__ = ["compare", "evaluate", "report"]
     help="First find threshold and temperature on this split; OUT/fitted.onnx has them, and is what is judged.",
 )
 @click.option("--allow-same-split", is_flag=True, help="Let --fit take the split that is judged.")
+@click.option("--stress", "stressed", is_flag=True, help="Also judge the same images stored in other ways.")
+@click.option(
+    "--stress-images",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="How many images of each category --stress takes, drawn at random; each is segmented 39 times.",
+)
 @click.option("-o", "--out", type=FOLDER, default="evaluation", show_default=True, help="Where results go.")
 def evaluate(
     model: Path | None,
@@ -43,6 +53,8 @@ def evaluate(
     threshold: float | None,
     fit_split: str | None,
     allow_same_split: bool,
+    stressed: bool,
+    stress_images: int,
     out: Path,
 ) -> None:
     """Judge a model file, or predicted masks, on a dataset: a row for each image, and means with their intervals.
@@ -60,6 +72,8 @@ def evaluate(
         raise click.UsageError("got a model file and --predictions: leave one of them out")
     if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
         raise click.UsageError("--task, --threshold and --fit change what is predicted: give them to 'cxrseg predict'")
+    if predictions is not None and stressed:
+        raise click.UsageError("--stress segments images in other ways, so it needs a model file, not --predictions")
     if threshold is not None and fit_split is not None:
         raise click.UsageError("--fit finds a threshold, and --threshold gives one: use one of them")
     dataset = open_dataset(dataset_path)
@@ -81,7 +95,25 @@ def evaluate(
     found = judge(model, judged, threshold=threshold, task=task, callback=seen.callback)
     write_evaluation(found, out)
     write_calibration(seen, found.thresholds, out)
-    _print_evaluation(found, out, *([("model", model)] if fit_split else []), ("curves", out / "calibration.json"))
+    files = [*([("model", model)] if fit_split else []), ("curves", out / "calibration.json")]
+    if stressed:
+        _stress(found, model, stress_images, out)
+        files += [("stress", out / "stress.json"), ("films", out / "stress.csv")]
+    _print_evaluation(found, out, *files)
+
+
+def _stress(found: Evaluation, model: Path, images: int, out: Path) -> None:
+    from cxrseg.evaluation.stress import stress
+    from cxrseg.evaluation.stress_summary import write_stress
+    from cxrseg.inference.segmenter import Segmenter
+
+    threshold = found.thresholds.get("infection")
+    segmenter = Segmenter(model, threshold, input_check=False, precision="float32", task=found.task)
+    stressed = stress(segmenter, found.dataset.samples, count=images)
+    write_stress(stressed, out)
+    for line in stressed.lines():
+        click.echo(line)
+    click.echo()
 
 
 def _print_evaluation(found: Evaluation, out: Path, *others: tuple[str, Path]) -> None:

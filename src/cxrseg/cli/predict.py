@@ -33,10 +33,11 @@ __all__ = ["predict"]
 @click.option(
     "-ta",
     "--task",
-    type=click.Choice(["opacity", "covid19"]),
+    type=click.Choice(["opacity", "infection", "covid19"]),
     default="opacity",
     show_default=True,
-    help="Mark infection wherever it is seen, or only where the image as a whole looks like COVID-19.",
+    help="opacity: as a radiologist would draw it, whatever the cause; infection: as the training data draw it; "
+    "covid19: the same, but only where the image as a whole looks like COVID-19.",
 )
 @click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")

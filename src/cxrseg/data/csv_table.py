@@ -13,7 +13,7 @@ from cxrseg.errors import DatasetError
 
 __all__ = ["read_table"]
 
-_MASK_COLUMNS = {"infection": "infection", "mask": "infection", "lungs": "lungs"}
+_MASK_COLUMNS = {"infection": "infection", "mask": "infection", "opacity": "opacity", "lungs": "lungs"}
 _EXPECTED = (
     "expected the columns image (required), infection or lungs or both (mask is infection), "
     "and if you like split, category, name"
@@ -67,7 +67,7 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
     for place, cell in enumerate(header):
         name = cell.strip().casefold()
         name = _MASK_COLUMNS.get(name, name)
-        if name in columns and name in ("image", "infection", "lungs", "split", "category", "name"):
+        if name in columns and name in ("image", "infection", "opacity", "lungs", "split", "category", "name"):
             raise DatasetError(f"{path} has two columns for {name}; {_EXPECTED}")
         columns[name] = place
     if "image" not in columns or not columns.keys() & set(_MASK_COLUMNS.values()):
@@ -80,8 +80,8 @@ def _problems(cells: Mapping[str, str]) -> list[str]:
     problems = []
     if not cells.get("image"):
         problems.append("the cell image is empty")
-    if not (cells.get("infection") or cells.get("lungs")):
-        problems.append("no mask is named (infection, lungs)")
+    if not (cells.get("infection") or cells.get("opacity") or cells.get("lungs")):
+        problems.append("no mask is named (infection, opacity, lungs)")
     split, category = cells.get("split"), cells.get("category")
     if split and not as_split(split):
         problems.append(f"split {split!r} is none of {', '.join(SPLITS)}")
@@ -92,12 +92,12 @@ def _problems(cells: Mapping[str, str]) -> list[str]:
 
 def _sample(cells: Mapping[str, str], folder: Path) -> Sample:
     # Tables written on Windows have backslashes; forward slashes are understood everywhere.
-    paths = {kind: cells.get(kind, "").replace("\\", "/") for kind in ("image", "infection", "lungs")}
+    paths = {kind: cells.get(kind, "").replace("\\", "/") for kind in ("image", "infection", "opacity", "lungs")}
     image = PurePosixPath(paths["image"])
     return Sample(
         name=cells.get("name") or str(image.parent / image.stem),
         split=as_split(cells.get("split", "")) or "train",
         category=as_category(cells.get("category", "")),
         image=folder / paths["image"],
-        masks={target: folder / paths[target] for target in ("infection", "lungs") if paths[target]},
+        masks={target: folder / paths[target] for target in ("infection", "opacity", "lungs") if paths[target]},
     )

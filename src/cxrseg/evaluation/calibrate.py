@@ -177,7 +177,7 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | Non
     if "infection" not in info.channels:
         raise ModelFileError(f"{model} finds {', '.join(info.channels)}, and only infection has a threshold to fit")
     seen = Calibration()
-    found = evaluate(model, dataset, callback=seen.callback)
+    found = evaluate(model, dataset, task="infection", callback=seen.callback)
     images = seen.images("infection")
     pixels = pool(image.region for image in images)
     if not _both(pixels):

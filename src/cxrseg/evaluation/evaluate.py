@@ -51,7 +51,7 @@ class Evaluation:
         dataset: the images it was judged on.
         thresholds: channel name to the probability from which a pixel is marked.
         images: what was found on each image.
-        task: 'opacity' or 'covid19'.
+        task: one of `cxrseg.inference.segmenter.TASKS`.
         predictions: where stored predictions were judged: their folder and what their manifest says of models and
             options.
         sha256: of the model file's content, in hexadecimal; None where stored predictions were judged.
@@ -161,7 +161,7 @@ def evaluate(
         model: a model file.
         dataset: what to judge on; see `Dataset.select` for splits and categories.
         threshold: probability from which a pixel is infection; None takes the model file's.
-        task: 'opacity', or 'covid19' where the model judges the whole image; see `Segmenter`.
+        task: one of `TASKS`; see `Segmenter`.
         on_image: called with (images done, images in all).
         callback: called, from many threads, with each sample, what the model found on it, its true masks by channel,
         and
@@ -176,9 +176,9 @@ def evaluate(
 
     def judge(sample: Sample) -> JudgedImage:
         prediction = segmenter.segment(sample.read_image())
-        return judge_image(sample, prediction, segmenter.info.channels, callback)
+        return judge_image(sample, prediction, tuple(segmenter.thresholds), callback)
 
-    images = _judged(dataset, judge, segmenter.info.channels, on_image)
+    images = _judged(dataset, judge, tuple(segmenter.thresholds), on_image)
     return Evaluation(segmenter.info, dataset, segmenter.thresholds, images, task, sha256=segmenter.mark.sha256)
 
 
@@ -244,7 +244,7 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> None:
 
     What else an earlier evaluation left there is removed.
     """
-    for name in ("regions.csv", "calibration.json"):
+    for name in ("regions.csv", "calibration.json", "stress.csv", "stress.json"):
         (out / name).unlink(missing_ok=True)
     rows = [row for channel in evaluation.channels for image in evaluation.images for row in image.rows(channel)]
     columns = dict.fromkeys(column for row in rows for column in row)

@@ -47,7 +47,7 @@ class StoredPredictions:
         manifest: of the run that wrote it.
         channels: the masks that there are.
         thresholds: channel to the probability from which a pixel was marked.
-        task: 'opacity' or 'covid19'.
+        task: one of `cxrseg.inference.segmenter.TASKS`.
 
     Raises:
         DatasetError: it is no such folder, or images of the dataset have no prediction in it (all are listed).

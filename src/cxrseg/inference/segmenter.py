@@ -20,9 +20,10 @@ from cxrseg.preprocessing import to_input, to_source
 
 __all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
 
-TASKS = ("opacity", "covid19")
-"""'opacity' marks infection wherever it is visible. 'covid19' follows the definition of COVID-QU-Ex: the infection map
-is emptied where the classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
+TASKS = ("opacity", "infection", "covid19")
+"""'opacity': what a radiologist would draw, whatever the cause (a model without a channel 'opacity' gives its channel
+'infection'). 'infection': infection as the training data define it. 'covid19': the same, but the map is emptied where
+the classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
 
 SYNTHETIC = "the model was trained on synthetic X-rays only: its masks mean nothing on a patient's image"
 """The warning on every prediction of a model that was trained on phantoms."""
@@ -53,7 +54,7 @@ class Segmenter:
         precision: 'auto' uses bfloat16 where the processor supports it, 'float32' never does.
         force: warn where the input check would refuse the image.
         input_check: False segments every image as it is: the image is never refused or inverted, without warnings.
-        task: 'opacity', or 'covid19' where the model has a classification head.
+        task: one of `TASKS`; 'covid19' needs a model with a classification head.
         device: 'cpu', or a GPU: 'gpu' or 'gpu:N'.
         streams: number of images that the processor works on at the same time. More streams give more images a second;
             1 gives the shortest time for one image. 0 uses a single thread, for use beside other processes.
@@ -83,11 +84,14 @@ class Segmenter:
         self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
         self._tta, self._force, self._input_check = tta, force, input_check
         self._covid19_threshold = _covid19_threshold(task, paths, [engine.info for engine in self.engines])
-        given = sum(engine.info.threshold for engine in self.engines) / len(self.engines)
+        self._opacity = task == "opacity"
+        given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
             raise ModelFileError(f"expected a threshold between 0 and 1, got {infection:g}")
-        channels = dict.fromkeys(channel for engine in self.engines for channel in engine.info.channels)
+        channels = dict.fromkeys(
+            channel for engine in self.engines for channel in engine.info.channels if channel != "opacity"
+        )
         self.thresholds = {channel: infection if channel == "infection" else _LUNGS_THRESHOLD for channel in channels}
         synthetic = any(engine.info.dataset.get("layout") == PHANTOM_LAYOUT for engine in self.engines)
         self._model_warnings = (SYNTHETIC,) if synthetic else ()
@@ -159,7 +163,7 @@ class Segmenter:
         categories: list[dict[str, float]] = []
         for engine in self.engines:
             result = self._run_engine(engine, to_input(pixels, engine.info.size))
-            for channel, map_ in zip(engine.info.channels, result.maps, strict=True):
+            for channel, map_ in self._maps_of_task(engine.info, result.maps).items():
                 maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1])))
             if result.categories is not None:
                 categories.append(dict(zip(engine.info.categories, result.categories.tolist(), strict=True)))
@@ -169,6 +173,15 @@ class Segmenter:
             if categories
             else None,
         )
+
+    def _threshold(self, info: ModelInfo) -> float:
+        return info.opacity_threshold if self._opacity and "opacity" in info.channels else info.threshold
+
+    def _maps_of_task(self, info: ModelInfo, maps: _Pixels) -> dict[str, _Pixels]:
+        """A model's maps by channel; 'infection' is the map that the task asks for."""
+        named = dict(zip(info.channels, maps, strict=True))
+        opacity = named.pop("opacity", None)
+        return named if opacity is None or not self._opacity else named | {"infection": opacity}
 
     def _run_engine(self, engine: Engine, pixels: _Pixels) -> Result:
         """Run one model on one image: (C, h, w) maps and (K) categories."""
@@ -223,8 +236,8 @@ class Segmenter:
 def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
     """The mean threshold of the models with a classification head; None where the task keeps every map."""
     if task not in TASKS:
-        raise ModelFileError(f"expected the task {' or '.join(TASKS)}, got {task!r}")
-    if task == "opacity":
+        raise ModelFileError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
+    if task != "covid19":
         return None
     limits = [info.covid19_threshold for info in infos if info.categories]
     if not limits:

@@ -17,6 +17,7 @@ __all__ = [
     "mean_table",
     "region_table",
     "size_rows",
+    "stress_table",
     "tiles",
 ]
 
@@ -194,6 +195,28 @@ def region_table(found: _Json) -> Table | None:
         "fraction bias, all images",
     )
     return _table("By lung and zone (left and right are the patient's)", columns, rows) if rows else None
+
+
+def stress_table(found: _Json) -> Table:
+    """The figures of each way of storing the images, as stress.json has them."""
+    rows = [
+        (
+            f"{one['way']}\n{one['about']}",
+            str(one["refused"]),
+            _cell(one["normal_marked"]),
+            _cell(one["infected_dice"]),
+            _cell(one["movement"]),
+            "-" if one["movement_95"] is None else f"{one['movement_95']:.3f}",
+            _cell(one["lungs_dice"]),
+        )
+        for one in found["ways"]
+    ]
+    images = ", ".join(f"{count} {category}" for category, count in found["films"].items())
+    columns = (
+        *("stored", "refused", "Normal: over 1%\nof lungs marked", "infected: Dice"),
+        *("infected fraction\nmoves by", "95% of them\nby less than", "lungs: Dice"),
+    )
+    return _table(f"The same images stored in other ways ({images})", columns, rows)
 
 
 def size_rows(found: _Json) -> list[tuple[str, float, tuple[float, float] | None]]:

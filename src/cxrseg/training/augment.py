@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cxrseg.training.recipe import AugmentRecipe
+from cxrseg.training.storage import StorageChanges
 
 __all__ = ["Augment"]
 
@@ -24,6 +25,7 @@ class Augment(nn.Module):
         super().__init__()
         geometry = list(_geometry(recipe))
         self.geometry = K.AugmentationSequential(*geometry, data_keys=["input", "mask"]) if geometry else None
+        self.border = recipe.border
         self.intensity = nn.Sequential(*_intensity(recipe))
 
     @torch.no_grad()
@@ -35,13 +37,20 @@ class Augment(nn.Module):
             masks: (N, C, H, W) float32, 0 or 1.
 
         Returns:
-            Images in [0, 1] and masks of 0 and 1, of the same shapes. What moves in from outside is black (white, where
-            the image is inverted) and no mask.
+            Images in [0, 1] and masks of 0 and 1, of the same shapes. What moves in from outside is black, or with the
+            probability `recipe.border` of one gray value drawn at random, and no mask.
         """
-        if self.geometry is not None:
-            images, masks = self.geometry(images, masks)
-            masks = (masks >= 0.5).float()
-        return self.intensity(images).clamp(0, 1), masks
+        if self.geometry is None:
+            return self.intensity(images).clamp(0, 1), masks
+        inside = torch.ones_like(images)
+        images, moved = self.geometry(images, torch.cat([masks, inside], 1))
+        masks, inside = (moved[:, :-1] >= 0.5).float(), moved[:, -1:]
+        images = self.intensity(images).clamp(0, 1)
+        count = len(images)
+        # Black, white or gray: borders come in all of them.
+        level = torch.rand(count, 1, 1, 1, device=images.device).mul(3).sub(1).clamp(0, 1)
+        level = level * (torch.rand(count, 1, 1, 1, device=images.device) < self.border)
+        return images * inside + level * (1 - inside), masks
 
 
 def _geometry(recipe: AugmentRecipe) -> list[Any]:
@@ -80,4 +89,6 @@ def _intensity(recipe: AugmentRecipe) -> list[Any]:
         steps.append(K.RandomGaussianNoise(std=recipe.noise, p=0.5))
     if recipe.cutout:
         steps.append(K.RandomErasing((0.02, 0.10), p=recipe.cutout))
+    if recipe.storage:
+        steps.append(StorageChanges(recipe.storage))
     return steps

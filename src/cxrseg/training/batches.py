@@ -140,12 +140,26 @@ def _read(sample: Sample, recipe: DataRecipe) -> tuple[npt.NDArray[np.uint8], np
     masks = np.zeros((len(recipe.targets), *recipe.size), np.uint8)
     present = []
     for index, target in enumerate(recipe.targets):
-        only_lungs = sample.infection_is_by_definition and recipe.non_covid == "lungs"
-        mask = None if target == "infection" and only_lungs else sample.read_mask(target)
+        mask = _mask(sample, target, recipe)
         present.append(mask is not None)
         if mask is not None:
             masks[index] = mask_to_input(mask, recipe.size)
     return image, masks, present
+
+
+def _mask(sample: Sample, target: str, recipe: DataRecipe) -> npt.NDArray[np.bool_] | None:
+    """What an image teaches of a target, or None."""
+    if target == "lungs" or (target == "opacity" and "opacity" in sample.masks):
+        return sample.read_mask(target)
+    if sample.infection_is_by_definition and recipe.non_covid == "lungs":
+        return None
+    mask = sample.read_mask("infection")
+    if target == "infection" or mask is None or not mask.any():
+        return mask
+    lungs = sample.read_mask("lungs")
+    if lungs is not None and (mask & lungs).sum() > recipe.opacity_limit * lungs.sum():
+        return None
+    return mask
 
 
 class Batches:

@@ -15,12 +15,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
 from cxrseg.run_folder import RunFolder
-from cxrseg.training.batches import Pixels, load_pixels, select_samples
+from cxrseg.training.batches import Batches, Pixels, load_pixels, select_samples, shuffled
 from cxrseg.training.callbacks import History, callbacks_for
 from cxrseg.training.checkpoints import load_weights, read_checkpoint
 from cxrseg.training.distillation import Distillation
 from cxrseg.training.export import export_model
 from cxrseg.training.figures import draw_figures
+from cxrseg.training.initial_weights import load_model_file
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.manifest import check_run_folder, write_manifest, write_recipe
 from cxrseg.training.memory import check_memory
@@ -29,6 +30,10 @@ from cxrseg.training.recipe import Recipe
 from cxrseg.training.trainer import hide_lightning_hints, make_trainer
 
 __all__ = ["Run", "train"]
+
+
+_NORM_IMAGES = 256
+"""Training images from which batch norms take their statistics where the first weights come from a model file."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def train(
         out: the run folder; must be new or empty, unless `resume`.
         resume: continue after the last complete epoch; on one CPU the result is bit for bit that of a run that was
             not interrupted.
-        init_from: run folders or checkpoints with the initial weights; of several, the mean is taken.
+        init_from: run folders or checkpoints with the initial weights, of several the mean; or one model file.
         distill_from: run folders of models to learn from as well; see `LossRecipe.distillation_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
         processes: processes on this machine (GPUs, or CPU processes); use torchrun for several machines.
@@ -123,8 +128,13 @@ def _learner(
     """The network with its initial weights, its data and its loss."""
     torch.manual_seed(recipe.seed)
     learner = Learner(recipe, pixels["train"], pixels["val"], distillation)
-    if init_from:
-        load_weights(learner.network, *map(Path, init_from))
+    sources = [Path(source) for source in init_from]
+    if len(sources) == 1 and sources[0].suffix == ".onnx":
+        chosen = shuffled(len(pixels["train"]), recipe.seed, 0)[:_NORM_IMAGES]
+        batches = Batches(pixels["train"], recipe.optimiser.batch_size, chosen)
+        load_model_file(learner.network, sources[0], (batch.images.float() / 255 for batch in batches))
+    elif sources:
+        load_weights(learner.network, *sources)
     return learner
 
 

@@ -15,11 +15,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import update_bn
 from torchmetrics import Metric
 
+from cxrseg.data.sample import CATEGORIES
 from cxrseg.training.augment import Augment
 from cxrseg.training.batches import Batch, Batches, Pixels, epoch_seed, shuffled
 from cxrseg.training.depthwise import FastDepthwise
 from cxrseg.training.distillation import Distillation, SoftTargets
-from cxrseg.training.losses import build_loss, masked_mean, small_mask_weights
+from cxrseg.training.losses import build_loss, evidence_loss, masked_mean, small_mask_weights
 from cxrseg.training.networks import Found, build_network
 from cxrseg.training.recipe import OptimiserRecipe, Recipe
 
@@ -194,10 +195,19 @@ class Learner(LightningModule):
                 judged = found.categories.float()
                 loss = loss + self.recipe.loss.classification_weight * _mean_cross_entropy(judged, batch.categories)
                 scores.update_categories(judged.detach(), batch.categories)
+            if self.recipe.loss.evidence_weight:
+                loss = loss + self.recipe.loss.evidence_weight * self._evidence(maps, batch)
             taught = 0.0 if soft_targets is None else self._distance(found, soft_targets, batch.real)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
         return loss + self.recipe.loss.distillation_weight * taught
+
+    def _evidence(self, maps: Tensor, batch: Batch) -> Tensor:
+        """What normal images, and those with an opacity that nobody drew, teach of the opacity."""
+        opacity = self.recipe.data.targets.index("opacity")
+        normal = batch.categories == CATEGORIES.index("Normal")
+        shown = (batch.categories >= 0) & ~normal & ~batch.present[:, opacity]
+        return evidence_loss(maps[:, opacity], shown, shown | normal, self.recipe.loss)
 
     def _is_slow_in_bfloat16(self) -> bool:
         recipe = self.recipe.optimiser

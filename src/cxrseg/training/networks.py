@@ -42,12 +42,10 @@ class Network(nn.Module):
         mean: of the input.
         std: standard deviation of the input.
         head: from the encoder's deepest features to (N, 3) logits, or None.
-        within: (infection, lungs), the channels of which the first is kept within the second, or None.
+        within: the channel of the lungs, within which all others are kept, or None.
     """
 
-    def __init__(
-        self, body: nn.Module, mean: float, std: float, head: nn.Module | None, within: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, body: nn.Module, mean: float, std: float, head: nn.Module | None, within: int | None) -> None:
         super().__init__()
         self.network = body
         self.mean = mean
@@ -69,21 +67,25 @@ class Network(nn.Module):
         # U-Net++ returns one map per depth of supervision; the last is the full network's.
         maps: Tensor = logits[-1] if isinstance(logits, list) else logits
         if self.within is not None:
-            maps = _within(maps, *self.within)
+            maps = _within(maps, self.within)
         return Found(maps, categories)
 
 
-def _within(maps: Tensor, inner: int, outer: int) -> Tensor:
-    """Replace one channel's logits by those of the product of its and another's probability.
+def _within(maps: Tensor, outer: int) -> Tensor:
+    """Replace the other channels' logits by those of the product of their and the outer channel's probability.
 
     1 / (s(a) s(b)) - 1 = exp(softplus(-a) + softplus(-b)) - 1, whose logarithm is the product's logit, negated. The
-    outer map learns nothing from the inner one's loss.
+    outer map learns nothing from the inner ones' loss.
     """
-    both = F.softplus(-maps[:, inner].float()) + F.softplus(-maps[:, outer].detach().float())
-    both = both.clamp(min=1e-6)  # a probability of 1 - 1e-6 at most, so that the logarithm is finite
-    product = -(both + torch.log(-torch.expm1(-both)))
-    channels = list(maps.float().unbind(1))
-    channels[inner] = product
+    maps = maps.float()
+    around = F.softplus(-maps[:, outer].detach())
+    channels = []
+    for place, channel in enumerate(maps.unbind(1)):
+        if place == outer:
+            channels.append(channel)
+            continue
+        both = (F.softplus(-channel) + around).clamp(min=1e-6)  # a probability of 1 - 1e-6 at most: a finite logarithm
+        channels.append(-(both + torch.log(-torch.expm1(-both))))
     return torch.stack(channels, 1)
 
 
@@ -119,7 +121,7 @@ def build_network(recipe: NetworkRecipe, targets: Sequence[str]) -> Network:
     """
     mean, std = input_normalisation(recipe)
     body: Any = (_from_scratch if recipe.encoder is None else _from_smp)(recipe, len(targets))
-    within = (targets.index("infection"), targets.index("lungs")) if recipe.within_lungs else None
+    within = targets.index("lungs") if recipe.within_lungs else None
     head = _classification_head(body.encoder.out_channels[-1], recipe.dropout) if recipe.classification_head else None
     return Network(body, mean, std, head, within)
 

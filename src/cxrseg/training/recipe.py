@@ -17,7 +17,7 @@ __all__ = [
     "Section",
 ]
 
-Target: TypeAlias = Literal["infection", "lungs"]
+Target: TypeAlias = Literal["infection", "opacity", "lungs"]
 Fraction: TypeAlias = float
 
 
@@ -38,6 +38,10 @@ class DataRecipe(Section):
     """What Non-COVID images teach. Their infection masks are empty by definition of the dataset, not because no
     opacity is there. 'background': no infection anywhere; 'lungs': lungs only, infection is left out of the loss;
     'out': they are not used."""
+    opacity_limit: float = Field(0.75, gt=0, le=1)
+    """For the target 'opacity', which is what a radiologist would draw whatever the cause. An image's own opacity mask
+    counts; where it has none, its infection mask does, if it covers at most this fraction of the lungs. COVID-QU-Ex
+    marks whole lungs in a quarter of its films; those teach only that there is an opacity."""
     size: tuple[int, int] = (256, 256)
     """(height, width) of the network's input in pixels; one number means a square."""
 
@@ -115,6 +119,13 @@ class LossRecipe(Section):
     ones weigh 1."""
     classification_weight: float = Field(0.5, ge=0)
     """Weight of the classification head's cross-entropy beside the masks' losses."""
+    evidence_weight: float = Field(0.0, ge=0)
+    """For the target 'opacity': weight of a cross-entropy of its highest logits, which asks for an opacity somewhere in
+    images that show one without a mask to be trusted (Non-COVID, whole-lung masks), and for none in normal ones."""
+    evidence_area: float = Field(0.02, gt=0, le=1)
+    """Fraction of the image's pixels, the highest, of which 'evidence' takes the mean."""
+    evidence_target: float = Field(0.9, gt=0.5, le=1)
+    """Probability that 'evidence' asks for where there is an opacity."""
     distillation_weight: float = Field(1.0, ge=0)
     """Weight of what the teachers say (`--distill-from`), beside the masks and categories: cross-entropy to their
     probabilities, of the masks and, times `classification_weight`, of the categories. It is not in `train_loss`."""
@@ -152,6 +163,13 @@ class AugmentRecipe(Section):
     """Standard deviation of added Gaussian noise, pixels in [0, 1]; on half of the images."""
     blur: float = Field(0.0, ge=0, le=10)
     """Largest standard deviation of a Gaussian blur, in pixels; on a quarter of the images."""
+    border: Fraction = Field(0.0, ge=0, le=1)
+    """Probability that what rotation, scale and shift move in from outside is black, white or gray at random; black
+    otherwise."""
+    storage: Fraction = Field(0.0, ge=0, le=1)
+    """How often films are stored in another way: 1 resamples half of them, blurs a quarter, sharpens a fifth, adds
+    noise to a
+    third and makes a third JPEG files (see `cxrseg.training.storage`)."""
     cutout: Fraction = Field(0.0, ge=0, le=1)
     """Probability that a rectangle of 2 to 10% of the image is blacked out (its mask stays)."""
 
@@ -224,8 +242,10 @@ class Recipe(Section):
         unknown = set(self.loss.target_weights) - set(self.data.targets)
         if unknown:
             raise ValueError(f"loss.target_weights names {', '.join(sorted(unknown))}, which is no target")
-        if self.network.within_lungs and set(self.data.targets) != {"infection", "lungs"}:
+        if self.network.within_lungs and not {"infection", "lungs"} <= set(self.data.targets):
             raise ValueError("network.within_lungs needs both of data.targets, infection and lungs")
+        if self.loss.evidence_weight and "opacity" not in self.data.targets:
+            raise ValueError("loss.evidence_weight needs 'opacity' among data.targets")
         return self
 
     def to_yaml(self) -> str:

@@ -1,0 +1,356 @@
+"""Judge a model by films of other hospitals and by other readers, and print one table with 95% intervals.
+
+    python benchmarks/elsewhere.py [MODEL] --folder shared [--only nih-rsna ...] [-o elsewhere.json] [--rows films.csv]
+
+Every film goes as it is through the public `Segmenter`, input check included, in float32. A refused film counts as one
+without infection or lungs, and is counted. The folder holds, each with the `index.csv` that docs/judging.md describes:
+
+nih-rsna         films of the NIH Clinical Center, classed and boxed by radiologists for RSNA
+other-hospitals  healthy and tuberculous films of Montgomery and Shenzhen, with lung masks
+second-reader    COVID-19 films drawn by radiologists
+brixia           scores of two radiologists for films of covid-qu-ex, which must lie beside it
+
+'Marked' is an infected fraction over 1%, as a user is told it: of the lungs that the model finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg.errors import DatasetError
+from cxrseg.evaluation.confidence import auroc
+from cxrseg.inference.prediction import Prediction
+from cxrseg.inference.segmenter import TASKS, Segmenter
+from cxrseg.io.raster import read_mask
+from cxrseg.io.read import read_radiograph
+from cxrseg.io.write import write_csv, write_json
+from cxrseg.metrics.intervals import Estimate, estimate, estimate_fraction, estimate_means
+from cxrseg.metrics.ranking import spearman
+from cxrseg.metrics.segmentation import MARKED_LIMIT, count
+from cxrseg.metrics.severity import infected_fraction
+
+ZONES = ("right_upper", "right_middle", "right_lower", "left_upper", "left_middle", "left_lower")
+"""Brixia's zones A to F, as cxrseg names them."""
+
+FULL, NOT_FULL = 0.9, 0.8
+"""The model paints whole lungs where it says more than `FULL` and the reader less than `NOT_FULL`."""
+
+Row = dict[str, Any]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Figure:
+    """One line of the table."""
+
+    source: str
+    name: str
+    estimate: Estimate
+    percent: bool = False
+    aim: str = ""
+
+    def text(self) -> str:
+        one = self.estimate
+        shown = [f"{value:.1%}" if self.percent else f"{value:.3f}" for value in (one.value, one.low, one.high)]
+        return (
+            f"{self.source:<28}{self.name:<58}{shown[0]:>8}  {f'({shown[1]} to {shown[2]})':<22}{one.n:>5}  {self.aim}"
+        )
+
+
+@dataclass
+class Findings:
+    """The figures of all sources, and a row for each film."""
+
+    figures: list[Figure] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+def films_of(
+    segmenter: Segmenter,
+    index: Sequence[Row],
+    path_of: Callable[[Row], Path],
+    measure: Callable[[Row, Prediction, tuple[int, int]], Row],
+    workers: int | None,
+) -> list[Row]:
+    """A row for each film of an index: what is known of it, and what was found on it."""
+
+    def one(known: Row) -> Row:
+        radiograph = read_radiograph(path_of(known))
+        prediction = segmenter.segment(radiograph)
+        severity = prediction.severity
+        found = None if severity is None else severity.infected_fraction
+        return {
+            **known,
+            "refused": prediction.reason,
+            "fraction": 0.0 if found is None else found,
+            **measure(known, prediction, radiograph.shape),
+        }
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(one, index))
+
+
+def read_index(folder: Path) -> list[Row]:
+    """The rows of index.csv."""
+    path = folder / "index.csv"
+    if not path.is_file():
+        raise DatasetError(f"expected {path}; give the folder that holds {folder.name}, or leave it out with --only")
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def mask_of(prediction: Prediction, channel: str, shape: tuple[int, int]) -> Mask:
+    """A predicted mask, empty where there is none."""
+    if prediction.status == "refused" or channel not in prediction.probabilities:
+        return np.zeros(shape, dtype=bool)
+    return prediction.mask(channel)
+
+
+def marked(rows: Sequence[Row]) -> Estimate:
+    """The share of films with more than 1% of the lungs marked."""
+    return estimate_fraction(sum(row["fraction"] > MARKED_LIMIT for row in rows), len(rows))
+
+
+def refused(rows: Sequence[Row]) -> Estimate:
+    """The share of films that were refused."""
+    return estimate_fraction(sum(bool(row["refused"]) for row in rows), len(rows))
+
+
+def ratio(parts: Iterable[float], wholes: Iterable[float]) -> Estimate:
+    """The ratio of two sums over films."""
+    sums = np.array([list(parts), list(wholes)], dtype=np.float64).T
+
+    def statistic(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        found = weights @ sums
+        return found[:, :1] / found[:, 1:]
+
+    return estimate(statistic, len(sums))[0]
+
+
+def nih_rsna(segmenter: Segmenter, folder: Path, workers: int | None) -> tuple[list[Row], Iterator[Figure]]:
+    """Films of another hospital, classed and boxed by radiologists."""
+
+    def measure(known: Row, prediction: Prediction, shape: tuple[int, int]) -> Row:
+        boxes, hit = np.zeros(shape, dtype=bool), 0
+        infection = mask_of(prediction, "infection", shape)
+        drawn = json.loads(known["boxes"])
+        for x, y, width, height in drawn:
+            place = np.s_[round(y) : round(y + height), round(x) : round(x + width)]
+            boxes[place] = True
+            hit += bool(infection[place].any())
+        counts = count(infection, boxes)
+        return {
+            "box_recall": counts.recall,
+            "box_precision": counts.precision,
+            "boxes_drawn": len(drawn),
+            "boxes_hit": hit,
+        }
+
+    rows = films_of(segmenter, read_index(folder), lambda row: folder / "images" / row["file"], measure, workers)
+    return rows, _nih_figures(rows)
+
+
+def _nih_figures(rows: Sequence[Row]) -> Iterator[Figure]:
+    of = {name: [row for row in rows if row["class"] == name] for name in dict.fromkeys(row["class"] for row in rows)}
+    opaque, normal = of.get("Lung Opacity", []), of.get("Normal", [])
+    say = partial(Figure, "nih-rsna")
+    for name, others, aim in (("Normal", normal, "0.94"), ("all others", [r for r in rows if r not in opaque], "0.85")):
+        both = [*opaque, *others]
+        area = auroc(_each(both, "fraction"), [row["class"] == "Lung Opacity" for row in both])
+        yield say(f"AUROC, Lung Opacity against {name}", area, aim=f"at least {aim}")
+    found = estimate_means({key: _each(opaque, key) for key in ("box_recall", "box_precision")})
+    yield say("recall of the boxes' area, mean of films", found["box_recall"], aim="at least 0.55")
+    yield say("precision of what is marked, mean of films", found["box_precision"], aim="at least 0.65")
+    yield say("boxes hit at all", ratio(_each(opaque, "boxes_hit"), _each(opaque, "boxes_drawn")), percent=True)
+    for name, these in of.items():
+        yield say(f"{name}: marked", marked(these), percent=True, aim="at most 4%" if name == "Normal" else "")
+    yield say("refused", refused(rows), percent=True, aim="0%")
+
+
+def _each(rows: Sequence[Row], key: str) -> list[float]:
+    return [row[key] for row in rows]
+
+
+def other_hospitals(segmenter: Segmenter, folder: Path, workers: int | None) -> tuple[list[Row], Iterator[Figure]]:
+    """Healthy and tuberculous films of two other countries."""
+    hospitals = sorted(path.parent for path in folder.glob("*/index.csv"))
+    rows = [row for hospital in hospitals for row in _hospital_rows(segmenter, hospital, workers)]
+    if not rows:
+        raise DatasetError(f"expected folders with an index.csv in {folder}, found none")
+    return rows, _hospital_figures(rows)
+
+
+def _hospital_rows(segmenter: Segmenter, hospital: Path, workers: int | None) -> list[Row]:
+    def measure(known: Row, prediction: Prediction, shape: tuple[int, int]) -> Row:
+        truth = read_mask(hospital / "lung masks" / f"{Path(known['file']).stem}.png")
+        return {"hospital": hospital.name, "lungs_dice": count(mask_of(prediction, "lungs", shape), truth).dice}
+
+    return films_of(segmenter, read_index(hospital), lambda row: hospital / "images" / row["file"], measure, workers)
+
+
+def _hospital_figures(rows: Sequence[Row]) -> Iterator[Figure]:
+    for hospital in dict.fromkeys(row["hospital"] for row in rows):
+        these = [row for row in rows if row["hospital"] == hospital]
+        say = partial(Figure, f"other-hospitals/{hospital}")
+        for kind in dict.fromkeys(row["class"] for row in these):
+            chosen = [row for row in these if row["class"] == kind]
+            yield say(f"{kind}: marked", marked(chosen), percent=True, aim="at most 4%" if kind == "normal" else "")
+        yield say("lungs, Dice", estimate_means({"": _each(these, "lungs_dice")})[""])
+        yield say("refused", refused(these), percent=True, aim="0%")
+
+
+def second_reader(segmenter: Segmenter, folder: Path, workers: int | None) -> tuple[list[Row], Iterator[Figure]]:
+    """COVID-19 films drawn by radiologists."""
+
+    def measure(known: Row, prediction: Prediction, shape: tuple[int, int]) -> Row:
+        truth = {
+            channel: read_mask(folder / name / f"{known['name']}.png")
+            for channel, name in (("infection", "infection masks"), ("lungs", "lung masks"))
+        }
+        dices = {channel: count(mask_of(prediction, channel, shape), mask).dice for channel, mask in truth.items()}
+        theirs = infected_fraction(truth["infection"], truth["lungs"])
+        return {"dice": dices["infection"], "lungs_dice": dices["lungs"], "reader": 0.0 if theirs is None else theirs}
+
+    def path_of(row: Row) -> Path:
+        found = sorted((folder / "images").glob(f"{row['name']}.*"))
+        if not found:
+            raise DatasetError(f"expected an image of {row['name']} in {folder / 'images'}, found none")
+        return found[0]
+
+    rows = films_of(segmenter, read_index(folder), path_of, measure, workers)
+    return rows, _reader_figures(rows)
+
+
+def _reader_figures(rows: Sequence[Row]) -> Iterator[Figure]:
+    for split in (None, *sorted({row["split"] for row in rows})):
+        these = [row for row in rows if split in (None, row["split"])]
+        say = partial(Figure, "second-reader" + (f"/{split}" if split else ""))
+        error = np.array(_each(these, "fraction")) - np.array(_each(these, "reader"))
+        found = estimate_means(
+            {
+                "dice": _each(these, "dice"),
+                "bias": error,
+                "error": np.abs(error),
+                "lungs_dice": _each(these, "lungs_dice"),
+            }
+        )
+        yield say("Dice", found["dice"], aim="0.10 above 0.616")
+        yield say("infected fraction, bias", found["bias"], aim="under 0.05")
+        yield say("infected fraction, mean absolute error", found["error"])
+        open_ = [row for row in these if row["reader"] < NOT_FULL]
+        full = estimate_fraction(sum(row["fraction"] > FULL for row in open_), len(open_))
+        yield say("over 90% of the lungs where the reader has under 80%", full, percent=True, aim="0%")
+        yield say("lungs, Dice", found["lungs_dice"])
+        if split is None:
+            yield say("refused", refused(these), percent=True, aim="0%")
+
+
+def brixia(segmenter: Segmenter, folder: Path, workers: int | None) -> tuple[list[Row], Iterator[Figure]]:
+    """Scores of two radiologists for films of COVID-QU-Ex."""
+    films = {path.name: path for path in sorted((folder.parent / "covid-qu-ex").rglob("images/*.png"))}
+
+    def path_of(row: Row) -> Path:
+        if row["file"] not in films:
+            raise DatasetError(f"expected {row['file']} below {folder.parent / 'covid-qu-ex'}, as {folder} names it")
+        return films[row["file"]]
+
+    def measure(_: Row, prediction: Prediction, __: tuple[int, int]) -> Row:
+        return {zone: getattr(prediction.severity, f"infected_fraction_{zone}", None) for zone in ZONES}
+
+    rows = films_of(segmenter, read_index(folder), path_of, measure, workers)
+    return rows, _brixia_figures(rows)
+
+
+def _brixia_figures(rows: Sequence[Row]) -> Iterator[Figure]:
+    readers = {name: np.array([_scores(row, name) for row in rows]) for name in ("senior", "junior")}
+    total = {name: zones.sum(axis=1) for name, zones in readers.items()}
+    ours = np.array([[np.nan if row[zone] is None else row[zone] for zone in ZONES] for row in rows])
+    films = np.repeat(np.arange(len(rows)), len(ZONES))
+    mean, zone_mean = (np.mean([side[name] for name in side], axis=0) for side in (total, readers))
+    say = partial(Figure, "brixia")
+    yield say("films: Spearman, ours and the readers' mean", spearman(_each(rows, "fraction"), mean), aim="as theirs")
+    yield say("films: Spearman, reader and reader", spearman(total["senior"], total["junior"]))
+    yield say(
+        "zones: Spearman, ours and the readers' mean", spearman(ours.ravel(), zone_mean.ravel(), films), aim="as theirs"
+    )
+    between = spearman(readers["senior"].ravel(), readers["junior"].ravel(), films)
+    yield say("zones: Spearman, reader and reader", between)
+    clear = (readers["senior"] == 0) & (readers["junior"] == 0) & ~np.isnan(ours)
+    hits, zones = ((ours > MARKED_LIMIT) & clear).sum(axis=1), clear.sum(axis=1)
+    yield say("zones that both call clear: over 1% marked", ratio(hits, zones), percent=True, aim="at most 10%")
+    area = np.where(clear, ours, 0).sum(axis=1)
+    yield say("zones that both call clear: mean share of the area", ratio(area, zones), percent=True, aim="at most 10%")
+    yield say("refused", refused(rows), percent=True, aim="0%")
+
+
+def _scores(row: Row, reader: str) -> list[int]:
+    return [int(score) for score in row[f"{reader}_A_to_F"].split("|")]
+
+
+SOURCES = {
+    "nih-rsna": nih_rsna,
+    "other-hospitals": other_hospitals,
+    "second-reader": second_reader,
+    "brixia": brixia,
+}
+
+
+def judge_elsewhere(
+    segmenter: Segmenter, folder: Path, only: Sequence[str] = (), workers: int | None = None
+) -> Findings:
+    """The figures of each source, in order.
+
+    Raises:
+        DatasetError: a folder or a file in it is missing.
+    """
+    found = Findings()
+    for name in only or SOURCES:
+        rows, figures = SOURCES[name](segmenter, folder / name, workers)
+        found.rows += [{"source": name, **row} for row in rows]
+        found.figures += list(figures)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, nargs="?", help="without it, the weights that come with cxrseg")
+    parser.add_argument("--folder", type=Path, required=True, help="where nih-rsna and the others lie")
+    parser.add_argument("--only", nargs="+", choices=SOURCES, default=())
+    parser.add_argument("--task", choices=TASKS, default="opacity")
+    parser.add_argument("--threshold", type=float)
+    parser.add_argument("--workers", type=int, default=2, help="films at the same time")
+    parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--rows", type=Path, help="write a row for each film as CSV")
+    given = parser.parse_args()
+    segmenter = Segmenter(
+        given.model,
+        given.threshold,
+        precision="float32",
+        task=given.task,
+        streams=given.workers if given.workers > 1 else 0,
+    )
+    found = judge_elsewhere(segmenter, given.folder, given.only, given.workers)
+    print(f"{segmenter.mark.name} {segmenter.mark.sha256[:12]}, task {given.task}, thresholds {segmenter.thresholds}")
+    print(f"{'source':<28}{'figure':<58}{'value':>8}  {'95% interval':<22}{'n':>5}  aim")
+    for figure in found.figures:
+        print(figure.text())
+    if given.out:
+        lines = [{"source": one.source, "figure": one.name, **one.estimate.as_json("value")} for one in found.figures]
+        write_json(given.out, {"model": segmenter.mark.sha256, "task": given.task, "figures": lines})
+    if given.rows:
+        write_csv(given.rows, list(dict.fromkeys(key for row in found.rows for key in row)), found.rows)
+
+
+if __name__ == "__main__":
+    main()
