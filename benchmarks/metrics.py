@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.evaluation.evaluate import Evaluation
-from cxrseg.evaluation.image_scores import judge_image
+from cxrseg.evaluation.image_scores import evaluate_image
 from cxrseg.inference.prediction import Prediction
 from cxrseg.metrics.segmentation import count, rmse, score
 from cxrseg.metrics.surface import surface_distances
@@ -126,7 +126,7 @@ def whole(pairs: list[tuple[Sample, Prediction]]) -> None:
     """All that `evaluate` does but for reading files and running the network."""
 
     def judge(pair: tuple[Sample, Prediction]) -> object:
-        return judge_image(*pair, tuple(THRESHOLDS), None)
+        return evaluate_image(*pair, tuple(THRESHOLDS), None)
 
     start = time.process_time()
     with ThreadPoolExecutor() as pool:

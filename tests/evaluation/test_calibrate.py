@@ -15,7 +15,7 @@ from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ModelFileError
 from cxrseg.evaluation.calibrate import COVID19_KEPT, Calibration, _covid19_threshold, fit, write_calibration
 from cxrseg.evaluation.evaluate import evaluate, summary_table
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.model_file import ModelInfo, read_model, write_model
 from made_models import hand_model
 
@@ -162,10 +162,10 @@ def test_the_command_fits_on_one_split_and_judges_on_another(tmp_path: Path, mod
     assert (code, "use one of them" in text) == (2, True)
 
 
-def judged(category: str, *chances: float) -> list[JudgedImage]:
+def judged(category: str, *chances: float) -> list[EvaluatedImage]:
     """Images of a category, with the classification head's probability of COVID-19."""
     sample = Sample("x", "val", category, Path("x.png"), {})
-    return [JudgedImage(sample, {}, categories={"COVID-19": chance}) for chance in chances]
+    return [EvaluatedImage(sample, {}, categories={"COVID-19": chance}) for chance in chances]
 
 
 @pytest.mark.parametrize(("count", "lost"), [(1, 0), (100, 0), (101, 1), (466, 4)])
@@ -185,7 +185,7 @@ def test_the_task_covid19_takes_the_middle_of_the_widest_gap() -> None:
     assert _covid19_threshold([*covid, *judged("Non-COVID", 0.1, 0.9)]) == pytest.approx(0.45)  # one stays wrong
     assert _covid19_threshold(covid) == pytest.approx(0.4)
     assert _covid19_threshold(judged("Normal", 0.3)) is None
-    assert _covid19_threshold([JudgedImage(covid[0].sample, {})]) is None
+    assert _covid19_threshold([EvaluatedImage(covid[0].sample, {})]) is None
 
 
 def test_the_fitted_threshold_of_the_task_covid19_is_in_the_file(tmp_path: Path, noisy: Dataset) -> None:

@@ -12,19 +12,19 @@ import pytest
 from cxrseg.data.sample import Sample
 from cxrseg.evaluation.classification import summarise_image_level
 from cxrseg.evaluation.confidence import auroc, risk_coverage, summarise_confidence
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.metrics.segmentation import score
 
 TRUTH = np.zeros((10, 10), bool)
 TRUTH[:5] = True
 
 
-def judged(rows: int, confidence: float | None, *, infected: bool = True) -> JudgedImage:
+def judged(rows: int, confidence: float | None, *, infected: bool = True) -> EvaluatedImage:
     """A prediction of so many rows, of 5 true ones or none."""
     prediction, truth = np.zeros_like(TRUTH), TRUTH & infected
     prediction[:rows] = True
     sample = Sample("a", "val", "COVID-19", Path("a.png"), {})
-    return JudgedImage(sample, {"infection": score(prediction.astype(np.float32), truth)}, confidence=confidence)
+    return EvaluatedImage(sample, {"infection": score(prediction.astype(np.float32), truth)}, confidence=confidence)
 
 
 def test_auroc_is_the_chance_that_a_positive_is_larger() -> None:
@@ -92,10 +92,10 @@ def test_rightly_empty_masks_are_good_and_false_alarms_bad() -> None:
     assert healthy is not None and healthy["infected"] == {"images": 0}
 
 
-def whole(category: str | None, covid19: float, other: float, emptied: bool) -> JudgedImage:
+def whole(category: str | None, covid19: float, other: float, emptied: bool) -> EvaluatedImage:
     sample = Sample("a", "val", category, Path("a.png"), {})
     probabilities = {"COVID-19": covid19, "Non-COVID": other, "Normal": 1 - covid19 - other}
-    return JudgedImage(sample, {}, categories=probabilities, emptied=emptied)
+    return EvaluatedImage(sample, {}, categories=probabilities, emptied=emptied)
 
 
 def test_whole_images_are_found_where_their_map_was_kept() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cxrseg.data.sample import Sample
 from cxrseg.evaluation.groups import SIZES, by_region, by_size
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.metrics.lungs import find_lungs
 from cxrseg.metrics.regions import count_regions
 from cxrseg.metrics.segmentation import score
@@ -21,13 +21,13 @@ LUNGS = np.zeros((60, 50), bool)
 LUNGS[10:40, 5:15] = LUNGS[10:40, 30:40] = True  # 600 pixels
 
 
-def judged(prediction: Any, truth: Any, *, lungs: bool = True) -> JudgedImage:
+def judged(prediction: Any, truth: Any, *, lungs: bool = True) -> EvaluatedImage:
     sample = Sample("a", "val", "COVID-19", Path("a.png"), {})
     scores = {"infection": score(prediction.astype(np.float32), truth)}
     if not lungs:
-        return JudgedImage(sample, scores)
+        return EvaluatedImage(sample, scores)
     sides = find_lungs(LUNGS)
-    return JudgedImage(
+    return EvaluatedImage(
         sample, scores, true=measure_severity(truth, LUNGS), regions=count_regions(prediction, truth, sides)
     )
 

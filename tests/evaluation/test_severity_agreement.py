@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cxrseg.data.sample import Sample
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.evaluation.severity_agreement import summarise_severity, weighted_kappa
 from cxrseg.metrics.segmentation import score
 from cxrseg.metrics.severity import Severity, extent_score, measure_severity
@@ -25,13 +25,13 @@ def told(fraction: float) -> Severity:
     return replace(SOME, infected_fraction=fraction, extent_score=extent_score(fraction, fraction))
 
 
-def judged(true: float, predicted: float | None) -> JudgedImage:
+def judged(true: float, predicted: float | None) -> EvaluatedImage:
     truth = np.zeros((4, 4), bool)
     truth[:2] = true > 0
     sample = Sample("a", "val", None, Path("a.png"), {})
     scores = {"infection": score(truth.astype(np.float32), truth)}
     ours = None if predicted is None else told(predicted)
-    return JudgedImage(sample, scores, true=told(true), predicted=ours, lungs="dataset")
+    return EvaluatedImage(sample, scores, true=told(true), predicted=ours, lungs="dataset")
 
 
 def kappa_by_table(ours: Any, theirs: Any) -> float:

@@ -245,7 +245,7 @@ def test_exit_codes_of_the_command(model: Path, tmp_path: Path) -> None:
     assert CliRunner().invoke(main, [*run, "--threshold", "2"]).exit_code == 2
     assert CliRunner().invoke(main, [*run[:-1], str(tmp_path / "none.onnx")]).exit_code == 2
     covid = CliRunner().invoke(main, [*run, "-ta", "covid19"])
-    assert covid.exit_code == 1 and "image-level head" in covid.output
+    assert covid.exit_code == 1 and "classification head" in covid.output
 
 
 def test_the_room_can_be_called_and_entered(model: Path) -> None:

@@ -26,7 +26,7 @@ from cxrseg.evaluation.stress_summary import write_stress
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.model_file import read_model, write_model
 from cxrseg.report.gallery import choose
-from cxrseg.report.report import judge_run, write_report
+from cxrseg.report.report import evaluate_run, write_report
 from cxrseg.report.stored_evaluation import read_evaluation
 from cxrseg.run_folder import read_run
 from made_models import chest, hand_model
@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "manifest.json").write_text(json.dumps(hostile), encoding="utf-8")
     (folder / "history.csv").write_text("epoch,train_loss,val_loss\n1,0.5,0.6\n2,,0.5\n", encoding="utf-8")
     (root / "ablation.csv").write_text("recipe,Dice\nseed,0.7\n+ flips,0.8\n", encoding="utf-8")
-    judge_run(read_run(folder), dataset, root / "judged")
+    evaluate_run(read_run(folder), dataset, root / "judged")
     segmenter = Segmenter(folder / "model.onnx", input_check=False, precision="float32")
     write_stress(stress(segmenter, dataset.samples, ways_named(["jpeg-60", "border-white"])), root / "judged")
     judged = read_evaluation(root / "judged")

@@ -202,7 +202,7 @@ def test_the_infection_within_the_lungs_is_the_product_of_both(targets: tuple[st
         def forward(self, pixels: Tensor) -> Tensor:
             return given
 
-    found = Network(Body(), 0.0, 1.0, None, (inner, outer))(torch.zeros(1)).maps
+    found = Network(Body(), 0.0, 1.0, None, outer)(torch.zeros(1)).maps
     torch.testing.assert_close(found[:, outer], given[:, outer])
     expected = given[:, inner].double().sigmoid() * given[:, outer].double().sigmoid()
     torch.testing.assert_close(found[:, inner].double().sigmoid(), expected, rtol=1e-5, atol=2e-6)

@@ -174,7 +174,7 @@ def report(
     RUN is a run folder or a model file. With --dataset the page holds images: keep it under their licence.
     """
     from cxrseg.data.layout import open_dataset
-    from cxrseg.report.report import judge_run, write_report
+    from cxrseg.report.report import evaluate_run, write_report
     from cxrseg.report.stored_evaluation import read_evaluation
     from cxrseg.run_folder import read_run
 
@@ -184,7 +184,9 @@ def report(
     dataset = open_dataset(dataset_path) if dataset_path is not None else None
     if evaluation is None:
         assert dataset is not None
-        judged = judge_run(made, dataset.select(split, categories or None), made.model.parent / f"evaluation-{split}")
+        judged = evaluate_run(
+            made, dataset.select(split, categories or None), made.model.parent / f"evaluation-{split}"
+        )
     else:
         judged = read_evaluation(evaluation)
     page = out or made.model.parent / "report.html"

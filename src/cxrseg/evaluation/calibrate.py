@@ -24,7 +24,7 @@ from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ModelFileError
 from cxrseg.evaluation.evaluate import evaluate
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.inference.prediction import Prediction
 from cxrseg.io.write import write_json
 from cxrseg.metrics.calibration import (
@@ -207,7 +207,7 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | Non
     return fitted
 
 
-def _covid19_threshold(images: Iterable[JudgedImage]) -> float | None:
+def _covid19_threshold(images: Iterable[EvaluatedImage]) -> float | None:
     """The middle of the widest gap between probabilities where the fewest images are on the wrong side.
 
     Only gaps above which more than `COVID19_KEPT` of the COVID-19 images lie are asked. The middle, so that no image's

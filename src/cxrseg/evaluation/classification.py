@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from cxrseg.evaluation.confidence import auroc
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.metrics.intervals import estimate_fraction
 
 __all__ = ["summarise_image_level"]
 
 
-def summarise_image_level(images: Sequence[JudgedImage], task: str) -> dict[str, Any] | None:
+def summarise_image_level(images: Sequence[EvaluatedImage], task: str) -> dict[str, Any] | None:
     """How well COVID-19 is told from others; an image is found where the task kept its infection map.
 
     Returns:

@@ -48,7 +48,7 @@ class Comparison:
 
     Attributes:
         first, second: their folders.
-        targets: kind of mask to what `compare` found, ready for JSON; docs/judging.md explains each key.
+        targets: kind of mask to what `compare` found, ready for JSON; docs/evaluating.md explains each key.
     """
 
     first: Path

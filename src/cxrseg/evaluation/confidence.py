@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.metrics.intervals import Estimate, estimate
 
 __all__ = ["BAD_DICE", "auroc", "risk_coverage", "summarise_confidence"]
@@ -21,7 +21,7 @@ _COVERAGES = np.arange(1, 21) / 20
 _Array = npt.NDArray[np.float64]
 
 
-def summarise_confidence(images: Sequence[JudgedImage]) -> dict[str, Any] | None:
+def summarise_confidence(images: Sequence[EvaluatedImage]) -> dict[str, Any] | None:
     """How well the confidence tells bad masks from good ones, over all images and over the infected ones.
 
     Over all images, a rightly empty mask has a Dice of 1.
@@ -93,7 +93,7 @@ def risk_coverage(confidence: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[_Arra
     return curve, estimate(statistic, len(ordered))[0]
 
 
-def _found(images: Sequence[JudgedImage]) -> dict[str, Any]:
+def _found(images: Sequence[EvaluatedImage]) -> dict[str, Any]:
     if not images:
         return {"images": 0}
     scores = [image.scores["infection"] for image in images]

@@ -15,7 +15,7 @@ from cxrseg.errors import CxrsegError, DatasetError
 from cxrseg.evaluation.classification import summarise_image_level
 from cxrseg.evaluation.confidence import summarise_confidence
 from cxrseg.evaluation.groups import by_region, by_size
-from cxrseg.evaluation.image_scores import Callback, JudgedImage, judge_image
+from cxrseg.evaluation.image_scores import Callback, EvaluatedImage, evaluate_image
 from cxrseg.evaluation.severity_agreement import summarise_severity
 from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.evaluation.text_table import summary_lines
@@ -60,7 +60,7 @@ class Evaluation:
     model: ModelInfo | None
     dataset: Dataset
     thresholds: Mapping[str, float]
-    images: Sequence[JudgedImage]
+    images: Sequence[EvaluatedImage]
     task: str = "opacity"
     predictions: Mapping[str, Any] | None = None
     sha256: str | None = None
@@ -89,7 +89,7 @@ class Evaluation:
         return same_split or fitted.get("sha256") == self.dataset.fingerprint
 
     def summary(self) -> dict[str, Any]:
-        """Every mean with its number of images and interval, ready for JSON; docs/judging.md explains each key."""
+        """Every mean with its number of images and interval, ready for JSON; docs/evaluating.md explains each key."""
         return self._summary
 
     @cached_property
@@ -174,9 +174,9 @@ def evaluate(
     # Every image of the dataset is judged, and in float32: figures must not depend on the machine.
     segmenter = Segmenter(model, threshold, input_check=False, precision="float32", task=task)
 
-    def judge(sample: Sample) -> JudgedImage:
+    def judge(sample: Sample) -> EvaluatedImage:
         prediction = segmenter.segment(sample.read_image())
-        return judge_image(sample, prediction, tuple(segmenter.thresholds), callback)
+        return evaluate_image(sample, prediction, tuple(segmenter.thresholds), callback)
 
     images = _judged(dataset, judge, tuple(segmenter.thresholds), on_image)
     return Evaluation(segmenter.info, dataset, segmenter.thresholds, images, task, sha256=segmenter.mark.sha256)
@@ -201,8 +201,8 @@ def evaluate_predictions(
     """
     stored = StoredPredictions(folder, dataset)
 
-    def judge(sample: Sample) -> JudgedImage:
-        return judge_image(sample, stored.predict(sample), stored.channels, None)
+    def judge(sample: Sample) -> EvaluatedImage:
+        return evaluate_image(sample, stored.predict(sample), stored.channels, None)
 
     images = _judged(dataset, judge, stored.channels, on_image)
     about = {"folder": str(folder), **{key: stored.manifest[key] for key in ("models", "options", "versions")}}
@@ -211,11 +211,11 @@ def evaluate_predictions(
 
 def _judged(
     dataset: Dataset,
-    judge: Callable[[Sample], JudgedImage],
+    judge: Callable[[Sample], EvaluatedImage],
     channels: Sequence[str],
     on_image: Callable[[int, int], None] | None,
-) -> list[JudgedImage]:
-    images: list[JudgedImage] = []
+) -> list[EvaluatedImage]:
+    images: list[EvaluatedImage] = []
     faults: list[str] = []
     with ThreadPoolExecutor() as pool:
         for done, found in enumerate(pool.map(partial(_or_error, judge), dataset.samples), 1):
@@ -232,7 +232,7 @@ def _judged(
     return images
 
 
-def _or_error(judge: Callable[[Sample], JudgedImage], sample: Sample) -> JudgedImage | CxrsegError:
+def _or_error(judge: Callable[[Sample], EvaluatedImage], sample: Sample) -> EvaluatedImage | CxrsegError:
     try:
         return judge(sample)
     except CxrsegError as error:
@@ -240,7 +240,7 @@ def _or_error(judge: Callable[[Sample], JudgedImage], sample: Sample) -> JudgedI
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
-    """Write scores.csv, regions.csv and summary.json into the folder `out`; docs/judging.md explains them.
+    """Write scores.csv, regions.csv and summary.json into the folder `out`; docs/evaluating.md explains them.
 
     What else an earlier evaluation left there is removed.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.metrics.intervals import estimate, estimate_means
 from cxrseg.metrics.regions import REGIONS
 from cxrseg.metrics.segmentation import Counts
@@ -22,7 +22,7 @@ SIZES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 figures of two datasets can be laid side by side; a fraction on a bound belongs to the bin above it."""
 
 
-def by_size(images: Sequence[JudgedImage]) -> list[dict[str, Any]]:
+def by_size(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     """Means over the infected images in each bin of `SIZES`.
 
     Returns:
@@ -48,7 +48,7 @@ def by_size(images: Sequence[JudgedImage]) -> list[dict[str, Any]]:
     return found
 
 
-def by_region(images: Sequence[JudgedImage]) -> dict[str, dict[str, Any]]:
+def by_region(images: Sequence[EvaluatedImage]) -> dict[str, dict[str, Any]]:
     """Agreement within each lung and zone; left and right are the patient's.
 
     Returns:
@@ -60,7 +60,7 @@ def by_region(images: Sequence[JudgedImage]) -> dict[str, dict[str, Any]]:
     return {region: _region([image.regions[region] for image in images if _found(image, region)]) for region in REGIONS}
 
 
-def _found(image: JudgedImage, region: str) -> bool:
+def _found(image: EvaluatedImage, region: str) -> bool:
     return region in image.regions and image.regions[region].pixels > 0
 
 

@@ -17,7 +17,7 @@ from cxrseg.metrics.regions import count_regions
 from cxrseg.metrics.segmentation import Counts, ImageScore, score
 from cxrseg.metrics.severity import Severity, measure_severity
 
-__all__ = ["JudgedImage", "Callback", "judge_image"]
+__all__ = ["EvaluatedImage", "Callback", "evaluate_image"]
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -28,7 +28,7 @@ _SIDES = ("", "_left", "_right")
 
 
 @dataclass(frozen=True)
-class JudgedImage:
+class EvaluatedImage:
     """What is to be said about a prediction for one image.
 
     Attributes:
@@ -109,9 +109,9 @@ class JudgedImage:
         return {**found, "emptied": None if self.categories is None else int(self.emptied)}
 
 
-def judge_image(
+def evaluate_image(
     sample: Sample, prediction: Prediction, channels: tuple[str, ...], callback: Callback | None
-) -> JudgedImage:
+) -> EvaluatedImage:
     """Judge the prediction for one image.
 
     Args:
@@ -139,7 +139,7 @@ def judge_image(
         )
         for channel, truth in truths.items()
     }
-    judged = JudgedImage(
+    judged = EvaluatedImage(
         sample,
         scores,
         confidence=prediction.confidence,

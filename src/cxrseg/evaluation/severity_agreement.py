@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.evaluation.image_scores import JudgedImage
+from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.metrics.intervals import Estimate, Statistic, estimate, estimate_fraction
 
 __all__ = ["summarise_severity", "weighted_kappa"]
@@ -17,7 +17,7 @@ __all__ = ["summarise_severity", "weighted_kappa"]
 _Array = npt.NDArray[np.float64]
 
 
-def summarise_severity(images: Sequence[JudgedImage]) -> dict[str, Any] | None:
+def summarise_severity(images: Sequence[EvaluatedImage]) -> dict[str, Any] | None:
     """Agreement of the infected fraction and of the extent score, over all images and over the infected ones.
 
     Returns:
@@ -57,7 +57,7 @@ def weighted_kappa(ours: Sequence[int], theirs: Sequence[int]) -> Estimate:
     return estimate(statistic, len(a))[0]
 
 
-def _agreement(images: Sequence[JudgedImage]) -> dict[str, Any]:
+def _agreement(images: Sequence[EvaluatedImage]) -> dict[str, Any]:
     pairs = [
         (image.predicted.infected_fraction, image.true.infected_fraction)
         for image in images

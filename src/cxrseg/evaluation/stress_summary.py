@@ -128,7 +128,7 @@ class Stress:
         return [f"{head}{'95% within':>12}{'lungs: Dice':>13}", *(_line(one) for one in self.summaries())]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, ready for JSON; docs/judging.md explains each key."""
+        """The figures, ready for JSON; docs/evaluating.md explains each key."""
         categories = Counter(str(film.category) for film in self.of(AS_IS))
         return {
             "films": dict(categories),

@@ -1,4 +1,4 @@
-"""Radiograph to prediction."""
+"""From a radiograph to a prediction."""
 
 from __future__ import annotations
 
@@ -18,51 +18,50 @@ from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocessing import to_input, to_source
 
-__all__ = ["TASKS", "Prediction", "Segmenter"]
+__all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
 
 TASKS = ("opacity", "infection", "covid19")
-"""What can be asked for. 'opacity': what a radiologist would draw, whatever the cause (models without a channel of that
-name give their infection channel). 'infection': infection as the training data draw it. 'covid19': the same, but the
-map
-is emptied where the classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
+"""'opacity': what a radiologist would draw, whatever the cause (a model without a channel 'opacity' gives its channel
+'infection'). 'infection': infection as the training data define it. 'covid19': the same, but the map is emptied where
+the classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
 
-SYNTHETIC = "the model has learned from synthetic X-rays alone: its masks mean nothing on a patient's"
-"""Stands on every prediction of a model that was trained on phantoms."""
+SYNTHETIC = "the model was trained on synthetic X-rays only: its masks mean nothing on a patient's image"
+"""The warning on every prediction of a model that was trained on phantoms."""
+
+NO_LUNGS = "the model does not segment lungs, so infected fractions of the lungs are not known"
+"""The warning on every prediction of a model without a lung channel."""
 
 _LUNGS_THRESHOLD = 0.5
 
 _Pixels = npt.NDArray[np.float32]
 
 
-class _Found(NamedTuple):
-    """Channel name to (H, W) probabilities, and category name to probability."""
+class _Output(NamedTuple):
+    """What the models give for one image: channel to (H, W) probabilities, and category to probability."""
 
     maps: dict[str, _Pixels]
     categories: dict[str, float] | None
 
 
-_NOTHING = _Found({}, None)
-
-
 class Segmenter:
-    """Loaded models: load once, call many times, from many threads.
+    """Loaded models: load once, call many times, also from several threads.
 
     Args:
-        models: a model file, or several: each channel is the mean of the models that have it. None takes the weights
+        models: a model file, or several: each channel is the mean of the models that have it. None for the weights
             that come with cxrseg.
-        threshold: probability from which a pixel is infection; None takes the model files' mean.
-        tta: test-time augmentation: average with the result on the image mirrored left to right.
-        precision: 'auto' takes bfloat16 where the processor has it, 'float32' never does.
-        force: go on where the input check would refuse, and warn instead.
-        input_check: False takes every image as it is: nothing is refused, turned or warned of.
-        task: one of `TASKS`; 'covid19' needs a model that judges the whole image.
+        threshold: probability from which a pixel is infection; None takes the mean of the model files' thresholds.
+        tta: test-time augmentation: average with the prediction for the mirrored image.
+        precision: 'auto' uses bfloat16 where the processor supports it, 'float32' never does.
+        force: warn where the input check would refuse the image.
+        input_check: False segments every image as it is: the image is never refused or inverted, without warnings.
+        task: one of `TASKS`; 'covid19' needs a model with a classification head.
         device: 'cpu', or a GPU: 'gpu' or 'gpu:N'.
-        streams: how many images the processor works on at the same time; more gives more images a second, one the
-            shortest time for a single image. 0 takes a single thread, for where other processes have the rest.
+        streams: number of images that the processor works on at the same time. More streams give more images a second;
+            1 gives the shortest time for one image. 0 uses a single thread, for use beside other processes.
 
     Raises:
-        ModelFileError: a file cannot be used, lacks what the task needs, or the threshold is not in (0, 1).
-        MissingExtraError: a GPU is asked for, and ONNX Runtime is not installed or cannot use one.
+        ModelFileError: a file cannot be used, does not support the task, or the threshold is not in (0, 1).
+        MissingExtraError: a GPU is requested, and ONNX Runtime is not installed or finds no GPU.
     """
 
     def __init__(
@@ -94,18 +93,17 @@ class Segmenter:
             channel for engine in self.engines for channel in engine.info.channels if channel != "opacity"
         )
         self.thresholds = {channel: infection if channel == "infection" else _LUNGS_THRESHOLD for channel in channels}
-
         synthetic = any(engine.info.dataset.get("layout") == PHANTOM_LAYOUT for engine in self.engines)
-        self._standing = (SYNTHETIC,) if synthetic else ()
+        self._model_warnings = (SYNTHETIC,) if synthetic else ()
 
     @property
     def info(self) -> ModelInfo:
-        """What the first model file says about itself."""
+        """The metadata of the first model file."""
         return self.engines[0].info
 
     @property
     def mark(self) -> ModelMark:
-        """Which weights these are."""
+        """Name, version and hash of the weights."""
         infos = [engine.info for engine in self.engines]
         return ModelMark(
             "+".join(info.name for info in infos),
@@ -114,94 +112,79 @@ class Segmenter:
         )
 
     def segment(self, radiograph: Radiograph) -> Prediction:
-        """Find infection and lungs on one radiograph.
+        """Segment infection and lungs on one radiograph.
+
+        Check the radiograph, run the models in the right polarity, check the lungs, package the result.
 
         Args:
             radiograph: of any size.
 
         Returns:
-            Probabilities on the radiograph's own pixels; or, where the input check refuses it, the reason and no
-            probabilities.
+            Probabilities on the radiograph's own pixels. Where the input check refuses the radiograph, the reason and
+            no probabilities.
         """
         if not self._input_check:
-            return self._prediction(radiograph, Verdict(), self._find(radiograph.pixels))
+            return self._predicted(radiograph, self._run(radiograph.pixels), Verdict())
         verdict = judge_pixels(radiograph)
         if verdict.reason and not self._force:
-            return self._prediction(radiograph, verdict, _NOTHING)
-        found, later = self._judged(radiograph.pixels)
-        if verdict.inverse_gain is not None and "lungs" in found.maps:
-            found, later = self._upright(radiograph.pixels, verdict.inverse_gain, found, later)
+            return self._refused(radiograph, verdict)
+        output, later = self._run_in_right_polarity(radiograph.pixels, verdict.inverse_gain)
         verdict = verdict.then(later)
-        return self._prediction(radiograph, verdict, _NOTHING if verdict.reason and not self._force else found)
+        if verdict.reason and not self._force:
+            return self._refused(radiograph, verdict)
+        return self._predicted(radiograph, output, verdict)
 
-    def _prediction(self, radiograph: Radiograph, verdict: Verdict, found: _Found) -> Prediction:
-        refused = bool(verdict.reason) and not self._force
-        forced = (f"forced: {verdict.reason}",) if verdict.reason and self._force else ()
-        maps, emptied = self._kept(found)
-        return Prediction(
-            maps,
-            self.thresholds,
-            status="refused" if refused else "ok",
-            reason=verdict.reason if refused else "",
-            warnings=self._standing + forced + verdict.warnings + emptied,
-            spacing_mm=radiograph.spacing_mm,
-            source=radiograph.source,
-            model=self.mark,
-            categories=found.categories,
-            emptied=bool(emptied),
-        )
+    def _run_in_right_polarity(self, pixels: _Pixels, inverse_gain: float | None) -> tuple[_Output, Verdict]:
+        """The models' output on the pixels or on their inverse, and the verdict on its lungs.
 
-    def _kept(self, found: _Found) -> tuple[dict[str, _Pixels], tuple[str, ...]]:
-        """The maps, the infection's empty where the whole image does not show what is asked for, and the warning."""
-        limit = self._covid19_threshold
-        if limit is None or found.categories is None or "infection" not in found.maps:
-            return found.maps, ()
-        seen = found.categories["COVID-19"]
-        if seen >= limit:
-            return found.maps, ()
-        why = f"the infection map was emptied: the image as a whole shows COVID-19 with a probability of {seen:.2f}"
-        return found.maps | {"infection": np.zeros_like(found.maps["infection"])}, (f"{why}, below {limit:.2f}",)
+        Args:
+            pixels: (H, W) float32 in [0, 1].
+            inverse_gain: see `Verdict`; None where the polarity is not in doubt.
+        """
+        output, verdict = self._run_and_check(pixels)
+        if inverse_gain is None or "lungs" not in output.maps:
+            return output, verdict
+        inverse, inverse_verdict = self._run_and_check(1 - pixels)
+        threshold = self.thresholds["lungs"]
+        gain = dice_confidence(inverse.maps["lungs"], threshold) - dice_confidence(output.maps["lungs"], threshold)
+        if gain > inverse_gain and not inverse_verdict.reason:
+            return inverse, Verdict(warnings=(INVERTED,)).then(inverse_verdict)
+        return output, verdict if inverse_gain > DOUBTFUL_GAIN else verdict.then(Verdict(warnings=(DOUBTFUL,)))
 
-    def _upright(self, pixels: _Pixels, gain: float, found: _Found, verdict: Verdict) -> tuple[_Found, Verdict]:
-        """What was found, or what is found on the inverse where the model is surer of the lungs there."""
-        turned, turned_verdict = self._judged(1 - pixels)
-        sure = [dice_confidence(one.maps["lungs"], self.thresholds["lungs"]) for one in (found, turned)]
-        if sure[1] - sure[0] > gain and not turned_verdict.reason:
-            return turned, Verdict(warnings=(INVERTED,)).then(turned_verdict)
-        return found, verdict if gain > DOUBTFUL_GAIN else verdict.then(Verdict(warnings=(DOUBTFUL,)))
+    def _run_and_check(self, pixels: _Pixels) -> tuple[_Output, Verdict]:
+        output = self._run(pixels)
+        if "lungs" not in output.maps:
+            return output, Verdict(warnings=(NO_LUNGS,))
+        return output, judge_lungs(output.maps["lungs"], pixels, self.thresholds["lungs"])
 
-    def _judged(self, pixels: _Pixels) -> tuple[_Found, Verdict]:
-        found = self._find(pixels)
-        if "lungs" not in found.maps:
-            return found, Verdict(warnings=("the model finds no lungs, so fractions of the lungs are not known",))
-        return found, judge_lungs(found.maps["lungs"], pixels, self.thresholds["lungs"])
-
-    def _find(self, pixels: _Pixels) -> _Found:
-        """Run the models on (H, W) float32 in [0, 1], whatever it shows, and average what they find."""
-        found: dict[str, list[_Pixels]] = {channel: [] for channel in self.thresholds}
-        judged: list[dict[str, float]] = []
+    def _run(self, pixels: _Pixels) -> _Output:
+        """Run the models on (H, W) float32 in [0, 1], and average what they give."""
+        maps: dict[str, list[_Pixels]] = {channel: [] for channel in self.thresholds}
+        categories: list[dict[str, float]] = []
         for engine in self.engines:
-            maps, categories = self._run(engine, to_input(pixels, engine.info.size))
-            for channel, map_ in self._asked(engine.info, maps).items():
-                found[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1])))
-            if categories is not None:
-                judged.append(dict(zip(engine.info.categories, categories.tolist(), strict=True)))
-        return _Found(
-            {channel: maps[0] if len(maps) == 1 else np.mean(maps, axis=0) for channel, maps in found.items()},
-            {name: sum(one[name] for one in judged) / len(judged) for name in judged[0]} if judged else None,
+            result = self._run_engine(engine, to_input(pixels, engine.info.size))
+            for channel, map_ in self._maps_of_task(engine.info, result.maps).items():
+                maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1])))
+            if result.categories is not None:
+                categories.append(dict(zip(engine.info.categories, result.categories.tolist(), strict=True)))
+        return _Output(
+            {channel: each[0] if len(each) == 1 else np.mean(each, axis=0) for channel, each in maps.items()},
+            {name: sum(one[name] for one in categories) / len(categories) for name in categories[0]}
+            if categories
+            else None,
         )
 
     def _threshold(self, info: ModelInfo) -> float:
         return info.opacity_threshold if self._opacity and "opacity" in info.channels else info.threshold
 
-    def _asked(self, info: ModelInfo, maps: _Pixels) -> dict[str, _Pixels]:
-        """A model's maps by channel; 'infection' is the one that the task asks for."""
+    def _maps_of_task(self, info: ModelInfo, maps: _Pixels) -> dict[str, _Pixels]:
+        """A model's maps by channel; 'infection' is the map that the task asks for."""
         named = dict(zip(info.channels, maps, strict=True))
         opacity = named.pop("opacity", None)
         return named if opacity is None or not self._opacity else named | {"infection": opacity}
 
-    def _run(self, engine: Engine, pixels: _Pixels) -> Result:
-        """What one model gives for one image: (C, h, w) maps and (K) categories."""
+    def _run_engine(self, engine: Engine, pixels: _Pixels) -> Result:
+        """Run one model on one image: (C, h, w) maps and (K) categories."""
         if not self._tta:
             maps, categories = engine.run(pixels[None])
             return Result(maps[0], None if categories is None else categories[0])
@@ -209,9 +192,49 @@ class Segmenter:
         mean: _Pixels = (straight + mirrored[:, :, ::-1]) / 2
         return Result(mean, None if categories is None else categories.mean(0))
 
+    def _refused(self, radiograph: Radiograph, verdict: Verdict) -> Prediction:
+        return Prediction(
+            {},
+            self.thresholds,
+            status="refused",
+            reason=verdict.reason,
+            warnings=self._model_warnings + verdict.warnings,
+            spacing_mm=radiograph.spacing_mm,
+            source=radiograph.source,
+            model=self.mark,
+        )
+
+    def _predicted(self, radiograph: Radiograph, output: _Output, verdict: Verdict) -> Prediction:
+        forced = (f"forced: {verdict.reason}",) if verdict.reason else ()
+        emptied = self._why_emptied(output)
+        maps = output.maps | ({"infection": np.zeros_like(output.maps["infection"])} if emptied else {})
+        return Prediction(
+            maps,
+            self.thresholds,
+            warnings=self._model_warnings + forced + verdict.warnings + emptied,
+            spacing_mm=radiograph.spacing_mm,
+            source=radiograph.source,
+            model=self.mark,
+            categories=output.categories,
+            emptied=bool(emptied),
+        )
+
+    def _why_emptied(self, output: _Output) -> tuple[str, ...]:
+        """The warning where the task covid19 empties the infection map, () where the map is kept."""
+        limit = self._covid19_threshold
+        if limit is None or output.categories is None or "infection" not in output.maps:
+            return ()
+        probability = output.categories["COVID-19"]
+        if probability >= limit:
+            return ()
+        return (
+            f"the infection map was emptied: the probability that the whole image shows COVID-19 is {probability:.2f}, "
+            f"below {limit:.2f}",
+        )
+
 
 def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
-    """The mean of the models that judge the whole image; None where the task keeps every map."""
+    """The mean threshold of the models with a classification head; None where the task keeps every map."""
     if task not in TASKS:
         raise ModelFileError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
     if task != "covid19":
@@ -219,7 +242,7 @@ def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[M
     limits = [info.covid19_threshold for info in infos if info.categories]
     if not limits:
         raise ModelFileError(
-            f"the task covid19 needs a model with an image-level head, and {paths[0]} has none: it marks opacities, "
-            f"and does not say whether they are COVID-19. Use the task opacity"
+            f"the task covid19 needs a model with a classification head, and {paths[0]} has none: it marks opacities, "
+            f"but does not tell whether they are COVID-19. Use the task opacity"
         )
     return sum(limits) / len(limits)

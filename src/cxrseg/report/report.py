@@ -23,13 +23,13 @@ from cxrseg.report.gallery import Group, take_pictures
 from cxrseg.report.stored_evaluation import StoredEvaluation, read_evaluation
 from cxrseg.run_folder import StoredRun
 
-__all__ = ["judge_run", "write_report"]
+__all__ = ["evaluate_run", "write_report"]
 
 _SHOWN_ROWS = 200
 _CURVES = {"loss": "loss", "dice": "Dice", "iou": "IoU", "rmse": "RMSE of the probability"}
 
 
-def judge_run(run: StoredRun, dataset: Dataset, folder: Path) -> StoredEvaluation:
+def evaluate_run(run: StoredRun, dataset: Dataset, folder: Path) -> StoredEvaluation:
     """Judge a run's model as `cxrseg evaluate` does, and write what it finds into a folder.
 
     Raises:
@@ -58,7 +58,7 @@ def write_report(
     Raises:
         CxrsegError: a file is damaged, or run, evaluation and dataset do not belong together.
     """
-    model = _judged_model(run, judged)
+    model = _model_file_of(run, judged)
     studied = _read_ablation(ablation) if ablation is not None else None
     has_infection = "infection" in judged.summary
     thresholds = judged.summary["thresholds"]
@@ -93,7 +93,7 @@ def write_report(
     write_bytes(out, page.encode())
 
 
-def _judged_model(run: StoredRun, judged: StoredEvaluation) -> Path:
+def _model_file_of(run: StoredRun, judged: StoredEvaluation) -> Path:
     """The model file of the run, or the one that `cxrseg evaluate --fit` made of it and judged."""
     stated = judged.summary["model"] or {"name": "stored masks"}
     for path in (run.model, judged.folder / "fitted.onnx"):
