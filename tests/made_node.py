@@ -63,7 +63,8 @@ def running(settings: NodeSettings) -> Iterator[Node]:
     thread = threading.Thread(target=node.run, args=(stopped,))
     thread.start()
     try:
-        wait_for(lambda: listens(settings.listen.port), "the node listens")
+        # Not by connecting, which would take up an association until it times out.
+        wait_for(lambda: node._receiver._server is not None, "the node listens")
         yield node
     finally:
         stopped.set()

@@ -145,9 +145,9 @@ def test_the_report_has_every_measure_and_the_warnings(tmp_path: Path) -> None:
             if item.ValueType == "NUM"
         }
     severity = prediction().severity
-    assert severity is not None and severity.infected_share is not None
+    assert severity is not None and severity.infected_fraction is not None
     assert len(measures) == 9
-    assert measures["Both lungs"]["INFECT_FRACTION"] == pytest.approx(100 * severity.infected_share, abs=1e-3)
+    assert measures["Both lungs"]["INFECT_FRACTION"] == pytest.approx(100 * severity.infected_fraction, abs=1e-3)
     assert measures["Both lungs"]["42798000"] == pytest.approx(np.count_nonzero(INFECTION & LUNGS) * 1.5 * 1.4)
     assert measures["Both lungs"]["EXTENT_SCORE"] == severity.extent_score
     assert measures["Right lung"] == {"INFECT_FRACTION": 0.0}

@@ -117,7 +117,7 @@ def _whole(
     measurements: list[Measurement] = []
     evaluations: list[QualitativeEvaluation] = []
     if severity is not None:
-        measurements += _fraction(severity.infected_share)
+        measurements += _fraction(severity.infected_fraction)
         if severity.infected_area_mm2 is not None:
             measurements.append(Measurement(codes.SCT.Area, round(severity.infected_area_mm2, 2), _SQUARE_MM))
         if severity.extent_score is not None:
@@ -157,7 +157,7 @@ def _parts(header: Dataset, severity: Severity) -> list[MeasurementsAndQualitati
     for side, laterality in _SIDES.items():
         for zone in (None, *_ZONES):
             name = f"{side}_{zone}" if zone else side
-            measurements = _fraction(row[f"infected_share_{name}"])
+            measurements = _fraction(row[f"infected_fraction_{name}"])
             if not measurements:
                 continue
             site = FindingSite(_ZONES[zone] if zone else _LUNG, laterality=laterality)
