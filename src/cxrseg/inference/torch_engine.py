@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import MissingExtraError, ModelFileError
-from cxrseg.model_file import METADATA_KEY, ModelInfo
+from cxrseg.model_file import METADATA_KEY, VIEW_OUTPUT, ModelInfo
 
 if TYPE_CHECKING:
     from cxrseg.inference.torch_operations import Operation
@@ -61,7 +61,10 @@ class TorchRunner:
                 self._steps.append((operation, inputs, settings, output))
 
     def run(self, pixels: _Pixels) -> tuple[_Pixels, ...]:
-        """(N, H, W) float32 pixels to probabilities: (N, C, H, W) float32 maps, then (N, K) categories if there are."""
+        """(N, H, W) float32 pixels to (N, C, H, W) float32 probabilities.
+
+        Then (N, K) probabilities of categories and (N, V) logits of views, where the model has them.
+        """
         import torch
 
         values: dict[str, Any] = dict(self._known)
@@ -70,8 +73,8 @@ class TorchRunner:
             values[self._input] = given
             for operation, inputs, settings, output in self._steps:
                 values[output] = operation([values.get(name) for name in inputs], settings)
-            logits, *judged = (values[name] for name in self._outputs)
-            found = [torch.sigmoid(logits / self.info.temperature), *(output.softmax(1) for output in judged)]
+            found = [torch.sigmoid(values[self._outputs[0]] / self.info.temperature)]
+            found += [values[name] if name == VIEW_OUTPUT else values[name].softmax(1) for name in self._outputs[1:]]
             return tuple(output.float().cpu().numpy() for output in found)
 
 
