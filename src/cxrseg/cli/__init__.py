@@ -13,7 +13,7 @@ from cxrseg.cli.follow import follow
 from cxrseg.cli.node import node
 from cxrseg.cli.predict import predict
 from cxrseg.cli.shared import PATH, Commands, command, group
-from cxrseg.cli.train import demo, recipes, train
+from cxrseg.cli.train import demo, fit_check, recipes, train
 
 __all__ = ["main"]
 
@@ -50,5 +50,19 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "cxrseg", "_CXRSEG_COMPLETE").source())
 
 
-for one in (demo, train, evaluate, compare, report, predict, follow, node, info, recipes, data, completion):
+for one in (
+    demo,
+    train,
+    fit_check,
+    evaluate,
+    compare,
+    report,
+    predict,
+    follow,
+    node,
+    info,
+    recipes,
+    data,
+    completion,
+):
     main.add_command(one)

@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from cxrseg.errors import DatasetError
-from cxrseg.inference.inputs import Input, find_inputs
+from cxrseg.inference.input_files import Input, find_inputs
 from cxrseg.io.quiet import quiet
 from cxrseg.io.read import is_dicom
 
