@@ -356,6 +356,7 @@ def test_recipes(tmp_path: Path) -> None:
         "baseline-unet-small",
         "cxrseg",
         "cxrseg-128",
+        "cxrseg-256",
         "quick",
     ]
     (tmp_path / "mine.yaml").write_text(works("recipes", "quick"), encoding="utf-8")
