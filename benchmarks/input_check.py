@@ -1,21 +1,26 @@
-"""How the input check does: what it refuses of phantoms, of a dataset's radiographs, of their inverse, of other things.
+"""What the input check refuses and warns of, by kind of picture.
 
-    python benchmarks/input_check.py MODEL.onnx [--dataset COVID-QU-EX --split val] [--measures measures.csv] [--save
-    folder]
+    python benchmarks/input_check.py [MODEL.onnx] --dataset COVID-QU-EX --frontal NIH/images --frontal FOLLOW-UP/images
+    python benchmarks/input_check.py MODEL.onnx --not-frontal NOT-FRONTAL --refit COVID-QU-EX
 
-The other things are drawn here (noise, gradients, blank and text pages, discs like CT slices, hands, lateral views)
-or are the sample photos of scikit-image, where that is installed.
+The first judges a model file as it is on frontal films (a dataset's split, and folders of pictures), on what is made of
+the dataset's (inverted, with and without a black border; turned, mirrored, two side by side), on phantoms, and on
+pictures drawn here or carried by the wheels of scikit-image, scikit-learn and matplotlib. The second judges pictures
+that are not frontal films: the view head is fitted again on the first half of each of the folder's folders and judges
+the second, then the other way round, so that no picture is judged by a head that has seen it.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +28,38 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from cxrseg.data.layout import open_dataset
-from cxrseg.inference.input_check import measure_lungs, measure_pixels
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.raster import read_raster
+from cxrseg.io.read import read_radiograph
+from cxrseg.model_file import shipped_model
 from cxrseg.phantom.generate import make_phantom
+from cxrseg.training.view_head import fit_views
 
 Pixels = npt.NDArray[np.float32]
+Picture = tuple[str, Radiograph]
+"""Kind, and what is judged."""
+
 SIZE = 256
 
 
-def others(seed: int, count: int) -> Iterator[tuple[str, Pixels]]:
-    """(kind, (H, W) float32 in [0, 1]) of things that are no frontal chest radiograph."""
+class Row(NamedTuple):
+    """What the input check says of one picture."""
+
+    kind: str
+    refused: bool
+    reason: str
+    warnings: tuple[str, ...]
+    source: str
+
+
+def drawn(seed: int, count: int) -> Iterator[Picture]:
+    """Pictures drawn by program."""
+    for kind, pixels in _drawn(seed, count):
+        yield kind, Radiograph(pixels)
+
+
+def _drawn(seed: int, count: int) -> Iterator[tuple[str, Pixels]]:
     random = np.random.default_rng(seed)
     for number in range(count):
         yield "noise", random.random((SIZE, SIZE)).astype(np.float32)
@@ -41,39 +67,16 @@ def others(seed: int, count: int) -> Iterator[tuple[str, Pixels]]:
         yield "gradient", _gradient(random)
         yield "blank", np.clip(random.random() + 0.004 * random.standard_normal((SIZE, SIZE)), 0, 1).astype(np.float32)
         yield "text page", _text_page(random)
-        yield "CT-like", _ct(random)
-        yield "hand-like", _hand(random)
-        yield "lateral-like", _lateral(random)
-        yield "limb-like", _limb(random)
         yield "mask", make_phantom(seed + number, "Normal", SIZE).lungs.astype(np.float32)
-    yield from _photos()
 
 
 def _stretched(values: npt.NDArray[np.floating]) -> Pixels:
     low, high = values.min(), values.max()
-    return ((values - low) / max(high - low, 1e-6)).astype(np.float32)
-
-
-def _grid() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Row and column of each pixel, from -1 to 1."""
-    rows, columns = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
-    return rows, columns
-
-
-def _ellipse(row: float, column: float, height: float, width: float, turn: float = 0.0) -> npt.NDArray[np.bool_]:
-    rows, columns = _grid()
-    y, x = rows - row, columns - column
-    y, x = y * np.cos(turn) - x * np.sin(turn), y * np.sin(turn) + x * np.cos(turn)
-    return (y / height) ** 2 + (x / width) ** 2 <= 1
-
-
-def _finished(values: npt.NDArray[np.floating], random: np.random.Generator, blur: float = 1.5) -> Pixels:
-    soft = ndimage.gaussian_filter(values, blur) + 0.02 * random.standard_normal(values.shape)
-    return np.clip(soft, 0, 1).astype(np.float32)
+    return np.asarray((values - low) / max(high - low, 1e-6), dtype=np.float32)
 
 
 def _gradient(random: np.random.Generator) -> Pixels:
-    rows, columns = _grid()
+    rows, columns = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     turn = random.uniform(0, 2 * np.pi)
     return _stretched(rows * np.sin(turn) + columns * np.cos(turn))
 
@@ -84,122 +87,127 @@ def _text_page(random: np.random.Generator) -> Pixels:
     for row in range(20, SIZE * 2 - 20, 20):
         words = ["".join(random.choice(list("etaoinshrdlu"), random.integers(2, 9))) for _ in range(9)]
         draw.text((20, row), " ".join(words), font=font, fill=20)
-    return np.asarray(page.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32) / 255
+    return np.asarray(page.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32) / np.float32(255)
 
 
-def _ct(random: np.random.Generator) -> Pixels:
-    """An axial slice: a body wider than tall on black, two lungs, heart, spine."""
-    shift = random.uniform(-0.08, 0.08, 4)
-    values = np.zeros((SIZE, SIZE))
-    values[_ellipse(0, 0, 0.62 + shift[0], 0.88 + shift[1])] = 0.75
-    values[_ellipse(0, 0, 0.54 + shift[0], 0.8 + shift[1])] = 0.55
-    for side in (-1, 1):
-        values[_ellipse(0.02, side * (0.4 + shift[2]), 0.4 + shift[3], 0.26, side * 0.2)] = 0.12
-    values[_ellipse(-0.08, 0.08, 0.24, 0.22)] = 0.6
-    values[_ellipse(0.4, 0, 0.12, 0.1)] = 0.95
-    return _finished(values, random)
+def _photos() -> Iterator[Picture]:
+    """Sample pictures that wheels carry: in colour as they are, and in gray."""
+    for name, folder in (("skimage", "data"), ("sklearn", "datasets/images"), ("matplotlib", "mpl-data/sample_data")):
+        package = find_spec(name)
+        if package is None or package.origin is None:
+            continue
+        for path in sorted((Path(package.origin).parent / folder).glob("*.[pj][np]g")):
+            radiograph = read_raster(path)
+            yield "picture of a wheel", radiograph
+            if radiograph.coloured:
+                yield "the same in gray", Radiograph(radiograph.pixels)
 
 
-def _hand(random: np.random.Generator) -> Pixels:
-    values = np.zeros((SIZE, SIZE))
-    values[_ellipse(0.45, 0, 0.4, 0.36)] = 0.4
-    for number in range(5):
-        place = -0.5 + 0.25 * number + random.uniform(-0.03, 0.03)
-        values[_ellipse(-0.25 + 0.12 * abs(number - 2), place, 0.55, 0.1, 0.25 * (number - 2))] = 0.4
-        values[_ellipse(-0.25 + 0.12 * abs(number - 2), place, 0.5, 0.045, 0.25 * (number - 2))] = 0.8
-    return _finished(values, random)
+def changed(films: list[Pixels]) -> Iterator[Picture]:
+    """What is made of frontal films of one size."""
+    for film, other in zip(films, [*films[1:], films[0]], strict=True):
+        framed = np.zeros_like(film)
+        framed[16:-16, 16:-16] = 1 - film[16:-16, 16:-16]
+        yield "inverted", Radiograph(1 - film)
+        yield "inverted, black border", Radiograph(framed)
+        yield "mirrored", Radiograph(np.ascontiguousarray(film[:, ::-1]))
+        yield "upside down", Radiograph(np.ascontiguousarray(film[::-1, ::-1]))
+        yield "turned left", Radiograph(np.ascontiguousarray(np.rot90(film)))
+        yield "turned right", Radiograph(np.ascontiguousarray(np.rot90(film, 3)))
+        yield "two films", Radiograph(np.concatenate([film, other], 1))
 
 
-def _limb(random: np.random.Generator) -> Pixels:
-    rows, columns = _grid()
-    lean = random.uniform(-0.15, 0.15) * rows
-    values = np.where(np.abs(columns - lean) < 0.5, 0.35, 0.0)
-    for place in (-0.17, 0.2):
-        values[np.abs(columns - lean - place) < 0.11 + 0.06 * rows**2] = 0.85
-    values[_ellipse(0.0, 0.0, 0.05, 0.5)] = 0.3
-    return _finished(values, random)
+def folder_pictures(kind: str, paths: Sequence[Path]) -> Iterator[Picture]:
+    """Pictures of a folder."""
+    for path in paths:
+        yield kind, read_radiograph(path)
 
 
-def _lateral(random: np.random.Generator) -> Pixels:
-    """A lateral chest: one lung field between spine and sternum, over the heart."""
-    shift = random.uniform(-0.05, 0.05, 4)
-    values = np.zeros((SIZE, SIZE))
-    values[_ellipse(0.1, 0, 1.1, 0.75 + shift[0])] = 0.65
-    values[_ellipse(-0.05, 0.05, 0.65 + shift[1], 0.45 + shift[2])] = 0.2
-    values[_ellipse(0.25, -0.2 + shift[3], 0.35, 0.25)] = 0.6
-    values[_ellipse(0.0, 0.5, 1.0, 0.1, 0.1)] = 0.85
-    values[_grid()[0] > 0.55] = np.maximum(values[_grid()[0] > 0.55], 0.7 * (values[_grid()[0] > 0.55] > 0))
-    return _finished(values, random)
+def held_out(model: Path, dataset: Path, folder: Path) -> Iterator[Row]:
+    """Rows of all pictures of the folder's folders, each judged by a view head that was fitted on the other half."""
+    kinds = {entry.name: sorted(entry.iterdir()) for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    for half in range(2):
+        with tempfile.TemporaryDirectory() as scratch:
+            for kind, paths in kinds.items():
+                (Path(scratch) / kind).mkdir()
+                for path in paths[1 - half :: 2]:
+                    (Path(scratch) / kind / path.name).symlink_to(path.resolve())
+            fitted = Path(scratch) / "fitted.onnx"
+            fit_views(model, open_dataset(dataset), Path(scratch), fitted)
+            segmenter = Segmenter(fitted, precision="float32", streams=2)
+            for kind, paths in kinds.items():
+                yield from judge(segmenter, folder_pictures(f"{kind} (held out)", paths[half::2]))
 
 
-def _photos() -> Iterator[tuple[str, Pixels]]:
-    """The sample photos that the scikit-image wheel carries."""
-    package = find_spec("skimage")
-    if package is None or package.origin is None:
-        return
-    for path in sorted((Path(package.origin).parent / "data").glob("*.[pj][np]g")):
-        if path.stem != "phantom":  # a CT phantom of Shepp and Logan, which the CT-like discs stand for
-            yield "photo", np.asarray(Image.open(path).convert("RGB").convert("L"), dtype=np.float32) / 255
-
-
-def judge(segmenter: Segmenter, free: Segmenter, kind: str, pixels: Pixels) -> dict[str, object]:
-    """A row: what the input check says, and what it measured on what the segmenter without the input check finds."""
-    found = segmenter.segment(Radiograph(pixels))
-    lungs = free.segment(Radiograph(pixels)).probabilities["lungs"]
-    return {
-        "kind": kind,
-        "status": found.status,
-        "reason": found.reason,
-        "warnings": "; ".join(found.warnings),
-        **measure_pixels(pixels),
-        **measure_lungs(lungs, pixels, segmenter.thresholds["lungs"]),
-    }
+def judge(segmenter: Segmenter, pictures: Iterable[Picture]) -> Iterator[Row]:
+    """What the input check says of each."""
+    waiting = iter(pictures)
+    with ThreadPoolExecutor(2) as pool:
+        while batch := list(islice(waiting, 64)):
+            for (kind, radiograph), found in zip(
+                batch, pool.map(lambda picture: segmenter.segment(picture[1]), batch), strict=True
+            ):
+                yield Row(kind, found.status == "refused", found.reason, found.warnings, radiograph.source)
 
 
 def main() -> None:
+    """Read the command line, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=shipped_model())
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--split", default="val")
+    parser.add_argument("--frontal", type=Path, action="append", default=[], help="a folder of frontal films")
+    parser.add_argument("--not-frontal", type=Path, help="a folder with a folder of pictures for each other view")
+    parser.add_argument("--refit", type=Path, help="the dataset whose split 'train' the view head is fitted again on")
     parser.add_argument("--phantoms", type=int, default=30)
-    parser.add_argument("--others", type=int, default=10, help="of each kind")
-    parser.add_argument("--measures", type=Path, help="write what was measured as CSV")
-    parser.add_argument("--save", type=Path, help="write the other things as PNG, to look at")
+    parser.add_argument("--drawn", type=int, default=10, help="of each kind")
+    parser.add_argument("--changed", type=int, default=100, help="films of the dataset that are changed")
+    parser.add_argument("--list", action="store_true", help="name each frontal film that is refused or warned of")
     given = parser.parse_args()
-    segmenter, free = (
-        Segmenter(given.model, precision="float32", streams=2, input_check=gate) for gate in (True, False)
-    )
-    tasks = [
-        ("phantom", make_phantom(1000 + seed, "COVID-19", 256).image / np.float32(255))
-        for seed in range(given.phantoms)
-    ]
-    tasks += list(others(0, given.others))
-    if given.save:
-        given.save.mkdir(parents=True, exist_ok=True)
-        for number, (kind, pixels) in enumerate(tasks):
-            Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(given.save / f"{kind}-{number}.png")
-    if given.dataset:
-        images = [sample.read_image().pixels for sample in open_dataset(given.dataset).select(given.split).samples]
-        tasks += [("dataset", pixels) for pixels in images] + [("inverted", 1 - pixels) for pixels in images]
-    with ThreadPoolExecutor(2) as pool:
-        rows = list(pool.map(lambda task: judge(segmenter, free, *task), tasks))
+    if (given.not_frontal is None) != (given.refit is None):
+        parser.error("--not-frontal and --refit go together: pictures that a head has seen tell nothing")
+    if given.not_frontal:
+        rows = list(held_out(given.model, given.refit, given.not_frontal))
+    else:
+        segmenter = Segmenter(given.model, precision="float32", streams=2)
+        rows = list(judge(segmenter, chain(_frontal(given), _others(given))))
     _print(rows)
-    if given.measures:
-        with given.measures.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
+    if given.list:
+        for row in rows:
+            if row.kind.startswith("frontal") and (row.refused or row.warnings):
+                print(f"{row.source}: {row.reason or '; '.join(row.warnings)}")
 
 
-def _print(rows: list[dict[str, object]]) -> None:
-    print(f"{'kind':<16}{'images':>7}{'refused':>9}{'warned':>8}  reasons and warnings")
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        these = [row for row in rows if row["kind"] == kind]
-        refused = [row for row in these if row["status"] == "refused"]
-        warned = [row for row in these if row["status"] == "ok" and row["warnings"]]
-        said = Counter(str(row["reason"] or row["warnings"]).partition(" (")[0] for row in (*refused, *warned))
+def _frontal(given: argparse.Namespace) -> Iterator[Picture]:
+    if given.dataset:
+        samples = open_dataset(given.dataset).select(given.split).samples
+        yield from ((f"frontal: {given.split}", sample.read_image()) for sample in samples)
+    for folder in given.frontal:
+        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        yield from folder_pictures(f"frontal: {folder.parent.name}", paths)
+
+
+def _others(given: argparse.Namespace) -> Iterator[Picture]:
+    if given.dataset:
+        samples = open_dataset(given.dataset).select(given.split).samples
+        yield from changed([sample.read_image().pixels for sample in samples[:: max(1, len(samples) // given.changed)]])
+    for seed in range(given.phantoms):
+        yield "phantom", Radiograph((make_phantom(1000 + seed, "COVID-19", 256).image / 255).astype(np.float32))
+    yield from drawn(0, given.drawn)
+    yield from _photos()
+
+
+def _print(rows: list[Row]) -> None:
+    print(f"{'kind':<26}{'images':>7}{'refused':>9}{'warned':>8}{'passed':>8}  reasons and warnings")
+    for kind in dict.fromkeys(row.kind for row in rows):
+        these = [row for row in rows if row.kind == kind]
+        refused = sum(row.refused for row in these)
+        warned = sum(bool(row.warnings) and not row.refused for row in these)
+        said = Counter(
+            text.partition(" (")[0] for row in these for text in ([row.reason] if row.refused else row.warnings)
+        )
         texts = "; ".join(f"{count} {text}" for text, count in said.most_common(4))
-        print(f"{kind:<16}{len(these):>7}{len(refused):>9}{len(warned):>8}  {texts}")
+        print(f"{kind:<26}{len(these):>7}{refused:>9}{warned:>8}{len(these) - refused - warned:>8}  {texts}")
 
 
 if __name__ == "__main__":

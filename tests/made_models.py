@@ -1,5 +1,6 @@
 """A chest drawn by hand, and a model file that finds its parts by brightness alone: answers that are known."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from cxrseg.data.sample import CATEGORIES
-from cxrseg.model_file import CATEGORY_OUTPUT, INPUT, OUTPUT, ModelInfo, write_model
+from cxrseg.model_file import CATEGORY_OUTPUT, INPUT, OUTPUT, VIEW_OUTPUT, ModelInfo, write_model
 
 BODY, LUNG, INFECTION = 0.55, 0.15, 0.95
 
@@ -38,11 +39,13 @@ def hand_model(
     categories: tuple[float, float, float] | None = None,
     covid19_threshold: float = 0.5,
     opacity_above: float | None = None,
+    views: Mapping[str, tuple[float, float]] | None = None,
 ) -> Path:
     """A model file: infection is brighter than `infected_above`, lungs that or darker than 0.4.
 
     With `shift`, both lie so many pixels too far to the right. `categories` are what it says of every image as a whole.
     With `opacity_above` it has a channel of opacity too, brighter than that.
+    `views` are its views: each one's logit is a + b * the mean brightness.
     """
     side = 2 * abs(shift) + 1
     weight = np.zeros((2, 1, side, side), dtype=np.float32)
@@ -62,6 +65,15 @@ def hand_model(
     maps = ["bright", *channels[1:]]
     if opacity_above:
         constants["rise"] = np.float32([[[[40 * (infected_above - opacity_above)]]]])
+    seen = [
+        helper.make_node("GlobalAveragePool", [INPUT], ["brightness"]),
+        helper.make_node("Flatten", ["brightness"], ["flat_brightness"]),
+        helper.make_node("Gemm", ["flat_brightness", "slopes", "offsets"], [VIEW_OUTPUT]),
+    ]
+    if views is not None:
+        offsets, slopes = np.float32(list(views.values())).T
+        constants |= {"slopes": slopes[None], "offsets": offsets}
+    view_output = helper.make_tensor_value_info(VIEW_OUTPUT, TensorProto.FLOAT, ["images", len(views or ())])
     graph = helper.make_graph(
         [
             helper.make_node("Conv", [INPUT, "weight", "bias"], ["both"], pads=[side // 2] * 4),
@@ -70,11 +82,13 @@ def hand_model(
             *([helper.make_node("Add", ["bright", "rise"], ["opacity"])] if opacity_above else []),
             helper.make_node("Concat", maps, [OUTPUT], axis=1),
             *(judged if categories else []),
+            *(seen if views else []),
         ],
         "hand",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["images", 1, size, size])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["images", len(maps), size, size])]
-        + ([category_output] if categories else []),
+        + ([category_output] if categories else [])
+        + ([view_output] if views else []),
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -87,6 +101,7 @@ def hand_model(
         threshold=threshold,
         categories=CATEGORIES if categories else (),
         covid19_threshold=covid19_threshold,
+        views=tuple(views or ()),
     )
     write_model(path, made.SerializeToString(), info)
     return path

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CATEGORY_OUTPUT",
     "FORMAT",
+    "FRONTAL_VIEWS",
     "INPUT",
+    "INVERTED_VIEW",
     "METADATA_KEY",
     "OUTPUT",
+    "VIEW_OUTPUT",
     "ModelInfo",
     "load_openvino",
     "model_sha256",
@@ -50,6 +53,15 @@ OUTPUT = "logits"
 CATEGORY_OUTPUT = "category_logits"
 """Name of the second output of a graph with a classification head: (N, K) float32, probability = softmax."""
 
+VIEW_OUTPUT = "view_logits"
+"""Name of the graph's last output, where it tells what an image shows: (N, V) float32, the largest is the likeliest."""
+
+FRONTAL_VIEWS = ("frontal", "mirrored")
+"""The views of a frontal chest radiograph that is upright; 'mirrored' has its left and right exchanged."""
+
+INVERTED_VIEW = "inverted"
+"""The view of a frontal chest radiograph whose black and white are exchanged."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -67,6 +79,8 @@ class ModelInfo:
             or None where they are the defaults.
         categories: of the classification head, in the order of its output; () where there is none.
         covid19_threshold: probability of the classification head from which an image counts as COVID-19.
+        views: what the view head tells apart, in the order of its output; () where there is none.
+        view_fit: what the view head was fitted on, and its figures by cross-validation.
         recipe: the whole recipe.
         dataset: layout, counts and fingerprint of the training images.
         figures: measured results, by the name of the split.
@@ -84,6 +98,8 @@ class ModelInfo:
     fitted_on: Mapping[str, Any] | None = None
     categories: tuple[str, ...] = ()
     covid19_threshold: float = 0.5
+    views: tuple[str, ...] = ()
+    view_fit: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +134,7 @@ class ModelInfo:
                     "channels": tuple(values["channels"]),
                     "size": (height, width),
                     "categories": tuple(values.get("categories", ())),
+                    "views": tuple(values.get("views", ())),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

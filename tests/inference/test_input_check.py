@@ -1,4 +1,4 @@
-"""The input check: what it refuses, what it turns, what it warns of, and what it must let through."""
+"""The input check: what it refuses, what it inverts, what it warns of, and what it must let through."""
 
 from pathlib import Path
 
@@ -6,7 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxrseg.inference.input_check import INVERTED, RULES, judge_lungs, judge_pixels, measure_lungs, measure_pixels
+from cxrseg.inference.input_check import (
+    INVERTED,
+    INVERTED_TWICE,
+    MIRRORED,
+    check_lungs,
+    check_radiograph,
+    check_view,
+)
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_raster
@@ -18,7 +25,7 @@ VAL = SHARED / "covid-qu-ex" / "Infection Segmentation Data" / "Infection Segmen
 
 
 def judged(pixels: npt.NDArray[np.floating], **tags: str) -> str:
-    return judge_pixels(Radiograph(pixels.astype(np.float32), tags=tags)).reason
+    return check_radiograph(Radiograph(pixels.astype(np.float32), tags=tags)).reason
 
 
 def ellipse(row: float, column: float, height: float, width: float, side: int = 256) -> npt.NDArray[np.bool_]:
@@ -26,9 +33,8 @@ def ellipse(row: float, column: float, height: float, width: float, side: int = 
     return ((rows - row) / height) ** 2 + ((columns - column) / width) ** 2 <= 1
 
 
-def lungs_said(mask: npt.NDArray[np.bool_], sure: float = 0.97, air: float = 0.3) -> tuple[str, tuple[str, ...]]:
-    probability = np.where(mask, sure, 0.01).astype(np.float32)
-    verdict = judge_lungs(probability, np.where(mask, air, 0.6).astype(np.float32), 0.5)
+def lungs_said(mask: npt.NDArray[np.bool_], sure: float = 0.97) -> tuple[str, tuple[str, ...]]:
+    verdict = check_lungs(np.where(mask, sure, 0.01).astype(np.float32), 0.5)
     return verdict.reason, verdict.warnings
 
 
@@ -39,23 +45,24 @@ PAIR = ellipse(0.45, 0.3, 0.3, 0.13) | ellipse(0.45, 0.7, 0.3, 0.13)
 def test_phantoms_pass(category: str) -> None:
     for seed in range(4):
         phantom = make_phantom(seed, category, (220, 256))
-        verdict = judge_pixels(Radiograph(phantom.image / np.float32(255)))
-        assert not verdict.reason and not verdict.warnings
+        assert judged(phantom.image / np.float32(255)) == ""
         assert lungs_said(phantom.lungs) == ("", ())
 
 
-def test_pixels_that_are_no_radiograph_are_refused() -> None:
+def test_pixels_that_are_not_a_radiograph_are_refused() -> None:
     random = np.random.default_rng(0)
     good, _, lungs = chest((256, 256))
     assert judged(good) == ""
     assert "blank" in judged(0.4 + 0.001 * random.standard_normal((256, 256)))
+    assert "blank" in judged(np.full((256, 256), 0.4))
     assert "noise" in judged(random.random((256, 256)))
     assert "shades" in judged(lungs)
     assert "white" in judged(np.where(good > 0.3, 0.97, 3 * good))
     assert "too small" in judged(good[:60])
     assert "narrow" in judged(good[:, :80])
-    slice_ = np.where(ellipse(0.5, 0.5, 0.35, 0.45), good + 0.1, 0)
-    assert "round object" in judged(slice_)
+    coloured = check_radiograph(Radiograph(good, coloured=0.3))
+    assert coloured.reason == "the image is in colour (30% of it), and radiographs are gray"
+    assert check_radiograph(Radiograph(good, coloured=0.05)).reason == ""
 
 
 @pytest.mark.parametrize(
@@ -76,47 +83,75 @@ def test_what_a_file_says_of_itself(tags: dict[str, str], word: str) -> None:
     assert (word in reason) if word else reason == ""
 
 
-def test_lungs_that_are_no_lungs_are_refused() -> None:
+def test_lungs_that_are_not_lungs_are_refused() -> None:
     assert lungs_said(PAIR) == ("", ())
-    assert "too small or too large" in lungs_said(np.zeros((256, 256), dtype=bool))[0]
+    assert "too small or too large (0% of the image" in lungs_said(np.zeros((256, 256), dtype=bool))[0]
     assert "too small or too large" in lungs_said(ellipse(0.5, 0.5, 0.7, 0.7))[0]
-    assert "too high or too low" in lungs_said(ellipse(0.9, 0.3, 0.3, 0.2) | ellipse(0.9, 0.7, 0.3, 0.2))[0]
-    assert "to one side" in lungs_said(ellipse(0.5, 0.05, 0.3, 0.15))[0]
-    assert "too flat" in lungs_said(ellipse(0.5, 0.3, 0.06, 0.15) | ellipse(0.5, 0.7, 0.06, 0.15))[0]
-    assert "in the middle" in lungs_said(ellipse(0.5, 0.5, 0.35, 0.15))[0]
     assert "not sure" in lungs_said(PAIR, sure=0.51)[0]
-    assert "background" in lungs_said(PAIR, air=0.0)[0]
-    dots = np.zeros((256, 256), dtype=bool)
-    dots[40:200:20, 40:220:20] = True
-    assert "pieces" in lungs_said(np.repeat(np.repeat(dots[::4, ::4], 4, 0), 4, 1) | ellipse(0.5, 0.3, 0.1, 0.05))[0]
 
 
 def test_what_may_still_be_lungs_is_only_warned_of() -> None:
     reason, warnings = lungs_said(ellipse(0.45, 0.3, 0.3, 0.13))
-    assert reason == "" and "only one lung" in warnings[0]
+    assert reason == "" and len(warnings) == 1 and "only one lung" in warnings[0]
     reason, warnings = lungs_said(ellipse(0.2, 0.3, 0.3, 0.13) | ellipse(0.2, 0.7, 0.3, 0.13))
-    assert reason == "" and "cut by" in warnings[0]
+    assert reason == "" and len(warnings) == 1 and "cut by" in warnings[0]
     reason, warnings = lungs_said(PAIR, sure=0.6)
-    assert reason == "" and "hardly sure" in warnings[0]
-    reason, warnings = lungs_said(PAIR, sure=0.51)
-    assert "not sure" in reason and not warnings  # said once
+    assert reason == "" and len(warnings) == 1 and "hardly sure" in warnings[0]
 
 
-def test_an_inverted_image_is_turned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+VIEWS = {"frontal": 10.0, "mirrored": 0.0, "inverted": 0.0, "lateral": 0.0, "upside down": 0.0}
+
+
+def test_the_likeliest_view_decides() -> None:
+    assert check_view({}) == check_view(VIEWS)
+    assert check_view(VIEWS).reason == "" and check_view(VIEWS).warnings == ()
+    assert check_view(VIEWS | {"lateral": 11.0}).reason == "the image looks like a lateral view"
+    assert "upside down; turn" in check_view(VIEWS | {"upside down": 12.0, "lateral": 11.0}).reason
+    assert check_view(VIEWS | {"ultrasound": 11.0}).reason == "the image looks like ultrasound"
+    assert check_view(VIEWS | {"lateral": 7.0}).warnings == ("the image hardly looks like a frontal chest radiograph",)
+    inverted = check_view(VIEWS | {"inverted": 12.0, "lateral": 11.0})
+    assert inverted.inverted and inverted.reason == "" and not check_view(VIEWS).inverted
+
+
+def test_a_mirrored_film_is_warned_of_where_it_is_sure() -> None:
+    assert check_view(VIEWS | {"mirrored": 20.0}).warnings == (MIRRORED,)
+    assert check_view(VIEWS | {"mirrored": 12.0}).warnings == ()
+    assert check_view(VIEWS | {"frontal": 0.0, "mirrored": 10.0, "lateral": 5.0}).reason == ""
+
+
+def test_an_inverted_image_is_inverted_before_it_is_segmented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path))
-    segmenter = Segmenter(hand_model(tmp_path / "hand.onnx"))
     pixels, _, _ = chest((256, 256))
-    straight, turned = segmenter.segment(Radiograph(pixels)), segmenter.segment(Radiograph(1 - pixels))
-    assert straight.warnings == () and turned.warnings == (INVERTED,)
-    assert np.array_equal(straight.mask("infection"), turned.mask("infection")) and turned.mask("infection").any()
+    middle = float(pixels.mean() + (1 - pixels).mean()) / 2
+    views = {"frontal": (5.0, 0.0), "mirrored": (0.0, 0.0), "other-body": (0.0, 0.0)}
+    bright = {"inverted": (5.0 + 100 * middle, -100.0)}  # likeliest where the image is darker than the middle
+    segmenter = Segmenter(hand_model(tmp_path / "hand.onnx", views=views | bright))
+    inverse = 1 - pixels
+    dark, other = (inverse, pixels) if inverse.mean() < middle else (pixels, inverse)
+    straight, inverted = segmenter.segment(Radiograph(other)), segmenter.segment(Radiograph(dark))
+    assert straight.warnings[:1] != (INVERTED,) and inverted.warnings == (INVERTED, *straight.warnings)
+    for channel in straight.probabilities:
+        assert np.allclose(straight.probabilities[channel], inverted.probabilities[channel], atol=1e-4)
 
 
-def test_every_rule_has_a_measure_and_every_measure_is_a_number() -> None:
-    pixels, _, lungs = chest((300, 256))
-    measures = {**measure_pixels(pixels), **measure_lungs(lungs.astype(np.float32), pixels, 0.5)}
-    assert {rule.measure for rule in RULES} <= measures.keys()
-    assert all(np.isfinite(value) for value in measures.values())
-    assert all(rule.low <= measures[rule.measure] <= rule.high for rule in RULES)
+def test_what_looks_inverted_both_ways_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path))
+    always = {"frontal": (0.0, 0.0), "mirrored": (0.0, 0.0), "lateral": (0.0, 0.0), "inverted": (5.0, 0.0)}
+    found = Segmenter(hand_model(tmp_path / "hand.onnx", views=always)).segment(Radiograph(chest((256, 256))[0]))
+    assert found.status == "refused" and found.reason == INVERTED_TWICE and not found.probabilities
+
+
+def test_the_views_are_those_of_the_image_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With mirroring as augmentation, and of several models the first that has any."""
+    monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path))
+    pixels, _, _ = chest((256, 256))
+    lateral = {"frontal": (0.0, 0.0), "mirrored": (0.0, 0.0), "lateral": (5.0, 0.0), "inverted": (0.0, 0.0)}
+    models = [hand_model(tmp_path / "plain.onnx"), hand_model(tmp_path / "views.onnx", views=lateral)]
+    found = Segmenter(models, tta=True).segment(Radiograph(pixels))
+    assert found.reason == "the image looks like a lateral view"
+    assert Segmenter(models[0]).segment(Radiograph(pixels)).status == "ok"
+    forced = Segmenter(models, force=True).segment(Radiograph(pixels))
+    assert forced.status == "ok" and "forced: the image looks like a lateral view" in forced.warnings
 
 
 def test_no_real_radiograph_is_refused_for_its_pixels_or_its_true_lungs() -> None:
@@ -126,7 +161,7 @@ def test_no_real_radiograph_is_refused_for_its_pixels_or_its_true_lungs() -> Non
     for path in sorted(VAL.glob("*/images/*.png"))[::4]:
         pixels = read_raster(path).pixels
         lungs = read_raster(path.parent.parent / "lung masks" / path.name).pixels
-        verdict = judge_pixels(Radiograph(pixels)).then(judge_lungs(0.98 * lungs, pixels, 0.5))
+        verdict = check_radiograph(Radiograph(pixels)).then(check_lungs(0.98 * lungs, 0.5))
         if verdict.reason:
             refused.append((path.name, verdict.reason))
     assert refused == []

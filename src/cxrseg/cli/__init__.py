@@ -9,9 +9,11 @@ import click
 from cxrseg._version import __version__
 from cxrseg.cli.data import data
 from cxrseg.cli.evaluate import compare, evaluate, report
+from cxrseg.cli.follow import follow
+from cxrseg.cli.node import node
 from cxrseg.cli.predict import predict
 from cxrseg.cli.shared import PATH, Commands, command, group
-from cxrseg.cli.train import demo, recipes, train
+from cxrseg.cli.train import demo, fit_check, recipes, train
 
 __all__ = ["main"]
 
@@ -48,5 +50,19 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "cxrseg", "_CXRSEG_COMPLETE").source())
 
 
-for one in (demo, train, evaluate, compare, report, predict, info, recipes, data, completion):
+for one in (
+    demo,
+    train,
+    fit_check,
+    evaluate,
+    compare,
+    report,
+    predict,
+    follow,
+    node,
+    info,
+    recipes,
+    data,
+    completion,
+):
     main.add_command(one)

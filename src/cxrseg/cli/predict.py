@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,21 @@ import click
 from cxrseg.cli.shared import NOTICE, command
 
 __all__ = ["predict"]
+
+
+OUTPUT_TYPES = ("png", "dicom_seg", "dicom_sr", "dicom_sc")
+"""As `cxrseg.inference.options.OUTPUT_TYPES`, which the help does without importing numpy."""
+
+
+def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Check the words after the first --output-type; the command has no other arguments."""
+    for one in value:
+        if one not in OUTPUT_TYPES:
+            raise click.UsageError(
+                f"unexpected argument {one!r}: expected another output type ({', '.join(OUTPUT_TYPES)}); "
+                f"images are named by -i"
+            )
+    return value
 
 
 @command("cxrseg predict -i images -o results --preview")
@@ -40,6 +56,16 @@ __all__ = ["predict"]
     "covid19: the same, but only where the image as a whole looks like COVID-19.",
 )
 @click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
+@click.option(
+    "--output-type",
+    "output_type",
+    type=click.Choice(OUTPUT_TYPES),
+    default="png",
+    show_default=True,
+    help="What to write for each image; several may follow: png dicom_seg dicom_sr dicom_sc. "
+    "The DICOM objects need DICOM images and cxrseg[hospital].",
+)
+@click.argument("more_types", nargs=-1, metavar="", callback=_more_types)
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")
 @click.option(
     "-s", "--statistics", is_flag=True, help="Print the measurements of each file; statistics.csv always has them."
@@ -80,6 +106,8 @@ def predict(
     source: Path,
     out: Path,
     statistics: bool,
+    output_type: str,
+    more_types: tuple[str, ...],
     resume: bool,
     engine: str,
     ray_address: str | None,
@@ -111,7 +139,13 @@ def predict(
         if not quiet and not verbose and total > 1 and sys.stderr.isatty():
             click.echo(f"\r{done} of {total}", nl=done == total, err=True)
 
-    found = predict_files(source, out, Options(**options), resume=resume, on_row=show, work=work)
+    types = tuple(dict.fromkeys((output_type, *more_types)))
+    chosen = Options(**options, output_types=types)
+    if types != ("png",):
+        from cxrseg.hospital.objects import write_objects
+
+        chosen = replace(chosen, write_objects=write_objects)
+    found = predict_files(source, out, chosen, resume=resume, on_row=show, work=work)
     if not quiet:
         counts = ", ".join(f"{count} {status}" for status, count in found.counts.items() if count)
         click.echo(f"{counts} in {found.seconds:.1f} s\nstatistics  {found.statistics}\n{NOTICE}")

@@ -26,6 +26,9 @@ __all__ = [
 NOTICE = "Research use only. Not for diagnosis."
 """Printed below every result."""
 
+_HOSPITAL = frozenset({"dicomweb_client", "highdicom", "prometheus_client", "pynetdicom"})
+"""Packages of cxrseg[hospital]; others that may be missing belong to cxrseg[train]."""
+
 
 class Commands(click.Group):
     """Turns the library's errors into a message and exit code 1."""
@@ -37,10 +40,12 @@ class Commands(click.Group):
         except CxrsegError as error:
             raise click.ClickException(str(error)) from error
         except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] == "cxrseg":
+            missing = (error.name or "").partition(".")[0]
+            if missing == "cxrseg":
                 raise
+            extra = "hospital" if missing in _HOSPITAL else "train"
             raise click.ClickException(
-                f"this command needs the package {error.name!r}: pip install 'cxrseg[train]'"
+                f"this command needs the package {error.name!r}: pip install 'cxrseg[{extra}]'"
             ) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of our output has exited; click then exits without a message

@@ -9,7 +9,7 @@ import click
 
 from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command, dataset_option, exclude_option
 
-__all__ = ["demo", "recipes", "train"]
+__all__ = ["demo", "fit_check", "recipes", "train"]
 
 _INTERRUPTED = 130
 
@@ -129,3 +129,30 @@ def recipes(name: str | None) -> None:
         return
     for shipped in shipped_recipes():
         click.echo(f"{shipped:<22}{load_recipe(shipped).description}")
+
+
+@command("cxrseg fit-check runs/mine/model.onnx --dataset covid-qu-ex --not-frontal not-frontal -o checked.onnx")
+@click.argument("model", type=PATH)
+@dataset_option
+@click.option(
+    "--not-frontal",
+    type=PATH,
+    help="A folder with a folder of pictures for each other view: lateral, ct, other-body. "
+    "Without it, the model only learns what can be made of frontal films: turned, inverted, mirrored, several, part.",
+)
+@click.option("--films", type=click.IntRange(100), default=1500, show_default=True, help="Take so many at most.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The new model file.")
+def fit_check(model: Path, dataset_path: Path, not_frontal: Path | None, films: int, out: Path) -> None:
+    """Teach a model file to tell frontal chest radiographs from all else, for the input check of 'cxrseg predict'.
+
+    The dataset's training images are taken as frontal chest radiographs, upright and not mirrored.
+    """
+    from cxrseg.data.layout import open_dataset
+    from cxrseg.training.view_head import fit_views
+
+    fit = fit_views(model, open_dataset(dataset_path), not_frontal, out, films=films).view_fit
+    click.echo(f"refused, by cross-validation in {fit['folds']} parts")
+    for name, title in (("as_they_are", "as they are"), ("changed", "changed")):
+        for view, found in fit[name].items():
+            click.echo(f"  {view:<14}{title:<13}{found['refused']:>7.1%} of {found['pictures']}")
+    click.echo(f"model file  {out}\n{NOTICE}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.compiled_cache import read_compiled, write_compiled
-from cxrseg.model_file import ModelInfo, load_openvino, model_sha256, read_model
+from cxrseg.model_file import VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
 
 __all__ = ["Engine", "Precision", "Result"]
 
@@ -26,11 +26,13 @@ class Result(NamedTuple):
 
     maps: (N, C, H, W) float32 probabilities in [0, 1], channels in the order of `ModelInfo.channels`. categories:
     (N, K) float32 probabilities that sum to 1, in the order of `ModelInfo.categories`; None where the model has no
-    classification head.
+    classification head. views: (N, V) float32 logits in the order of `ModelInfo.views`; None where the model has no
+    view head.
     """
 
     maps: _Pixels
-    categories: _Pixels | None
+    categories: _Pixels | None = None
+    views: _Pixels | None = None
 
 
 class _Runner(Protocol):
@@ -84,8 +86,9 @@ class Engine:
         Args:
             pixels: (N, H, W) float32 in [0, 1] of the model's input size.
         """
-        maps, *categories = self._runner.run(pixels)
-        return Result(maps, categories[0] if categories else None)
+        maps, *others = self._runner.run(pixels)
+        categories = others.pop(0) if self.info.categories else None
+        return Result(maps, categories, others.pop(0) if self.info.views else None)
 
 
 class _OpenVino:
@@ -123,11 +126,18 @@ class _OpenVino:
 
 
 def _with_probabilities(graph: Any, temperature: float) -> Any:
-    """The graph with probabilities as its outputs: sigmoid(logits / temperature), then softmax over the categories."""
+    """The graph with probabilities as its outputs: sigmoid(logits / temperature), then softmax over the categories.
+
+    The view head's logits stay as they are.
+    """
     openvino = load_openvino()
     from openvino import opset13 as ops
 
-    logits, *judged = (output.get_node().input_value(0) for output in graph.outputs)
+    logits, *others = (output.get_node().input_value(0) for output in graph.outputs)
     probability = ops.sigmoid(ops.divide(logits, ops.constant(np.float32(temperature))))
-    categories = [ops.softmax(output, 1) for output in judged]
-    return openvino.Model([probability, *categories], graph.get_parameters(), "cxrseg")
+    names = [output.get_names() for output in graph.outputs[1:]]
+    judged = [
+        value if VIEW_OUTPUT in name else ops.softmax(value, 1) for value, name in zip(others, names, strict=True)
+    ]
+    results = [ops.result(value) for value in (probability, *judged)]
+    return openvino.Model(results, graph.get_parameters(), "cxrseg")

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from cxrseg._version import __version__
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
 from cxrseg.inference.input_files import Input, find_inputs
 from cxrseg.inference.journal import Journal
-from cxrseg.inference.options import Options, settings_of
+from cxrseg.inference.options import DICOM_TYPES, Options, settings_of
 from cxrseg.inference.outputs import COLUMNS, empty_row, outputs_of, row_of, write_outputs
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.read import read_radiograph
@@ -166,9 +166,13 @@ def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> 
             item.stem,
             radiograph,
             prediction,
+            masks="png" in options.output_types,
             save_probabilities=options.save_probabilities,
             preview=options.preview,
         )
+        wanted = [kind for kind in DICOM_TYPES if kind in options.output_types]
+        if wanted and options.write_objects is not None and prediction.status == "ok":
+            options.write_objects(out, item.stem, item.path, radiograph, prediction, wanted)
         return row_of(item.name, radiograph, prediction)
     except DiskFullError:
         raise
@@ -255,7 +259,7 @@ def _manifest(
         "other_files": dict(others),
         "input": str(source),
         "engine": engine,
-        "options": {**asdict(options), "models": [str(model) for model in options.models]},
+        "options": options.as_json(),
         "models": [
             {
                 "name": engine.info.name,

@@ -1,105 +1,57 @@
-"""Is this a frontal chest radiograph at all? Few rules, each one number between two limits, all in one table.
+"""Is this a frontal chest radiograph? Each rule is one function with its limit and its reason.
 
-Rules come in three groups: what the file says of itself, the pixels, and the lungs that the model found. The limits
-stand well outside of what the 932 validation images of COVID-QU-Ex show (`benchmarks/input_check.py` prints how
-well), since
-a radiograph refused wrongly costs more trust than a photo of a cat that is let through with a warning.
+Rules come in three groups: on the file and its pixels (`check_radiograph`), on what the model's view head says
+(`check_view`), and on the lungs that the model found (`check_lungs`). The limits leave room, since a radiograph that is
+refused wrongly costs more trust than a picture that comes through with a warning; `benchmarks/input_check.py` counts
+both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from cxrseg.inference.prediction import dice_confidence
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.metrics.lungs import find_lungs
+from cxrseg.model_file import FRONTAL_VIEWS, INVERTED_VIEW
 
-__all__ = [
-    "DOUBTFUL",
-    "DOUBTFUL_GAIN",
-    "RULES",
-    "INVERTED",
-    "Rule",
-    "Verdict",
-    "judge",
-    "judge_lungs",
-    "judge_pixels",
-    "measure_lungs",
-    "measure_pixels",
-]
+__all__ = ["INVERTED", "INVERTED_TWICE", "MIRRORED", "Verdict", "check_lungs", "check_radiograph", "check_view"]
 
 _Pixels = npt.NDArray[np.float32]
 
 INVERTED = "black and white were exchanged, since the image looked inverted"
-"""The warning that stands on a prediction whose radiograph was turned."""
-DOUBTFUL = "black and white may be exchanged: the lungs were not clearer on the inverse, but the middle is dark"
-"""The warning that stands where it was not turned, but might have been."""
+"""The warning on a prediction whose radiograph was inverted before it was segmented."""
 
+INVERTED_TWICE = "the image looks inverted, and so does its inverse"
+"""The reason where exchanging black and white did not help."""
 
-@dataclass(frozen=True)
-class Rule:
-    """One number that a frontal chest radiograph keeps between two limits.
-
-    Attributes:
-        measure: the number's name, see `measure_pixels` and `measure_lungs`.
-        low, high: the limits, both allowed.
-        effect: 'refuse' or 'warn' where the number lies outside.
-        text: what that means.
-    """
-
-    measure: str
-    low: float
-    high: float
-    effect: Literal["refuse", "warn"]
-    text: str
-
-
-_ANY = float("inf")
-
-RULES = (
-    Rule("side", 64, _ANY, "refuse", "the image is too small"),
-    Rule("aspect", 0.4, 2.5, "refuse", "the image is too narrow or too wide for a chest"),
-    Rule("spread", 0.06, _ANY, "refuse", "the image is nearly blank"),
-    Rule("levels", 24, _ANY, "refuse", "the image has too few shades of gray: a drawing, text or a mask"),
-    Rule("smoothness", 0.75, _ANY, "refuse", "the image is noise"),
-    Rule("white", 0.0, 0.6, "refuse", "the image is mostly white, such as a page of text"),
-    Rule("round_on_black", 0.0, 0.5, "refuse", "the image shows one round object on black, such as a CT slice"),
-    Rule("lung_area", 0.02, 0.65, "refuse", "what was found as lungs is too small or too large"),
-    Rule("lung_row", 0.12, 0.78, "refuse", "what was found as lungs lies too high or too low"),
-    Rule("lung_column", 0.25, 0.75, "refuse", "what was found as lungs lies too far to one side"),
-    Rule("lung_height", 0.15, _ANY, "refuse", "what was found as lungs is too flat"),
-    Rule("lung_scatter", 0.0, 0.45, "refuse", "what was found as lungs is in many pieces"),
-    Rule("lung_confidence", 0.7, _ANY, "refuse", "the model is not sure of the lungs"),
-    Rule("lung_alone", 0.0, 0.5, "refuse", "a single lung was found in the middle, such as in a lateral view"),
-    Rule("lung_black", 0.0, 0.3, "refuse", "what was found as lungs is empty background"),
-    Rule("lung_confidence", 0.78, _ANY, "warn", "the model is hardly sure of the lungs; is this a frontal view?"),
-    Rule("lung_balance", 0.12, _ANY, "warn", "only one lung was found, or one is much smaller than the other"),
-    Rule("lung_cut", 0.0, 0.05, "warn", "the lungs are cut by the image's border"),
-)
-"""Every limit of the input check. Fractions and places are of the image's height, width or area."""
+MIRRORED = "the image may be mirrored: the heart seems to lie on the patient's right"
+"""The warning where left and right may be exchanged."""
 
 _MODALITIES = frozenset({"", "CR", "DR", "DX", "OT", "RG", "SC", "XR"})
 _CHEST = ("CHEST", "THORAX", "LUNG", "TORAX", "RIB", "STERNUM", "TRUNK", "WHOLE", "BODY", "PORT")
 _LATERAL = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "LLO", "RLO"})
+_REASONS = {
+    "ct": "looks like a CT picture",
+    "lateral": "looks like a lateral view",
+    "other-body": "does not look like a radiograph of a chest",
+    "part": "shows only part of a chest, or is not a radiograph",
+    "several": "looks like several films in one picture; save each alone",
+    "turned left": "looks turned by 90 degrees, with the head on the left; turn the image and try again",
+    "turned right": "looks turned by 90 degrees, with the head on the right; turn the image and try again",
+    "upside down": "looks upside down; turn the image and try again",
+}
+"""View to the reason why an image that shows it is refused."""
+
+_SURELY_FRONTAL, _SURELY_MIRRORED = 4.0, 4.0
+"""Differences of logits; a frontal view that is likelier by less is warned of, and a mirrored one that is by more."""
+
 _SIDE = 64
-INVERTED_MEDIASTINUM = 0.05
-"""Where the middle of the image is less than this brighter than the places of the lungs, ..."""
-
-INVERTED_CORNERS = 0.3
-"""... and an upper corner is brighter than this, the image may be inverted, and its inverse is tried too."""
-
-INVERTED_GAIN, INVERTED_SLOPE = 0.01, 0.1
-"""The inverse is taken where the model is surer of its lungs (`dice_confidence`) by GAIN + SLOPE * mediastinum."""
-
-DOUBTFUL_GAIN = 0.005
-"""Where so small a gain would have been enough (the middle is darker by 0.05) and there was none, a warning says so."""
 
 
 @dataclass(frozen=True)
@@ -109,176 +61,150 @@ class Verdict:
     Attributes:
         reason: why the radiograph is refused, '' where it is not.
         warnings: what a reader of the result should know.
-        inverse_gain: where the image may be inverted: how much surer of its lungs a model has to be on the inverse for
-            that to be taken; None where it is not in doubt.
+        inverted: True where it is a frontal chest radiograph with black and white exchanged.
     """
 
     reason: str = ""
     warnings: tuple[str, ...] = ()
-    inverse_gain: float | None = None
+    inverted: bool = False
 
     def then(self, later: Verdict) -> Verdict:
         """Both together; the first reason stands."""
-        return Verdict(self.reason or later.reason, self.warnings + later.warnings)
+        return Verdict(self.reason or later.reason, self.warnings + later.warnings, self.inverted or later.inverted)
 
 
-def judge_pixels(radiograph: Radiograph) -> Verdict:
-    """Judge what the file says of itself, and the pixels.
+def check_radiograph(radiograph: Radiograph) -> Verdict:
+    """Check what the file says of itself, and the pixels.
 
     Args:
         radiograph: as read.
     """
-    said = _judge_tags(radiograph.tags)
-    measures = measure_pixels(radiograph.pixels)
-    found = judge(measures)
-    middle = measures["mediastinum"]
-    doubtful = middle < INVERTED_MEDIASTINUM and measures["corners"] > INVERTED_CORNERS
-    return Verdict(
-        said.reason or found.reason,
-        said.warnings + found.warnings,
-        INVERTED_GAIN + INVERTED_SLOPE * middle if doubtful else None,
-    )
+    pixels, tags = radiograph.pixels, radiograph.tags
+    reason = _other_modality(tags) or _lateral_by_tag(tags) or _other_part_by_tag(tags) or _coloured(radiograph)
+    reason = reason or _too_small(pixels) or _too_long(pixels)
+    if reason:
+        return Verdict(reason)
+    small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((_SIDE, _SIDE), Image.Resampling.BOX))
+    return Verdict(_blank(small) or _few_shades(pixels) or _noise(small) or _white(small))
 
 
-def judge_lungs(probability: _Pixels, pixels: _Pixels, threshold: float) -> Verdict:
-    """Judge the lungs that the model found.
+def check_view(views: Mapping[str, float]) -> Verdict:
+    """Check what the view head says.
+
+    Args:
+        views: view to its logit; empty where the model has no view head.
+    """
+    if not views:
+        return Verdict()
+    likeliest = max(views, key=lambda view: views[view])
+    if likeliest == INVERTED_VIEW:
+        return Verdict(inverted=True)
+    frontal = max(views[view] for view in FRONTAL_VIEWS)
+    others = {view: logit for view, logit in views.items() if view not in (*FRONTAL_VIEWS, INVERTED_VIEW)}
+    other = max(others, key=lambda view: others[view])
+    if others[other] > frontal:
+        return Verdict(f"the image {_REASONS.get(other, f'looks like {other}')}")
+    warnings = []
+    if frontal - others[other] < _SURELY_FRONTAL:
+        warnings.append("the image hardly looks like a frontal chest radiograph")
+    if views["mirrored"] - views["frontal"] > _SURELY_MIRRORED:
+        warnings.append(MIRRORED)
+    return Verdict(warnings=tuple(warnings))
+
+
+def check_lungs(probability: _Pixels, threshold: float) -> Verdict:
+    """Check the lungs that the model found.
 
     Args:
         probability: (H, W) float32 in [0, 1], of the lungs.
-        pixels: (H, W) float32 in [0, 1], on which they were found.
         threshold: probability from which a pixel is lung.
     """
-    return judge(measure_lungs(probability, pixels, threshold))
-
-
-def judge(measures: Mapping[str, float]) -> Verdict:
-    """Hold measures against `RULES`; rules whose measure is missing are passed over.
-
-    A measure that refuses does not warn as well.
-    """
-    broken = [rule for rule in RULES if not rule.low <= measures.get(rule.measure, rule.low) <= rule.high]
-    refusals = {rule.measure: _text(rule, measures[rule.measure]) for rule in broken if rule.effect == "refuse"}
-    warnings = [_text(rule, measures[rule.measure]) for rule in broken if rule.measure not in refusals]
-    return Verdict(next(iter(refusals.values()), ""), tuple(warnings))
-
-
-def measure_pixels(pixels: _Pixels) -> dict[str, float]:
-    """What the rules on pixels look at.
-
-    Args:
-        pixels: (H, W) float32 in [0, 1].
-
-    Returns:
-        'side' (of the shorter side, in pixels), 'aspect' (width / height), 'spread' (95th less 5th percentile),
-        'levels' (distinct values of 8 bits), 'smoothness' (correlation of neighbours in a copy of 64 x 64), 'white'
-        (fraction of pixels above 0.95), 'round_on_black' (1 for an ellipse on black that touches no border, else 0),
-        'mediastinum' (how much brighter the middle is than the places of the lungs), 'corners' (mean of the two at the
-        top, the brighter of them).
-    """
-    height, width = pixels.shape
-    small = _reduced(pixels)
-    middle = float(small[16:48, 28:36].mean())
-    beside = float((small[16:48, 12:24].mean() + small[16:48, 40:52].mean()) / 2)
-    step = max(1, min(height, width) // 256)
-    return {
-        "side": min(height, width),
-        "aspect": width / height,
-        "spread": float(np.subtract(*np.percentile(small, (95, 5)))),
-        "levels": len(np.unique(np.rint(pixels[::step, ::step] * 255))),
-        "smoothness": _smoothness(small),
-        "white": float((small > 0.95).mean()),
-        "round_on_black": _round_on_black(small),
-        "mediastinum": middle - beside,
-        "corners": float(max(small[:6, :6].mean(), small[:6, -6:].mean())),
-    }
-
-
-def measure_lungs(probability: _Pixels, pixels: _Pixels, threshold: float) -> dict[str, float]:
-    """What the rules on lungs look at.
-
-    Args:
-        probability: (H, W) float32 in [0, 1], of the lungs.
-        pixels: (H, W) float32 in [0, 1], on which they were found.
-        threshold: probability from which a pixel is lung.
-
-    Returns:
-        'lung_area', 'lung_row' and 'lung_column' (of the centroid), 'lung_height' (of the taller lung), 'lung_scatter'
-        (fraction that is not in the two largest pieces), 'lung_confidence' (see `dice_confidence`), 'lung_balance'
-        (area
-        of the smaller lung / of the larger), 'lung_cut' (largest fraction of a border that is lung), 'lung_alone' (1
-        where one lung is found, in the middle, else 0), 'lung_black' (fraction that is black). Without any lung,
-        'lung_area' alone.
-    """
-    step = max(1, min(pixels.shape) // 128)
-    probability, pixels = probability[::step, ::step], pixels[::step, ::step]
+    step = max(1, min(probability.shape) // 128)
+    probability = probability[::step, ::step]
     lungs = probability >= threshold
-    if not lungs.any():
-        return {"lung_area": 0.0}
-    height, width = lungs.shape
-    rows, columns = np.nonzero(lungs)
-    left, right = find_lungs(lungs)
-    areas = sorted((int(left.mask.sum()), int(right.mask.sum())))
-    labels, _ = ndimage.label(lungs)
-    sizes = np.sort(np.bincount(labels.ravel())[1:])
-    return {
-        "lung_area": float(lungs.mean()),
-        "lung_row": float(rows.mean()) / height,
-        "lung_column": float(columns.mean()) / width,
-        "lung_height": max(left.bottom - left.top, right.bottom - right.top) / height,
-        "lung_scatter": 1 - float(sizes[-2:].sum()) / float(sizes.sum()),
-        "lung_confidence": dice_confidence(probability, threshold),
-        "lung_balance": areas[0] / areas[1],
-        "lung_cut": float(max(edge.mean() for edge in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1]))),
-        "lung_alone": float(areas[0] < 0.05 * areas[1] and abs(columns.mean() / width - 0.5) < 0.06),
-        "lung_black": float((pixels[lungs] < 0.02).mean()),
-    }
+    area, sure = float(lungs.mean()), dice_confidence(probability, threshold)
+    if not 0.02 <= area <= 0.65:
+        return Verdict(
+            f"what was found as lungs is too small or too large ({area:.0%} of the image, expected 2% to 65%)"
+        )
+    if sure < 0.7:
+        return Verdict(f"the model is not sure of the lungs (confidence {sure:.2f}, expected at least 0.7)")
+    warnings = []
+    if sure < 0.78:
+        warnings.append(f"the model is hardly sure of the lungs (confidence {sure:.2f}, expected at least 0.78)")
+    return Verdict(warnings=(*warnings, *_one_lung(lungs), *_cut(lungs)))
 
 
-def _judge_tags(tags: Mapping[str, str]) -> Verdict:
-    """What a DICOM file says of itself; often it says nothing, or nothing that helps."""
+def _one_lung(lungs: npt.NDArray[np.bool_]) -> list[str]:
+    smaller, larger = sorted(int(lung.mask.sum()) for lung in find_lungs(lungs))
+    if smaller >= 0.12 * larger:
+        return []
+    return ["only one lung was found, or one is much smaller than the other"]
+
+
+def _cut(lungs: npt.NDArray[np.bool_]) -> list[str]:
+    share = max(float(edge.mean()) for edge in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1]))
+    return [] if share <= 0.05 else [f"the lungs are cut by the image's border ({share:.0%} of it is lung)"]
+
+
+def _other_modality(tags: Mapping[str, str]) -> str:
     modality = tags.get("modality", "")
-    if modality not in _MODALITIES:
-        return Verdict(f"the file says that it is of modality {modality}, no radiograph")
+    return "" if modality in _MODALITIES else f"the file says that it is of modality {modality}, not a radiograph"
+
+
+def _lateral_by_tag(tags: Mapping[str, str]) -> str:
     views = (tags.get("view_position", ""), *tags.get("view", "").replace("-", " ").split())
     lateral = next((view for view in views if view in _LATERAL), "")
-    if lateral:
-        return Verdict(f"the file says that it is a lateral view ({lateral})")
+    return lateral and f"the file says that it is a lateral view ({lateral})"
+
+
+def _other_part_by_tag(tags: Mapping[str, str]) -> str:
     part = tags.get("body_part") or tags.get("anatomic_region", "")
-    if part and not any(word in part for word in _CHEST):
-        return Verdict(f"the file says that it shows another part of the body ({part})")
-    return Verdict()
+    if not part or any(word in part for word in _CHEST):
+        return ""
+    return f"the file says that it shows another part of the body ({part})"
 
 
-def _text(rule: Rule, value: float) -> str:
-    bounds = f"at least {rule.low:g}" if rule.high == _ANY else f"{rule.low:g} to {rule.high:g}"
-    return f"{rule.text} ({rule.measure.replace('_', ' ')} {value:.2f}, expected {bounds})"
+def _coloured(radiograph: Radiograph) -> str:
+    """A film has no colour; captions, logos and an even tint occur."""
+    share = radiograph.coloured
+    return "" if share <= 0.1 else f"the image is in colour ({share:.0%} of it), and radiographs are gray"
 
 
-def _reduced(pixels: _Pixels) -> _Pixels:
-    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-    small: _Pixels = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BOX))
-    return small
+def _too_small(pixels: _Pixels) -> str:
+    height, width = pixels.shape
+    return "" if min(height, width) >= 64 else f"the image is too small ({width}x{height}, expected at least 64x64)"
 
 
-def _smoothness(small: _Pixels) -> float:
-    """Correlation of neighbours, 0 for noise, 1 where nothing changes."""
+def _too_long(pixels: _Pixels) -> str:
+    height, width = pixels.shape
+    if 0.4 <= width / height <= 2.5:
+        return ""
+    return f"the image is too narrow or too wide for a chest ({width}x{height}, expected a ratio of 0.4 to 2.5)"
+
+
+def _blank(small: _Pixels) -> str:
+    spread = float(np.subtract(*np.percentile(small, (95, 5))))
+    return "" if spread >= 0.06 else f"the image is nearly blank (range {spread:.2f}, expected at least 0.06)"
+
+
+def _few_shades(pixels: _Pixels) -> str:
+    step = max(1, min(pixels.shape) // 256)
+    shades = int(np.count_nonzero(np.bincount(np.rint(pixels[::step, ::step] * 255).astype(np.uint8).ravel())))
+    if shades >= 24:
+        return ""
+    return f"the image has too few shades of gray, such as a drawing or a mask ({shades}, expected at least 24)"
+
+
+def _noise(small: _Pixels) -> str:
+    """Neighbours hardly correlate."""
     pairs = ((small[1:], small[:-1]), (small[:, 1:], small[:, :-1]))
-    spread = small.std()
-    if spread < 1e-4:
-        return 1.0
-    return float(np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs if one.std() > 0]))
+    likeness = np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs])
+    return "" if likeness >= 0.75 else f"the image is noise (neighbours correlate by {likeness:.2f}, expected 0.75)"
 
 
-def _round_on_black(small: _Pixels) -> float:
-    """1 where all that is not black fills an ellipse within its box and leaves the image's border black, else 0."""
-    body = small > 0.06
-    border = np.concatenate([body[0], body[-1], body[:, 0], body[:, -1]])
-    if border.mean() > 0.02 or not body.any():
-        return 0.0
-    body = ndimage.binary_fill_holes(body)
-    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
-    box = body[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    height, width = box.shape
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    ellipse = y**2 + x**2 <= 1
-    return float((box == ellipse).mean() > 0.93 and min(height, width) > _SIDE / 3)
+def _white(small: _Pixels) -> str:
+    share = float((small > 0.95).mean())
+    return (
+        "" if share <= 0.6 else f"the image is mostly white, such as a page of text ({share:.0%}, expected at most 60%)"
+    )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from cxrseg.errors import MissingExtraError, ModelFileError
-from cxrseg.model_file import INPUT, read_model
+from cxrseg.model_file import INPUT, VIEW_OUTPUT, read_model
 
 __all__ = ["OnnxRuntimeRunner", "gpu_providers"]
 
@@ -52,10 +52,15 @@ class OnnxRuntimeRunner:
         self.precision = "tf32" if options.get("use_tf32") == "1" else "float32"
 
     def run(self, pixels: _Pixels) -> tuple[_Pixels, ...]:
-        """(N, H, W) float32 pixels to probabilities: (N, C, H, W) float32 maps, then (N, K) categories if there are."""
-        logits, *categories = self._session.run(None, {INPUT: np.ascontiguousarray(pixels[:, None])})
+        """(N, H, W) float32 pixels to (N, C, H, W) float32 probabilities.
+
+        Then (N, K) probabilities of categories and (N, V) logits of views, where the model has them.
+        """
+        names = [output.name for output in self._session.get_outputs()]
+        logits, *others = self._session.run(names, {INPUT: np.ascontiguousarray(pixels[:, None])})
         maps: _Pixels = expit(logits / np.float32(self.info.temperature))
-        return (maps, *(softmax(output, axis=1) for output in categories))
+        named = zip(names[1:], others, strict=True)
+        return (maps, *(output if name == VIEW_OUTPUT else softmax(output, axis=1) for name, output in named))
 
 
 def gpu_providers(device: str, precision: str) -> list[tuple[str, dict[str, Any]]]:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from cxrseg._version import __version__
 from cxrseg.inference.engine import Precision
+from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.radiograph import Radiograph
 
-__all__ = ["Options", "settings_of"]
+__all__ = ["DICOM_TYPES", "OUTPUT_TYPES", "Options", "settings_of"]
+
+DICOM_TYPES = ("dicom_seg", "dicom_sr", "dicom_sc")
+"""DICOM objects: segmentation, measurement report, and a picture as secondary capture."""
+
+OUTPUT_TYPES = ("png", *DICOM_TYPES)
+"""What can be written for each file."""
+
+WriteObjects = Callable[[Path, str, Path, Radiograph, Prediction, Sequence[str]], object]
+"""(output folder, stem, source file, what was read from it, what was found on it, which of `DICOM_TYPES`): as
+`cxrseg.hospital.objects.write_objects`, which lies in a higher layer and is therefore handed down."""
+
+_NOT_IN_ROWS = ("models", "device", "precision")
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,8 @@ class Options:
         force: warn where the input check would refuse the image.
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
+        output_types: what is written: 'png' for masks, and any of `DICOM_TYPES`.
+        write_objects: writes those of `DICOM_TYPES`; needed where there are any.
     """
 
     models: tuple[Path, ...] = ()
@@ -38,6 +55,8 @@ class Options:
     force: bool = False
     save_probabilities: bool = False
     preview: bool = False
+    output_types: tuple[str, ...] = ("png",)
+    write_objects: WriteObjects | None = None
 
     def segmenter(self, streams: int = 1) -> Segmenter:
         """Load the models; `streams` and errors as for `Segmenter`."""
@@ -52,6 +71,15 @@ class Options:
             streams=streams,
         )
 
+    def as_json(self) -> dict[str, Any]:
+        """Name to value of every option that can be written as JSON."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "write_objects"}
+        return {
+            **values,
+            "models": [str(model) for model in self.models],
+            "output_types": list(self.output_types),
+        }
+
 
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
     """All settings that a file's row depends on."""
@@ -59,5 +87,5 @@ def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
         "cxrseg": __version__,
         "model_sha256": segmenter.mark.sha256,
         "computes_with": segmenter.engines[0].precision,
-        **{key: value for key, value in asdict(options).items() if key not in ("models", "device", "precision")},
+        **{key: value for key, value in options.as_json().items() if key not in _NOT_IN_ROWS},
     }

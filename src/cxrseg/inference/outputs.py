@@ -13,7 +13,7 @@ from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.write import write_atomic, write_mask, write_probability
 from cxrseg.metrics.severity import SEVERITY_COLUMNS, Severity
 
-__all__ = ["CATEGORY_COLUMNS", "COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]
+__all__ = ["CATEGORY_COLUMNS", "COLUMNS", "caption_of", "empty_row", "outputs_of", "row_of", "write_outputs"]
 
 CATEGORY_COLUMNS = {
     "COVID-19": "probability_covid19",
@@ -94,6 +94,7 @@ def write_outputs(
     radiograph: Radiograph | None,
     prediction: Prediction | None,
     *,
+    masks: bool = True,
     save_probabilities: bool = False,
     preview: bool = False,
 ) -> None:
@@ -104,6 +105,7 @@ def write_outputs(
         stem: the beginning of the files' names, such as 'sub/name'.
         radiograph: the image, or None.
         prediction: for this image, or None. For None and for a refused prediction nothing is written.
+        masks: write STEM_infection.png and STEM_lungs.png.
         save_probabilities: write STEM_probability.png too.
         preview: write STEM_preview.png too.
 
@@ -112,7 +114,7 @@ def write_outputs(
     """
     found = prediction.probabilities if prediction is not None else {}
     written: list[Path] = []
-    for channel in found:
+    for channel in found if masks else ():
         assert prediction is not None
         written.append(out / f"{stem}_{channel}.png")
         write_mask(written[-1], prediction.mask(channel))
@@ -129,8 +131,11 @@ def write_outputs(
 
 
 def outputs_of(out: Path, stem: str) -> list[Path]:
-    """All that `write_outputs` may write for a file, by its `stem`, such as 'sub/name', in the output folder."""
-    return [out / f"{stem}_{kind}.png" for kind in ("infection", "lungs", "probability", "preview")]
+    """All that may be written for a file, by its `stem`, such as 'sub/name', in the output folder."""
+    return [
+        *(out / f"{stem}_{kind}.png" for kind in ("infection", "lungs", "probability", "preview")),
+        *(out / f"{stem}_{kind}.dcm" for kind in ("seg", "sr", "sc")),
+    ]
 
 
 def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
@@ -139,12 +144,13 @@ def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -
     from cxrseg.plots.overlay import preview  # here, since only previews need it
 
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
-    picture = preview(radiograph.pixels, masks.get("infection"), masks.get("lungs"), _caption(prediction))
+    picture = preview(radiograph.pixels, masks.get("infection"), masks.get("lungs"), caption_of(prediction))
     image = Image.fromarray(np.ascontiguousarray(picture))
     write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
 
 
-def _caption(prediction: Prediction) -> Sequence[str]:
+def caption_of(prediction: Prediction) -> Sequence[str]:
+    """The lines beneath a picture: measures, model, threshold, confidence, warnings."""
     lines = _numbers(prediction.severity) if prediction.severity is not None else []
     how = [f"model {prediction.model.name} {prediction.model.version}"]
     if "infection" in prediction.thresholds:

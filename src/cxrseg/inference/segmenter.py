@@ -12,8 +12,15 @@ import numpy.typing as npt
 from cxrseg.data.sample import PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.engine import Engine, Precision, Result
-from cxrseg.inference.input_check import DOUBTFUL, DOUBTFUL_GAIN, INVERTED, Verdict, judge_lungs, judge_pixels
-from cxrseg.inference.prediction import ModelMark, Prediction, dice_confidence
+from cxrseg.inference.input_check import (
+    INVERTED,
+    INVERTED_TWICE,
+    Verdict,
+    check_lungs,
+    check_radiograph,
+    check_view,
+)
+from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocessing import to_input, to_source
@@ -37,10 +44,11 @@ _Pixels = npt.NDArray[np.float32]
 
 
 class _Output(NamedTuple):
-    """What the models give for one image: channel to (H, W) probabilities, and category to probability."""
+    """What the models give for one image: channel to (H, W) probabilities, category to probability, view to logit."""
 
     maps: dict[str, _Pixels]
     categories: dict[str, float] | None
+    views: dict[str, float]
 
 
 class Segmenter:
@@ -125,53 +133,52 @@ class Segmenter:
         """
         if not self._input_check:
             return self._predicted(radiograph, self._run(radiograph.pixels), Verdict())
-        verdict = judge_pixels(radiograph)
+        verdict = check_radiograph(radiograph)
         if verdict.reason and not self._force:
             return self._refused(radiograph, verdict)
-        output, later = self._run_in_right_polarity(radiograph.pixels, verdict.inverse_gain)
+        output, later = self._run_in_right_polarity(radiograph.pixels)
         verdict = verdict.then(later)
         if verdict.reason and not self._force:
             return self._refused(radiograph, verdict)
         return self._predicted(radiograph, output, verdict)
 
-    def _run_in_right_polarity(self, pixels: _Pixels, inverse_gain: float | None) -> tuple[_Output, Verdict]:
-        """The models' output on the pixels or on their inverse, and the verdict on its lungs.
-
-        Args:
-            pixels: (H, W) float32 in [0, 1].
-            inverse_gain: see `Verdict`; None where the polarity is not in doubt.
-        """
+    def _run_in_right_polarity(self, pixels: _Pixels) -> tuple[_Output, Verdict]:
+        """The models' output on (H, W) pixels or on their inverse, and the verdict on it."""
         output, verdict = self._run_and_check(pixels)
-        if inverse_gain is None or "lungs" not in output.maps:
+        if not verdict.inverted:
             return output, verdict
-        inverse, inverse_verdict = self._run_and_check(1 - pixels)
-        threshold = self.thresholds["lungs"]
-        gain = dice_confidence(inverse.maps["lungs"], threshold) - dice_confidence(output.maps["lungs"], threshold)
-        if gain > inverse_gain and not inverse_verdict.reason:
-            return inverse, Verdict(warnings=(INVERTED,)).then(inverse_verdict)
-        return output, verdict if inverse_gain > DOUBTFUL_GAIN else verdict.then(Verdict(warnings=(DOUBTFUL,)))
+        output, verdict = self._run_and_check(1 - pixels)
+        return output, Verdict(INVERTED_TWICE if verdict.inverted else "", (INVERTED,)).then(verdict)
 
     def _run_and_check(self, pixels: _Pixels) -> tuple[_Output, Verdict]:
+        """The models' output on (H, W) pixels, and the verdict on their view and their lungs."""
         output = self._run(pixels)
+        verdict = check_view(output.views)
+        if verdict.reason or verdict.inverted:
+            return output, verdict
         if "lungs" not in output.maps:
-            return output, Verdict(warnings=(NO_LUNGS,))
-        return output, judge_lungs(output.maps["lungs"], pixels, self.thresholds["lungs"])
+            return output, verdict.then(Verdict(warnings=(NO_LUNGS,)))
+        return output, verdict.then(check_lungs(output.maps["lungs"], self.thresholds["lungs"]))
 
     def _run(self, pixels: _Pixels) -> _Output:
         """Run the models on (H, W) float32 in [0, 1], and average what they give."""
         maps: dict[str, list[_Pixels]] = {channel: [] for channel in self.thresholds}
         categories: list[dict[str, float]] = []
+        views: dict[str, float] = {}
         for engine in self.engines:
             result = self._run_engine(engine, to_input(pixels, engine.info.size))
             for channel, map_ in self._maps_of_task(engine.info, result.maps).items():
                 maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1])))
             if result.categories is not None:
                 categories.append(dict(zip(engine.info.categories, result.categories.tolist(), strict=True)))
+            if result.views is not None and not views:  # models differ in their views: the first that has any decides
+                views = dict(zip(engine.info.views, result.views.tolist(), strict=True))
         return _Output(
             {channel: each[0] if len(each) == 1 else np.mean(each, axis=0) for channel, each in maps.items()},
             {name: sum(one[name] for one in categories) / len(categories) for name in categories[0]}
             if categories
             else None,
+            views,
         )
 
     def _threshold(self, info: ModelInfo) -> float:
@@ -184,13 +191,10 @@ class Segmenter:
         return named if opacity is None or not self._opacity else named | {"infection": opacity}
 
     def _run_engine(self, engine: Engine, pixels: _Pixels) -> Result:
-        """Run one model on one image: (C, h, w) maps and (K) categories."""
-        if not self._tta:
-            maps, categories = engine.run(pixels[None])
-            return Result(maps[0], None if categories is None else categories[0])
-        (straight, mirrored), categories = engine.run(np.stack([pixels, pixels[:, ::-1]]))
-        mean: _Pixels = (straight + mirrored[:, :, ::-1]) / 2
-        return Result(mean, None if categories is None else categories.mean(0))
+        """Run one model on one image: (C, h, w) maps, (K) categories, and (V) views of the image as it is."""
+        maps, categories, views = engine.run(np.stack([pixels, pixels[:, ::-1]]) if self._tta else pixels[None])
+        mean: _Pixels = (maps[0] + maps[1][:, :, ::-1]) / 2 if self._tta else maps[0]
+        return Result(mean, None if categories is None else categories.mean(0), None if views is None else views[0])
 
     def _refused(self, radiograph: Radiograph, verdict: Verdict) -> Prediction:
         return Prediction(

@@ -22,7 +22,7 @@ from cxrseg.errors import ImageError
 from cxrseg.io.dicom_tags import integer, text
 from cxrseg.io.raster import MAX_PIXELS
 
-__all__ = ["Layout", "decode", "layout_of"]
+__all__ = ["TRANSFER_SYNTAXES", "Layout", "decode", "layout_of"]
 
 _UNCOMPRESSED = {
     "1.2.840.10008.1.2": "implicit little endian",
@@ -44,6 +44,9 @@ _COMPRESSED = {
     "1.2.840.10008.1.2.4.203": "HTJ2K",
     _RLE: "RLE",
 }
+TRANSFER_SYNTAXES = (*_UNCOMPRESSED, *_COMPRESSED)
+"""UIDs of all transfer syntaxes that can be read."""
+
 _GRAY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 

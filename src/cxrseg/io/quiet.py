@@ -1,4 +1,4 @@
-"""Keeping the chatter of pydicom and Pillow inside, since it may quote values of a patient's file."""
+"""Keeping the warnings of highdicom, pydicom and Pillow inside, since they may quote values of a patient's file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _undo = ExitStack()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ignore warnings that arise in pydicom and Pillow, and pydicom's log records, while the context is open.
+    """Ignore warnings of highdicom, pydicom and Pillow, and log records of the first two, while the context is open.
 
     Nothing is muted for good: the last one out restores everything. Python's warning filters belong to the
     process, so threads that read at the same time share one change of them instead of undoing each other's.
@@ -38,8 +38,9 @@ def quiet() -> Iterator[None]:
 
 def _enter() -> None:
     _undo.enter_context(warnings.catch_warnings())
-    warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
-    # A level, not a filter: it is inherited by pydicom's many child loggers, a filter is not.
-    logger = logging.getLogger("pydicom")
-    _undo.callback(logger.setLevel, logger.level)
-    logger.setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=r"(PIL|highdicom|pydicom)\.")
+    # A level, not a filter: it is inherited by their many child loggers, a filter is not.
+    for name in ("highdicom", "pydicom"):
+        logger = logging.getLogger(name)
+        _undo.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL + 1)

@@ -23,6 +23,7 @@ class Radiograph:
         steps: what was done to the stored values, in order, in words.
         tags: what the file says of itself, such as 'modality' or 'view_position'; never a name or an
             identifier of a patient. Empty for raster images. See `cxrseg.io.dicom_tags.public_tags`.
+        coloured: share of the pixels that had a colour, an even tint of the whole aside; 0 to 1.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -30,6 +31,7 @@ class Radiograph:
     source: str = "array"
     steps: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    coloured: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -45,13 +45,13 @@ def read_raster(path: Path | str) -> Radiograph:
         ImageError: the file is missing, no image, truncated, empty, of several pages, or too large.
     """
     path = Path(path)
-    values, steps = _decode(path)
+    values, steps, coloured = _decode(path)
     if values.dtype == np.uint8:
         pixels = values.astype(np.float32) / np.float32(255)
     else:
         pixels, step = _scaled(values)
         steps.append(step)
-    return Radiograph(pixels, source=str(path), steps=tuple(steps))
+    return Radiograph(pixels, source=str(path), steps=tuple(steps), coloured=coloured)
 
 
 def read_mask(path: Path | str) -> npt.NDArray[np.bool_]:
@@ -69,7 +69,7 @@ def read_mask(path: Path | str) -> npt.NDArray[np.bool_]:
         ImageError: as for `read_raster`.
     """
     path = Path(path)
-    values, _ = _decode(path)
+    values, *_ = _decode(path)
     largest = values.max()
     full = 1 if largest <= 1 else 255 if values.dtype == np.uint8 else largest
     return values >= 0.5 * full
@@ -85,7 +85,7 @@ def read_probability(path: Path | str) -> npt.NDArray[np.float32]:
         ImageError: the file has fewer bits, or as for `read_raster`.
     """
     path = Path(path)
-    values, _ = _decode(path)
+    values, *_ = _decode(path)
     if values.dtype != np.uint16:
         raise ImageError(f"expected a probability map of 16 bits at {path}, got {values.dtype}; write it anew")
     return values.astype(np.float32) / np.float32(65535)
@@ -133,9 +133,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path} is damaged or cut short ({error}); export or download it anew") from error
 
 
-def _decode(path: Path) -> tuple[npt.NDArray[Any], list[str]]:
-    """(H, W) uint8, or the stored type of deeper images, and the steps that led there."""
+def _decode(path: Path) -> tuple[npt.NDArray[Any], list[str], float]:
+    """(H, W) uint8, or the stored type of deeper images; the steps that led there; `Radiograph.coloured`."""
     steps: list[str] = []
+    coloured = 0.0
     with _opened(path) as image:
         _check_size(path, image)
         if image.format == "PNG":
@@ -150,14 +151,29 @@ def _decode(path: Path) -> tuple[npt.NDArray[Any], list[str]]:
         if upright.mode not in (*_DEEP_MODES, "L"):
             steps.append(f"{upright.mode} to grayscale")
             # Only RGB leads from everywhere to gray: a palette holds colours, and Lab knows no other way.
-            upright = upright.convert("L" if upright.mode in ("1", "LA") else "RGB").convert("L")
+            upright = upright.convert("L" if upright.mode in ("1", "LA") else "RGB")
+            coloured = _coloured(upright) if upright.mode == "RGB" else 0.0
+            upright = upright.convert("L")
         values = np.asarray(upright)
         if white_is_zero and values.dtype == np.uint16:  # Pillow turns 8 bits by itself, but not 16
             steps.append("inverted (TIFF, white is zero)")
             values = values.dtype.type(65535) - values
         if not np.isfinite(values).all():
             raise ImageError(f"{path} holds values that are not finite; export it anew")
-    return values, steps
+    return values, steps, coloured
+
+
+def _coloured(image: Image.Image) -> float:
+    """Share of an RGB image's pixels whose colour is by more than 32 of 255 not that of other pixels as bright.
+
+    So a film with an even tint, such as a photographed one, has no colour.
+    """
+    small = np.asarray(image.resize((128, 128), Image.Resampling.NEAREST), dtype=np.float32).reshape(-1, 3)
+    level = (small.mean(1) / 16).astype(np.intp)
+    counts = np.maximum(np.bincount(level, minlength=16), 1)
+    against_green = [small[:, channel] - small[:, 1] for channel in (0, 2)]
+    red, blue = (values - (np.bincount(level, values, 16) / counts)[level] for values in against_green)
+    return float((np.maximum.reduce([abs(red), abs(blue), abs(red - blue)]) > 32).mean())
 
 
 def _check_size(path: Path, image: Image.Image) -> None:

@@ -1,0 +1,55 @@
+"""The command `follow`: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command
+
+if TYPE_CHECKING:
+    from cxrseg.hospital.follow_up.films import Film
+
+__all__ = ["follow"]
+
+
+@command("cxrseg follow -i films -o course")
+@click.option("-i", "--input", "source", required=True, type=PATH, help="A folder of films of one patient or many.")
+@click.option("-o", "--output", "out", required=True, type=FOLDER, help="A folder.")
+@click.option("--csv", "table", type=PATH, help="Columns file, patient, and date or day; else DICOM tags say it.")
+@click.option("-m", "--model", "models", multiple=True, type=PATH, help="Instead of the weights that come with cxrseg.")
+@click.option(
+    "--identities", is_flag=True, help="Write patients' identifiers, file names and dates; else keys and days."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def follow(
+    source: Path, out: Path, table: Path | None, models: tuple[Path, ...], identities: bool, quiet: bool
+) -> None:
+    """Follow patients over time: infected fraction by film, and which changes are larger than the noise.
+
+    Writes follow_up.csv, follow_up.json, follow_up.html and a picture for each patient.
+    """
+    from cxrseg.hospital.follow_up.run import follow_folder
+    from cxrseg.inference.segmenter import Segmenter
+    from cxrseg.report.follow_up import write_follow_up_page
+
+    def show(film: Film, reason: str) -> None:
+        if reason and not quiet:
+            click.echo(f"{film.name}: not used: {reason}", err=True)
+
+    found = follow_folder(source, out, Segmenter(models or None), table=table, identities=identities, on_film=show)
+    page = out / "follow_up.html"
+    write_follow_up_page(page, found.courses, found.pictures)
+    for fault in found.faults:
+        click.echo(fault, err=True)
+    if quiet:
+        return
+    films = [film for course in found.courses for film in course["films"]]
+    counts = Counter(film["since_last"]["verdict"] for film in films if "since_last" in film)
+    used = sum(film["status"] == "ok" for film in films)
+    click.echo(f"{len(found.courses)} patients, {used} films used, {len(films) - used} not used")
+    click.echo("changes from film to film: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    click.echo(f"page  {page}\n{NOTICE}")

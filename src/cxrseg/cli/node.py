@@ -1,0 +1,99 @@
+"""The command `node`: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cxrseg.cli.shared import NOTICE, command
+
+__all__ = ["node"]
+
+_KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
+
+
+@command("cxrseg node --listen 11112 --send ORTHANC@127.0.0.1:4242")
+@click.option(
+    "--listen",
+    metavar="[HOST:]PORT",
+    default="11112",
+    show_default=True,
+    help="Where to accept associations; on 127.0.0.1 unless a host is named. 0.0.0.0 is every network.",
+)
+@click.option(
+    "--send",
+    "destinations",
+    metavar="AET@HOST:PORT",
+    multiple=True,
+    required=True,
+    help="Where objects go, by C-STORE; or the URL of a DICOMweb server, for STOW-RS. May be given several times.",
+)
+@click.option("--aet", default="CXRSEG", show_default=True, help="This node's AE title; peers must call it so.")
+@click.option("--accept-from", metavar="AET", multiple=True, help="Accept this calling AE title only; several times.")
+@click.option(
+    "--output-type",
+    "kinds",
+    type=click.Choice(_KINDS),
+    multiple=True,
+    default=_KINDS[:2],
+    show_default=True,
+    help="Which objects to make; may be given several times.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="For images, objects and the queue; by default below ~/.local/state/cxrseg.",
+)
+@click.option("-m", "--model", "models", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--metrics", metavar="[HOST:]PORT", help="Answer Prometheus here.")
+@click.option(
+    "--tls",
+    type=(click.Path(path_type=Path), click.Path(path_type=Path), click.Path(path_type=Path)),
+    metavar="CERTIFICATE KEY AUTHORITY",
+    help="PEM files: encrypt both directions; peers must have a certificate of the authority.",
+)
+@click.option("--max-associations", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option("--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Of one image.")
+@click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds of silence.")
+@click.option("-v", "--verbose", is_flag=True, help="Log what the DICOM network does, too.")
+def node(
+    listen: str,
+    destinations: tuple[str, ...],
+    folder: Path | None,
+    models: tuple[Path, ...],
+    metrics: str | None,
+    tls: tuple[Path, Path, Path] | None,
+    max_mb: int,
+    verbose: bool,
+    **others: Any,
+) -> None:
+    """Receive radiographs over DICOM, segment the frontal ones, and send SEG and SR back.
+
+    An image is on disk before it is acknowledged. A node that was killed goes on where it was.
+    """
+    from cxrseg.hospital.node.service import Node
+    from cxrseg.hospital.node.settings import NodeSettings, Tls, parse_address, parse_destination, state_folder
+    from cxrseg.inference.options import Options
+
+    settings = NodeSettings(
+        folder or state_folder(),
+        tuple(parse_destination(text) for text in destinations),
+        parse_address(listen),
+        options=Options(models),
+        tls=None if tls is None else Tls(*tls),
+        metrics=None if metrics is None else parse_address(metrics),
+        max_bytes=max_mb * 2**20,
+        **others,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("pynetdicom").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    click.echo(NOTICE, err=True)
+    Node(settings).run(stopped)

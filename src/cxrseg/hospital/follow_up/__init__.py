@@ -1,0 +1,1 @@
+"""The films of a patient over time: infected fraction, extent score, and which change is larger than the noise."""

@@ -1,0 +1,1 @@
+"""The DICOM node: receives radiographs, segments them, sends the objects back. Nothing is lost where it is killed."""
