@@ -3,8 +3,7 @@
     python benchmarks/elsewhere.py [MODEL] --folder shared [--only nih-rsna ...] [-o elsewhere.json] [--rows films.csv]
 
 Every film goes as it is through the public `Segmenter`, input check included, in float32. A refused film counts as one
-without infection or lungs, and is counted. The folder holds, each with the `index.csv` that docs/evaluating.md
-describes:
+without infection or lungs, and is counted. Each part of the folder has the `index.csv` of docs/evaluating.md:
 
 nih-rsna         films of the NIH Clinical Center, classed and boxed by radiologists for RSNA
 other-hospitals  healthy and tuberculous films of Montgomery and Shenzhen, with lung masks

@@ -43,14 +43,15 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_prediction_and_evaluation_load_no_torch() -> None:
-    assert loaded_by("import cxrseg.inference.files, cxrseg.evaluation.evaluate, cxrseg.report.report") & HEAVY == set()
+    modules = "cxrseg.inference.files, cxrseg.evaluation.evaluate, cxrseg.report.report, cxrseg.run_folder"
+    assert loaded_by(f"import {modules}") & HEAVY == set()
 
 
 def test_every_public_name_can_be_imported() -> None:
-    assert set(cxrseg.__all__) == {*cxrseg._HOMES, "__version__"}
+    assert set(cxrseg.__all__) == {*cxrseg._MODULES, "__version__"}
     assert dir(cxrseg) == cxrseg.__all__
-    for public, home in cxrseg._HOMES.items():
-        module = importlib.import_module(f"cxrseg.{home}")
+    for public, module_name in cxrseg._MODULES.items():
+        module = importlib.import_module(f"cxrseg.{module_name}")
         assert public in module.__all__
         assert getattr(cxrseg, public) is getattr(module, public)
 
@@ -69,7 +70,7 @@ def test_type_checkers_see_the_same_public_names() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == cxrseg._HOMES
+    assert seen == cxrseg._MODULES
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

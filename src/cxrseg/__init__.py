@@ -1,6 +1,6 @@
-"""cxrseg: find and measure COVID-19 and pneumonia infection on chest X-rays. Research software, no diagnosis.
+"""cxrseg: segment and measure COVID-19 and pneumonia infection on chest X-rays. Research use only, not for diagnosis.
 
-The public names below are imported when first used; `import cxrseg` loads neither torch nor OpenVINO.
+The public names below are imported on first use; `import cxrseg` loads neither torch nor OpenVINO.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cxrseg.training.recipe import Recipe
     from cxrseg.training.recipe_file import load_recipe
 
-_HOMES = {
+_MODULES = {
     "CxrsegError": "errors",
     "Dataset": "data.sample",
     "Evaluation": "evaluation.evaluate",
@@ -43,7 +43,7 @@ _HOMES = {
     "train": "training.fit",
     "write_phantoms": "phantom.generate",
 }
-"""Public name to the module that holds it."""
+"""Public name to the module that defines it."""
 
 __all__ = [
     "CxrsegError",
@@ -69,9 +69,9 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'cxrseg' has no attribute {name!r}")
-    return getattr(import_module(f"cxrseg.{_HOMES[name]}"), name)
+    return getattr(import_module(f"cxrseg.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

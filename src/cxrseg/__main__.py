@@ -1,4 +1,4 @@
-"""`python -m cxrseg`, as torchrun calls it."""
+"""Makes `python -m cxrseg` work, which torchrun needs."""
 
 from cxrseg.cli import main
 

@@ -1,4 +1,4 @@
-"""The main job in small: make phantoms, train, evaluate, draw."""
+"""A small complete example: make phantoms, train, evaluate, draw."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PHANTOM_SIZE = 128
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo came to.
+    """The result of the demo.
 
     Attributes:
         run: the training run.
-        evaluation: on the phantom's test images.
-        baseline: a threshold on the brightness, and its Dice on the same images.
+        evaluation: on the test phantoms.
+        baseline: the best threshold on the brightness, and its Dice on the same images.
     """
 
     run: Run
@@ -35,7 +35,7 @@ class Demo:
     baseline: tuple[float, float]
 
     def table(self) -> list[tuple[str, str]]:
-        """What was measured, as lines of (name, value)."""
+        """The figures as rows of (name, value)."""
         summary = self.evaluation.summary()
         infection: Mapping[str, Any] = summary["infection"]
         infected = infection["infected_per_image"]
@@ -54,9 +54,9 @@ def run_demo(out: Path, *, progress: bool = False, on_step: Callable[[str], None
     """Make phantoms, train the recipe 'quick' on them, evaluate it on others, and draw.
 
     Args:
-        out: a folder; a demo that was broken off there is taken up again.
+        out: the output folder; a demo that was interrupted there continues.
         progress: show progress bars.
-        on_step: called with a line of text at the beginning of each step.
+        on_step: called with a line of text at the start of each step.
     """
     on_step("making synthetic chest X-rays")
     dataset = open_dataset(write_phantoms(out / "phantoms", size=PHANTOM_SIZE))

@@ -2,18 +2,18 @@
 
 ::
 
-    CxrsegError                 anything below; the command line turns it into exit code 1
-    ├── ImageError              a file is no image, is broken, or is of a kind that cannot be used
-    ├── DatasetError            folders, pairs or splits are not as expected (lists every fault at once)
-    ├── RecipeError             a setting is unknown, out of range or contradicts another
-    ├── ModelFileError          a model file is missing, damaged or does not fit
-    ├── TrainingError           a training run cannot start or go on
-    │   └── OutOfMemoryError    the batch does not fit
-    ├── DiskFullError           no room for a checkpoint, result or download; names the disk
-    ├── DownloadError           a download failed or is not what was announced
-    └── MissingExtraError       an optional part of cxrseg is not installed (says which `pip install`)
+    CxrsegError                 base class; the command line turns it into exit code 1
+    ├── ImageError              a file is not an image, is damaged, or is of a kind that cannot be used
+    ├── DatasetError            folders, pairs or splits are not as expected (lists all faults)
+    ├── RecipeError             a setting is unknown, out of range or contradicts another one
+    ├── ModelFileError          a model file is missing, damaged or not suitable
+    ├── TrainingError           a training run cannot start or cannot continue
+    │   └── OutOfMemoryError    the batch does not fit into memory
+    ├── DiskFullError           the disk is full; the message names it
+    ├── DownloadError           a download failed or has a wrong checksum
+    └── MissingExtraError       an optional package is not installed (names the `pip install` command)
 
-A message says what was expected, what came instead, and what to do.
+A message says what was expected, what was found, and what to do.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CxrsegError(Exception):
 
 
 class ImageError(CxrsegError):
-    """A file is no image, is broken, or is of a kind that cannot be used."""
+    """A file is not an image, is damaged, or is of a kind that cannot be used."""
 
 
 class DatasetError(CxrsegError):
@@ -47,7 +47,7 @@ class DatasetError(CxrsegError):
 
     Args:
         message: what was expected, and what to do.
-        faults: one line for each file at fault; all of them are printed, so that one run shows everything.
+        faults: one line for each fault; the message lists all of them.
     """
 
     def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
@@ -56,11 +56,11 @@ class DatasetError(CxrsegError):
 
 
 class RecipeError(CxrsegError):
-    """A recipe's setting is unknown, out of range or contradicts another."""
+    """A setting of a recipe is unknown, out of range or contradicts another one."""
 
 
 class ModelFileError(CxrsegError):
-    """A model file is missing, damaged or does not fit what is asked of it."""
+    """A model file is missing, damaged or not suitable."""
 
 
 class TrainingError(CxrsegError):
@@ -72,12 +72,12 @@ class OutOfMemoryError(TrainingError):
 
 
 class DiskFullError(CxrsegError):
-    """There is no room left to write; the last complete file is untouched."""
+    """The disk is full; the last complete file is unchanged."""
 
 
 class DownloadError(CxrsegError):
-    """A download failed, or its content is not what was announced."""
+    """A download failed, or its content has a wrong checksum."""
 
 
 class MissingExtraError(CxrsegError, ImportError):
-    """An optional part of cxrseg is not installed."""
+    """An optional package is not installed."""

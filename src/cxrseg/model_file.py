@@ -1,4 +1,4 @@
-"""The model file: one ONNX graph with everything needed to use it in its metadata. No pickle is ever read."""
+"""The model file: an ONNX graph whose metadata has all that is needed to use it. Pickle is never used."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-"""Version of the metadata's layout; a reader refuses a newer one."""
+"""Version of the metadata's layout; files with a newer one are refused."""
 
 METADATA_KEY = "cxrseg"
 """Key of the ONNX metadata property that holds the JSON."""
@@ -51,7 +51,7 @@ OUTPUT = "logits"
 """Name of the graph's output: (N, C, H, W) float32; probability = sigmoid(logits / temperature)."""
 
 CATEGORY_OUTPUT = "category_logits"
-"""Name of the graph's second output, where it judges the whole image: (N, K) float32, probability = softmax."""
+"""Name of the second output of a graph with a classification head: (N, K) float32, probability = softmax."""
 
 VIEW_OUTPUT = "view_logits"
 """Name of the graph's last output, where it tells what an image shows: (N, V) float32, the largest is the likeliest."""
@@ -65,7 +65,7 @@ INVERTED_VIEW = "inverted"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says about itself.
+    """The metadata of a model file.
 
     Attributes:
         name: the recipe's name.
@@ -75,16 +75,16 @@ class ModelInfo:
         threshold: probability from which a pixel is marked.
         opacity_threshold: the same for the channel 'opacity', where there is one.
         temperature: divides the logits.
-        fitted_on: split, layout, counts and fingerprint of what threshold and temperature were fitted on, or None where
-            they are the defaults.
-        categories: what the classification head tells apart, in the order of its output; () where there is none.
+        fitted_on: split, layout, counts and fingerprint of the images that threshold and temperature were fitted on,
+            or None where they are the defaults.
+        categories: of the classification head, in the order of its output; () where there is none.
         covid19_threshold: probability of the classification head from which an image counts as COVID-19.
         views: what the view head tells apart, in the order of its output; () where there is none.
         view_fit: what the view head was fitted on, and its figures by cross-validation.
         recipe: the whole recipe.
-        dataset: layout, counts and fingerprint of what it was trained on.
-        figures: what was measured, by the split's name.
-        licence: terms of the weights, and whom to cite.
+        dataset: layout, counts and fingerprint of the training images.
+        figures: measured results, by the name of the split.
+        licence: of the weights, and what to cite.
         version: version of cxrseg that wrote it.
     """
 
@@ -115,8 +115,8 @@ class ModelInfo:
         """Read the metadata's JSON.
 
         Args:
-            text: what `to_json` gave.
-            source: the file it comes from, for messages.
+            text: the output of `to_json`.
+            source: its file, for messages.
 
         Raises:
             ModelFileError: it is damaged, or of a newer format.
@@ -138,16 +138,16 @@ class ModelInfo:
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelFileError(f"the metadata of {source} is damaged ({error!r}); export it anew") from error
+            raise ModelFileError(f"the metadata of {source} is damaged ({error!r}); export it again") from error
 
 
 def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
     """Write a model file atomically.
 
     Args:
-        path: where, ending in .onnx.
+        path: the file, ending in .onnx.
         graph: a serialised ONNX ModelProto with input `INPUT` and output `OUTPUT`.
-        info: what the file says about itself.
+        info: the metadata.
 
     Raises:
         MissingExtraError: the onnx package is not installed.
@@ -159,7 +159,7 @@ def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
     model = onnx.load_from_string(graph)
     del model.metadata_props[:]
     for node in model.graph.node:
-        del node.metadata_props[:]  # the exporter's notes: paths of the machine that trained, and a sixth of the file
+        del node.metadata_props[:]  # of the exporter: paths of the training machine, and a sixth of the file's size
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "cxrseg", __version__
     write_bytes(path, model.SerializeToString())
@@ -169,11 +169,11 @@ def shipped_model() -> Path:
     """The weights that come with cxrseg.
 
     Raises:
-        ModelFileError: this copy of cxrseg has none.
+        ModelFileError: this installation of cxrseg has none.
     """
     path = Path(str(resources.files("cxrseg") / "weights" / "cxrseg.onnx"))
     if not path.is_file():
-        raise ModelFileError(f"this copy of cxrseg came without weights ({path}); name a model file")
+        raise ModelFileError(f"this installation of cxrseg has no weights ({path} is missing); name a model file")
     return path
 
 
@@ -181,7 +181,7 @@ def model_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a model file's content.
 
     Raises:
-        ModelFileError: no such file, or it cannot be read.
+        ModelFileError: the file is missing or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -195,13 +195,13 @@ def model_sha256(path: Path) -> str:
 def load_openvino() -> ModuleType:
     """Import OpenVINO without its model converter.
 
-    `import openvino` alone imports the converter too, which reports the import to a server on the internet and takes
-    longer than all the rest. Where another package has imported OpenVINO before, it stays as it is.
+    A plain `import openvino` also imports the converter, which reports the import to a server on the internet and
+    takes longer than the rest. Where OpenVINO was imported before, that module is returned unchanged.
     """
     converter = "openvino.tools.ovc"
     if "openvino" in sys.modules:
         return sys.modules["openvino"]
-    sys.modules[converter] = None  # type: ignore[assignment]  # importing it fails, which openvino puts up with
+    sys.modules[converter] = None  # type: ignore[assignment]  # then importing it fails, which openvino tolerates
     try:
         return importlib.import_module("openvino")
     finally:
@@ -215,10 +215,10 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
         path: an .onnx file that cxrseg wrote.
 
     Returns:
-        The graph, not compiled yet, and what it says about itself.
+        The graph, not compiled yet, and the metadata.
 
     Raises:
-        ModelFileError: no such file, no ONNX graph, or one without cxrseg's metadata.
+        ModelFileError: the file is missing, is not an ONNX graph, or has no metadata of cxrseg.
     """
     openvino = load_openvino()
     path = Path(path)
@@ -227,18 +227,18 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
     try:
         model = openvino.Core().read_model(str(path))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter where OpenVINO quotes damaged bytes
-        raise ModelFileError(f"{path} is no ONNX graph, or is damaged; export or download it anew") from error
+        raise ModelFileError(f"{path} is not an ONNX graph, or is damaged; export or download it again") from error
     place = ["framework", METADATA_KEY]
     if not model.has_rt_info(place):
         raise ModelFileError(
-            f"{path} is an ONNX graph without the metadata of cxrseg; only files that 'cxrseg train' wrote can be used"
+            f"{path} is an ONNX graph without the metadata of cxrseg; use a file that 'cxrseg train' wrote"
         )
     try:
         text = str(model.get_rt_info(place).value)
     except UnicodeDecodeError as error:
-        raise ModelFileError(f"the metadata of {path} is damaged ({error}); export it anew") from error
+        raise ModelFileError(f"the metadata of {path} is damaged ({error}); export it again") from error
     return model, ModelInfo.from_json(text, path)
 
 
 def _missing(path: Path) -> ModelFileError:
-    return ModelFileError(f"expected a model file (.onnx) at {path}, but there is none; 'cxrseg train' writes one")
+    return ModelFileError(f"expected a model file (.onnx) at {path}, found none; 'cxrseg train' writes one")

@@ -1,7 +1,7 @@
-"""Radiograph to network input and back again: the one place, for training, judging and prediction alike.
+"""From a radiograph to the network's input and back: one module for training, evaluation and prediction.
 
-As in the two reports that cxrseg started from: grayscale, resized to the network's size, [0, 1]; masks binary at
-0.5. Images are stretched to the network's shape, as the published images of COVID-QU-Ex were.
+As in the two reports that cxrseg started from: grayscale, resized to the network's size, values in [0, 1]; masks binary
+at 0.5. The aspect ratio is not kept, as in the published images of COVID-QU-Ex.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["mask_to_input", "to_input", "to_source"]
 def to_input(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Resize a radiograph's pixels to the network's size.
 
-    Bilinear, with the filter widened when the image shrinks (so that nothing aliases). Pixel centres are kept:
-    an image of the right size comes back unchanged.
+    Bilinear; where the image shrinks, the filter is wider, which avoids aliasing. Pixel centres are kept: an image of
+    the right size is returned unchanged.
 
     Args:
         pixels: (H, W) float32 in [0, 1].
@@ -30,7 +30,7 @@ def to_input(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDAr
 
 
 def mask_to_input(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Resize a mask to the network's size: a pixel belongs to it where at least half of its area does.
+    """Resize a mask to the network's size: a pixel belongs to the mask where at least half of its area does.
 
     Args:
         mask: (H, W) bool.
@@ -45,7 +45,7 @@ def mask_to_input(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDA
 
 
 def to_source(probability: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Undo the geometry of `to_input`: bring a probability map back onto the pixels of its radiograph.
+    """Resize a probability map to the pixels of its radiograph: the inverse of `to_input`.
 
     Args:
         probability: (h, w) float32 in [0, 1], of the network's size.

@@ -194,7 +194,7 @@ def test_a_wrong_call_shows_the_usage_and_exits_with_2(arguments: list[str]) -> 
         (["train", "quick", "--dataset", "empty"], "empty is an empty folder"),
         (["evaluate", "none.onnx", "--dataset", "nowhere"], "nowhere"),
         (["info", "none.onnx"], "expected a model file (.onnx) at none.onnx"),
-        (["info", "text.onnx"], "text.onnx is no ONNX graph, or is damaged"),
+        (["info", "text.onnx"], "text.onnx is not an ONNX graph, or is damaged"),
         (["recipes", "quik"], "did you mean 'quick'?"),
         (["data", "preview", "empty"], "empty is an empty folder"),
     ],
@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, tiny_run: R
 
 @pytest.fixture
 def recipe_file(tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cxrseg.training.fit.finish", lambda *_: None)
+    monkeypatch.setattr("cxrseg.training.fit._finish", lambda *_: None)
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_recipe().to_yaml(), encoding="utf-8")
     return path
@@ -268,7 +268,7 @@ def test_train(tmp_path: Path, recipe_file: Path, phantoms: Path) -> None:
     assert NOTICE in text
     again = run("train", recipe_file, "--dataset", phantoms, "-o", tmp_path / "run", "-s", "optimiser.epochs=1")
     assert again.exit_code == 1
-    assert "go on with it with --resume" in again.output
+    assert "continue it with --resume" in again.output
     quiet = works(
         "train",
         recipe_file,

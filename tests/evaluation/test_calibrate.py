@@ -78,7 +78,7 @@ def test_at_the_models_threshold_the_sweep_has_the_evaluations_figures(model: Pa
 
 
 def test_what_is_fitted_is_written_into_a_new_model_file(tmp_path: Path, model: Path, noisy: Dataset) -> None:
-    info = fit(model, noisy.select("val"), tmp_path / "fitted.onnx", judged=noisy.select("test"))
+    info = fit(model, noisy.select("val"), tmp_path / "fitted.onnx", evaluated=noisy.select("test"))
     assert info.temperature == pytest.approx(SHARPNESS, rel=0.05)
     assert info.fitted_on is not None
     assert info.fitted_on["split"] == "val"
@@ -119,7 +119,7 @@ def test_a_temperature_that_is_there_is_multiplied(tmp_path: Path, model: Path, 
 
 def test_the_images_that_are_judged_are_refused(tmp_path: Path, model: Path, noisy: Dataset) -> None:
     with pytest.raises(DatasetError, match=r"on 1 of the images .*Normal \(1\).*another split"):
-        fit(model, noisy.select("val"), tmp_path / "fitted.onnx", judged=noisy.select("val", ["Normal"]))
+        fit(model, noisy.select("val"), tmp_path / "fitted.onnx", evaluated=noisy.select("val", ["Normal"]))
     assert not (tmp_path / "fitted.onnx").exists()
 
 

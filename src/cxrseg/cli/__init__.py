@@ -1,4 +1,4 @@
-"""The table of commands: each parses, calls the library, prints. No logic lives here, and nothing heavy is imported."""
+"""The commands. Each parses its arguments, calls one library function and prints; heavy imports are inside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["main"]
 @group("cxrseg demo", cls=Commands)
 @click.version_option(__version__, prog_name="cxrseg")
 def main() -> None:
-    """Find and measure COVID-19 and pneumonia infection on chest X-rays.
+    """Segment and measure COVID-19 and pneumonia infection on chest X-rays.
 
     Research use only. Not for diagnosis.
     """
@@ -30,19 +30,19 @@ def main() -> None:
 @command("cxrseg info")
 @click.argument("model", type=PATH, required=False)
 def info(model: Path | None) -> None:
-    """Print what a model file, or the weights that come with cxrseg, say about themselves, as JSON."""
+    """Print the metadata of a model file as JSON; without MODEL, of the weights that come with cxrseg."""
     import json
 
     from cxrseg.model_file import read_model, shipped_model
 
-    said = json.loads(read_model(model or shipped_model())[1].to_json())
-    click.echo(json.dumps(said, indent=2, ensure_ascii=False))
+    metadata = json.loads(read_model(model or shipped_model())[1].to_json())
+    click.echo(json.dumps(metadata, indent=2, ensure_ascii=False))
 
 
 @command('eval "$(cxrseg completion bash)"')
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes cxrseg's commands and options with the tab key."""
+    """Print the shell script that completes commands and options with the tab key."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

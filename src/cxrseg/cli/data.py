@@ -1,4 +1,4 @@
-"""The commands `data ...`: datasets, before anything learns from them."""
+"""The commands `data ...`: download, preview, make and check datasets."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ __all__ = ["data"]
 
 @group("cxrseg data preview covid-qu-ex")
 def data() -> None:
-    """Datasets: download, look at, check, or make one."""
+    """Download, preview, make and check datasets."""
 
 
 @command("cxrseg data fetch covid-qu-ex -o datasets")
 @click.argument("which", type=click.Choice(["covid-qu-ex", "medsegbench"]))
-@click.option("-o", "--out", type=FOLDER, default="datasets", show_default=True, help="Where it goes.")
+@click.option("-o", "--out", type=FOLDER, default="datasets", show_default=True, help="Output folder.")
 @click.option(
-    "--size", type=click.Choice(["128", "256", "512"]), default="256", show_default=True, help="MedSegBench's."
+    "--size", type=click.Choice(["128", "256", "512"]), default="256", show_default=True, help="Of MedSegBench."
 )
-@click.option("--archive", type=PATH, help="Unpack this zip of COVID-QU-Ex, downloaded already, instead.")
+@click.option("--archive", type=PATH, help="Unpack this zip file of COVID-QU-Ex instead of downloading it.")
 def fetch(which: str, out: Path, size: str, archive: Path | None) -> None:
-    """Download COVID-QU-Ex from Kaggle, or its MedSegBench edition from Zenodo; goes on where it broke off."""
+    """Download COVID-QU-Ex from Kaggle, or its MedSegBench edition from Zenodo.
+
+    A download that was interrupted continues where it stopped.
+    """
     from cxrseg.data.fetch import fetch_covid_qu_ex, fetch_medsegbench
 
     if which == "covid-qu-ex":
@@ -41,11 +44,11 @@ def _print_download(done: int, total: int | None) -> None:
 
 @command("cxrseg data preview covid-qu-ex --split train -o preview")
 @click.argument("dataset_path", metavar="DATASET", type=PATH)
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Of this split only.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Use this split only.")
 @categories_option
-@click.option("--count", type=click.IntRange(1, 64), default=8, show_default=True, help="How many images.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which ones.")
-@click.option("-o", "--out", type=PATH, default="preview", show_default=True, help="File, without suffix.")
+@click.option("--count", type=click.IntRange(1, 64), default=8, show_default=True, help="Number of images.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the choice.")
+@click.option("-o", "--out", type=PATH, default="preview", show_default=True, help="Output file without suffix.")
 def preview(
     dataset_path: Path, split: str | None, categories: tuple[str, ...], count: int, seed: int, out: Path
 ) -> None:
@@ -61,10 +64,12 @@ def preview(
 
 @command("cxrseg data phantom phantoms --size 256")
 @click.argument("out", type=FOLDER)
-@click.option("--size", type=click.IntRange(64, 2048), default=256, show_default=True, help="Side in pixels.")
+@click.option(
+    "--size", type=click.IntRange(64, 2048), default=256, show_default=True, help="Width and height in pixels."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def phantom(out: Path, size: int, seed: int) -> None:
-    """Write synthetic chest X-rays with known lungs and infection, laid out as COVID-QU-Ex."""
+    """Write synthetic chest X-rays with known lungs and infection, in the folder layout of COVID-QU-Ex."""
     from cxrseg.phantom.generate import write_phantoms
 
     click.echo(write_phantoms(out, size=size, seed=seed))
@@ -72,16 +77,19 @@ def phantom(out: Path, size: int, seed: int) -> None:
 
 @command("cxrseg data check covid-qu-ex -o audit --write-exclusions exclusions.csv")
 @click.argument("dataset_path", metavar="DATASET", type=PATH)
-@click.option("-o", "--out", type=FOLDER, default="audit", show_default=True, help="Where the page and the JSON go.")
+@click.option("-o", "--out", type=FOLDER, default="audit", show_default=True, help="Output folder.")
 @click.option(
     "--write-exclusions",
     "exclusions",
     type=PATH,
     metavar="FILE",
-    help="List the images to leave out here, for --exclude of 'train' and 'evaluate'.",
+    help="Write the images to leave out to this file, for --exclude of 'train' and 'evaluate'.",
 )
 def check(dataset_path: Path, out: Path, exclusions: Path | None) -> None:
-    """Audit a dataset: broken files, odd masks, copies within and across splits, shortcuts. Exit code 1 on a leak."""
+    """Audit a dataset: damaged files, faults in masks, copies within and across splits, shortcuts.
+
+    Exit code 1 where copies of one image are in two splits.
+    """
     from cxrseg.audit.audit import audit_dataset
     from cxrseg.data.exclusions import write_exclusions
     from cxrseg.data.layout import list_dataset

@@ -1,4 +1,4 @@
-"""The commands that judge: `evaluate`, `compare` and `report`."""
+"""The commands that evaluate: `evaluate`, `compare` and `report`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["compare", "evaluate", "report"]
 
 @command("cxrseg evaluate runs/seed/model.onnx --dataset covid-qu-ex --split val -o seed-val")
 @click.argument("model", required=False, type=PATH)
-@click.option("--predictions", type=PATH, help="Judge this output folder of 'cxrseg predict' in place of a model.")
+@click.option("--predictions", type=PATH, help="Evaluate this output folder of 'cxrseg predict' instead of a model.")
 @dataset_option
 @exclude_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
@@ -25,23 +25,27 @@ __all__ = ["compare", "evaluate", "report"]
 @click.option(
     "-ta", "--task", type=click.Choice(["opacity", "infection", "covid19"]), default="opacity", show_default=True
 )
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the model's.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Probability from which a pixel is infection.  [default: the model file's threshold]",
+)
 @click.option(
     "--fit",
     "fit_split",
     type=click.Choice(["train", "val"]),
-    help="First find threshold and temperature on this split; OUT/fitted.onnx has them, and is what is judged.",
+    help="First fit threshold and temperature on this split; OUT/fitted.onnx has them and is then evaluated.",
 )
-@click.option("--allow-same-split", is_flag=True, help="Let --fit take the split that is judged.")
-@click.option("--stress", "stressed", is_flag=True, help="Also judge the same images stored in other ways.")
+@click.option("--allow-same-split", is_flag=True, help="Allow --fit on the split that is evaluated.")
+@click.option("--stress", "stressed", is_flag=True, help="Also evaluate the same images stored in other ways.")
 @click.option(
     "--stress-images",
     type=click.IntRange(min=1),
     default=60,
     show_default=True,
-    help="How many images of each category --stress takes, drawn at random; each is segmented 39 times.",
+    help="Number of images of each category for --stress, drawn at random; each is segmented 39 times.",
 )
-@click.option("-o", "--out", type=FOLDER, default="evaluation", show_default=True, help="Where results go.")
+@click.option("-o", "--out", type=FOLDER, default="evaluation", show_default=True, help="Output folder.")
 def evaluate(
     model: Path | None,
     predictions: Path | None,
@@ -57,44 +61,46 @@ def evaluate(
     stress_images: int,
     out: Path,
 ) -> None:
-    """Judge a model file, or predicted masks, on a dataset: a row for each image, and means with their intervals.
+    """Evaluate a model file, or predicted masks, on a dataset: a row for each image, and means with intervals.
 
-    Without MODEL, the weights that come with cxrseg are judged.
+    Without MODEL, the weights that come with cxrseg are evaluated.
     """
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
     from cxrseg.evaluation.calibrate import Calibration, fit, write_calibration
-    from cxrseg.evaluation.evaluate import evaluate as judge
+    from cxrseg.evaluation.evaluate import evaluate as evaluate_model
     from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
     from cxrseg.model_file import shipped_model
 
     if model is not None and predictions is not None:
-        raise click.UsageError("got a model file and --predictions: leave one of them out")
+        raise click.UsageError("expected a model file or --predictions, got both; remove one of them")
     if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
-        raise click.UsageError("--task, --threshold and --fit change what is predicted: give them to 'cxrseg predict'")
+        raise click.UsageError(
+            "--task, --threshold and --fit cannot change stored predictions; use them with 'cxrseg predict'"
+        )
     if predictions is not None and stressed:
-        raise click.UsageError("--stress segments images in other ways, so it needs a model file, not --predictions")
+        raise click.UsageError("--stress segments changed images, so it needs a model file instead of --predictions")
     if threshold is not None and fit_split is not None:
-        raise click.UsageError("--fit finds a threshold, and --threshold gives one: use one of them")
+        raise click.UsageError("--fit finds a threshold and --threshold sets one; use one of them")
     dataset = open_dataset(dataset_path)
     if exclude is not None:
         dataset = without(dataset, exclude)
-    judged = dataset.select(split, categories or None)
+    selected = dataset.select(split, categories or None)
     if predictions is not None:
-        found = evaluate_predictions(predictions, judged)
+        found = evaluate_predictions(predictions, selected)
         write_evaluation(found, out)
         _print_evaluation(found, out)
         return
     model = model or shipped_model()
     if fit_split is not None:
         others = dataset.select(fit_split, categories or None)
-        fitted = fit(model, others, out / "fitted.onnx", judged=None if allow_same_split else judged)
+        fitted = fit(model, others, out / "fitted.onnx", evaluated=None if allow_same_split else selected)
         click.echo(f"fitted on {fit_split}: threshold {fitted.threshold:g}, temperature {fitted.temperature:g}")
         model = out / "fitted.onnx"
-    seen = Calibration()
-    found = judge(model, judged, threshold=threshold, task=task, callback=seen.callback)
+    calibration = Calibration()
+    found = evaluate_model(model, selected, threshold=threshold, task=task, callback=calibration.callback)
     write_evaluation(found, out)
-    write_calibration(seen, found.thresholds, out)
+    write_calibration(calibration, found.thresholds, out)
     files = [*([("model", model)] if fit_split else []), ("curves", out / "calibration.json")]
     if stressed:
         _stress(found, model, stress_images, out)
@@ -130,35 +136,36 @@ def _print_evaluation(found: Evaluation, out: Path, *others: tuple[str, Path]) -
 @command("cxrseg compare seed-val mine-val")
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all of it as JSON, too.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JSON file.")
 def compare(first: Path, second: Path, out: Path | None) -> None:
-    """Set one evaluation against another of the same images: paired differences with intervals.
+    """Compare two evaluations of the same images: paired differences with intervals.
 
     FIRST and SECOND are output folders of 'cxrseg evaluate'. Differences are SECOND - FIRST.
     """
-    from cxrseg.evaluation.compare import compare as set_against
+    from cxrseg.evaluation.compare import compare as compare_evaluations
     from cxrseg.evaluation.compare import comparison_lines, write_comparison
 
-    found = set_against(first, second)
+    found = compare_evaluations(first, second)
     for line in comparison_lines(found):
         click.echo(line)
     if out is not None:
         write_comparison(found, out)
-        click.echo(f"\nall of it  {out}")
+        click.echo(f"\ncomparison  {out}")
     click.echo(NOTICE)
 
 
 @command("cxrseg report runs/seed --dataset covid-qu-ex --evaluation seed-val")
 @click.argument("run", type=PATH)
-@click.option("--dataset", "dataset_path", type=PATH, help="What was or is to be judged; without it, no gallery.")
+@click.option("--dataset", "dataset_path", type=PATH, help="Of the evaluation; without it, the page has no gallery.")
 @click.option(
     "--evaluation",
     type=FOLDER,
-    help="Output folder of 'cxrseg evaluate'; without it, the model is judged first.  [default: RUN/evaluation-SPLIT]",
+    help="Output folder of 'cxrseg evaluate'. Without it, the model is evaluated first.  "
+    "[default: RUN/evaluation-SPLIT]",
 )
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
-@click.option("--ablation", type=PATH, help="A CSV with headings, shown as a table.")
+@click.option("--ablation", type=PATH, help="A CSV file with a header row, shown as a table.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html]")
 def report(
     run: Path,
@@ -169,9 +176,9 @@ def report(
     ablation: Path | None,
     out: Path | None,
 ) -> None:
-    """Show a run and how it was judged on one page: a single HTML file that needs no network.
+    """Write a report of a run and its evaluation: one HTML file that needs no network.
 
-    RUN is a run folder or a model file. With --dataset the page holds images: keep it under their licence.
+    RUN is a run folder or a model file. With --dataset the page contains images, and their licence applies to it.
     """
     from cxrseg.data.layout import open_dataset
     from cxrseg.report.report import evaluate_run, write_report
@@ -179,16 +186,15 @@ def report(
     from cxrseg.run_folder import read_run
 
     if dataset_path is None and evaluation is None:
-        raise click.UsageError("expected --evaluation FOLDER to show, or --dataset to judge on, or both")
-    made = read_run(run)
+        raise click.UsageError("expected --evaluation, --dataset or both, got neither")
+    stored = read_run(run)
     dataset = open_dataset(dataset_path) if dataset_path is not None else None
     if evaluation is None:
         assert dataset is not None
-        judged = evaluate_run(
-            made, dataset.select(split, categories or None), made.model.parent / f"evaluation-{split}"
-        )
+        selected = dataset.select(split, categories or None)
+        evaluated = evaluate_run(stored, selected, stored.model.parent / f"evaluation-{split}")
     else:
-        judged = read_evaluation(evaluation)
-    page = out or made.model.parent / "report.html"
-    write_report(made, judged, page, dataset=dataset, ablation=ablation)
+        evaluated = read_evaluation(evaluation)
+    page = out or stored.model.parent / "report.html"
+    write_report(stored, evaluated, page, dataset=dataset, ablation=ablation)
     click.echo(f"report  {page}\n{NOTICE}")

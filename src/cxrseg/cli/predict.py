@@ -1,4 +1,4 @@
-"""The command `predict`: parses, calls the library, prints."""
+"""The command `predict`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUTPUT_TYPES = ("png", "dicom_seg", "dicom_sr", "dicom_sc")
 
 
 def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """What follows the first --output-type; anything else is no argument of this command."""
+    """Check the words after the first --output-type; the command has no other arguments."""
     for one in value:
         if one not in OUTPUT_TYPES:
             raise click.UsageError(
@@ -31,12 +31,12 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     return value
 
 
-@command("cxrseg predict -i images -o found --preview")
+@command("cxrseg predict -i images -o results --preview")
 @click.option(
     "-i", "--input", "source", required=True, type=click.Path(exists=True, path_type=Path), help="An image or a folder."
 )
 @click.option(
-    "-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Always a folder."
+    "-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The output folder."
 )
 @click.option(
     "-m",
@@ -44,7 +44,7 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     "models",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A model file instead of the weights that come with cxrseg; with several, probabilities are averaged.",
+    help="Use this model file instead of the weights that come with cxrseg; several are averaged.",
 )
 @click.option(
     "-ta",
@@ -67,28 +67,40 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
 )
 @click.argument("more_types", nargs=-1, metavar="", callback=_more_types)
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")
-@click.option("-s", "--statistics", is_flag=True, help="Print each file's measures; statistics.csv has them anyway.")
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Instead of the model's.")
-@click.option("--tta", is_flag=True, help="Average with the mirrored image: slower, a little better.")
+@click.option(
+    "-s", "--statistics", is_flag=True, help="Print the measurements of each file; statistics.csv always has them."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Probability from which a pixel is infection.  [default: the model file's threshold]",
+)
+@click.option(
+    "--tta", is_flag=True, help="Average with the prediction for the mirrored image: slower, slightly better."
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32"]),
     default="auto",
     show_default=True,
-    help="auto: bfloat16 where the processor has it.",
+    help="auto: bfloat16 where the processor supports it.",
 )
-@click.option("--save-probabilities", is_flag=True, help="Write the infection's probabilities, 16 bit.")
-@click.option("--force", is_flag=True, help="Warn where an image would be refused.")
-@click.option("--resume", is_flag=True, help="Go on where a stopped run into the same folder stopped.")
+@click.option("--save-probabilities", is_flag=True, help="Write the infection's probability map as a 16-bit PNG.")
+@click.option("--force", is_flag=True, help="Segment images that the input check refuses, with a warning.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run in the same output folder.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="ray: on a Ray cluster whose machines share the files' folders.",
+    help="ray: use a Ray cluster, whose machines must see the same folders.",
 )
-@click.option("--ray-address", metavar="HOST:PORT", help="A cluster; else $RAY_ADDRESS, or one is started here.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT",
+    help="Of the Ray cluster.  [default: $RAY_ADDRESS, or a new cluster on this machine]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file.")
 def predict(
     source: Path,
@@ -103,9 +115,9 @@ def predict(
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Find and measure infection: from X-ray files to masks, measures and pictures.
+    """Segment and measure infection on X-ray files: write masks, measurements and pictures.
 
-    Exit code 0: all files went well; 1: some were refused or failed; 2: wrong usage.
+    Exit code 0: all files are ok; 1: some were refused or failed; 2: wrong usage.
     """
     from cxrseg.inference.files import Options, predict_files
 

@@ -1,4 +1,4 @@
-"""What the commands share: how errors end, and the options that several of them have."""
+"""Shared by the commands: turning errors into exit codes, and common options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 NOTICE = "Research use only. Not for diagnosis."
-"""Stands under every result."""
+"""Printed below every result."""
 
 _HOSPITAL = frozenset({"dicomweb_client", "highdicom", "prometheus_client", "pynetdicom"})
 """Packages of cxrseg[hospital]; others that may be missing belong to cxrseg[train]."""
@@ -48,19 +48,19 @@ class Commands(click.Group):
                 f"this command needs the package {error.name!r}: pip install 'cxrseg[{extra}]'"
             ) from error
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read our output has gone; click ends in silence
+            if error.errno == errno.EPIPE:  # the reader of our output has exited; click then exits without a message
                 raise
             raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error
 
 
 def command(example: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command whose help ends with an example, and which accepts -h."""
+    """A command whose help ends with an example, and that accepts -h."""
     decorator: Callable[[Callable[..., Any]], click.Command] = click.command(**_help(example))
     return decorator
 
 
 def group(example: str, cls: type[click.Group] = click.Group) -> Callable[[Callable[..., Any]], click.Group]:
-    """A group of commands, likewise."""
+    """A group of commands whose help ends with an example, and that accepts -h."""
     decorator: Callable[[Callable[..., Any]], click.Group] = click.group(cls=cls, **_help(example))
     return decorator
 
@@ -70,29 +70,29 @@ def _help(example: str) -> dict[str, Any]:
 
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
-"""Where results go."""
+"""An output folder."""
 
 PATH = click.Path(path_type=Path)
-"""A file or folder that a command reads; the library says what is wrong with it."""
+"""A file or folder that a command reads; the library checks it."""
 
 dataset_option = click.option(
     "--dataset", "dataset_path", required=True, type=PATH, help="Folder, .npz or .csv of images and masks."
 )
-"""The dataset to work on."""
+"""Which dataset."""
 
 categories_option = click.option(
     "--category",
     "categories",
     multiple=True,
     type=click.Choice(["COVID-19", "Non-COVID", "Normal"]),
-    help="Only this category; may be given several times.",
+    help="Use images of this category only; can be repeated.",
 )
-"""Which images of a dataset."""
+"""Which categories of a dataset."""
 
 exclude_option = click.option(
     "--exclude",
     type=PATH,
     metavar="FILE",
-    help="Leave out the images named in this file, such as 'cxrseg data check --write-exclusions' writes.",
+    help="Leave out the images that this file names; 'cxrseg data check --write-exclusions' writes such a file.",
 )
-"""Which images of a dataset not to use."""
+"""Which images of a dataset to leave out."""

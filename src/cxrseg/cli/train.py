@@ -15,9 +15,9 @@ _INTERRUPTED = 130
 
 
 @command("cxrseg demo")
-@click.option("-o", "--out", type=FOLDER, default="demo", show_default=True, help="Where everything goes.")
+@click.option("-o", "--out", type=FOLDER, default="demo", show_default=True, help="Output folder.")
 def demo(out: Path) -> None:
-    """Train, evaluate and draw on synthetic X-rays, in about two minutes."""
+    """Train and evaluate on synthetic X-rays, and draw figures, in about two minutes."""
     from cxrseg.demo import run_demo
 
     done = run_demo(out, progress=sys.stderr.isatty(), on_step=lambda step: click.echo(f"{step} ..."))
@@ -35,7 +35,7 @@ def demo(out: Path) -> None:
 @exclude_option
 @click.option("-o", "--out", type=FOLDER, default=None, help="The run folder.  [default: runs/RECIPE]")
 @click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the run folder.")
+@click.option("--resume", is_flag=True, help="Continue the run in the run folder.")
 @click.option(
     "--init-from",
     type=PATH,
@@ -47,17 +47,19 @@ def demo(out: Path) -> None:
     "distill_from",
     type=FOLDER,
     multiple=True,
-    help="Learn from what this run finds as well; of several, from their mean.",
+    help="Learn the probabilities of this finished run as well; of several runs, their mean.",
 )
 @click.option(
     "--val-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="FRACTION",
-    help="Hold this fraction of the training images out as 'val', for a dataset that has none.",
+    help="Use this fraction of the training images as the split 'val', where the dataset has none.",
 )
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
-@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="GPUs, or CPU processes.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the result only.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="Number of GPUs, or of CPU processes."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only the result.")
 def train(
     recipe: str,
     dataset_path: Path,
@@ -72,7 +74,7 @@ def train(
     processes: int,
     quiet: bool,
 ) -> None:
-    """Train a recipe: a shipped one (see 'cxrseg recipes') or a YAML file."""
+    """Train a recipe: one that comes with cxrseg (see 'cxrseg recipes') or a YAML file."""
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
     from cxrseg.data.splits import hold_out
@@ -97,7 +99,7 @@ def train(
     )
     if not done.is_main:
         return
-    state = f"stopped after epoch {len(done.history)}; go on with --resume" if done.interrupted else "done"
+    state = f"stopped after epoch {len(done.history)}; continue with --resume" if done.interrupted else "done"
     click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}: {_figures(done.best)}")
     click.echo(f"run         {done.folder.root}\nmodel file  {done.folder.model}\n{NOTICE}")
     sys.exit(_INTERRUPTED if done.interrupted else 0)
@@ -119,7 +121,7 @@ def _figures(row: dict[str, float | None]) -> str:
 @command("cxrseg recipes baseline-unet > mine.yaml")
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
-    """List the shipped recipes, or print one, every setting spelt out and explained."""
+    """List the recipes that come with cxrseg, or print one with every setting and its explanation."""
     from cxrseg.training.recipe_file import explained, load_recipe, shipped_recipes
 
     if name is not None:

@@ -1,1 +1,1 @@
-"""Folders of images to samples."""
+"""From folders of images to samples: layouts, splits, exclusions, downloads."""

@@ -1,1 +1,1 @@
-"""A model and a dataset to the truth about both."""
+"""From a model and a dataset to scores, comparisons and calibration."""

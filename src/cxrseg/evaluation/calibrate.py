@@ -1,10 +1,10 @@
-"""Whether a model's probabilities can be taken at their word, and the threshold and temperature that serve it best.
+"""How well a model's probabilities are calibrated, and the best threshold and temperature.
 
-Dice is the mean of the infected images, over the whole image, as `cxrseg evaluate` has it. Reliability, Brier score and
-temperature look at pixels within the lungs only: the background, most of the image and never in doubt, would make any
-model look calibrated (Mehrtash et al. 2020, arXiv:1911.13273, who cut it away for this reason), and the fractions that
-are read off a mask are fractions of the lungs. Images of the category Non-COVID are left out for the infection: their
-masks are empty by the dataset's definition, whatever their lungs show.
+Dice is the mean over the infected images, over the whole image, as in `cxrseg evaluate`. Reliability, Brier score and
+temperature use pixels within the lungs only: the background is most of the image and always certain, so with it any
+model would look calibrated (Mehrtash et al. 2020, arXiv:1911.13273, remove it for this reason), and the infected
+fractions are fractions of the lungs. For the infection, images of the category Non-COVID are left out: their masks are
+empty by the definition of the dataset, whatever their lungs show.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = ["COVID19_KEPT", "Calibration", "ImageBins", "fit", "write_calibration
 _Mask = npt.NDArray[np.bool_]
 
 COVID19_KEPT = 0.99
-"""Fraction of COVID-19 images whose map the task covid19 keeps more than of, on the images that `fit` sees."""
+"""The task covid19 keeps the map of more than this fraction of the COVID-19 images that `fit` uses."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,9 +57,9 @@ class ImageBins:
     """The pixels of one image by their predicted logit.
 
     Attributes:
-        whole: all of the image.
-        region: those within the lungs; for the lungs themselves, and where no lungs are known, all of the image.
-        where: which region that is: 'lungs of the dataset', 'lungs of the model' or 'whole image'.
+        whole: of the whole image.
+        region: within the lungs; for the lungs themselves, and where the lungs are unknown, of the whole image.
+        where: which region: 'lungs of the dataset', 'lungs of the model' or 'whole image'.
     """
 
     whole: PixelBins
@@ -68,7 +68,7 @@ class ImageBins:
 
 
 class Calibration:
-    """Collects pixels while a model is judged: pass `watch` to `evaluate`, then read the rest."""
+    """Collects pixels while a model is evaluated: pass `callback` to `evaluate`, then read the summary."""
 
     def __init__(self) -> None:
         self._images: dict[str, dict[str, ImageBins]] = {}
@@ -77,7 +77,7 @@ class Calibration:
     def callback(
         self, sample: Sample, prediction: Prediction, truths: Mapping[str, _Mask], lungs: _Mask | None
     ) -> None:
-        """Count the pixels of one image; may be called from many threads."""
+        """Count the pixels of one image; may be called from several threads."""
         for channel, truth in truths.items():
             if channel == "infection" and sample.infection_is_by_definition:
                 self._left_out.setdefault(channel, set()).add(sample.name)
@@ -91,20 +91,20 @@ class Calibration:
             self._images.setdefault(channel, {})[sample.name] = counted
 
     def images(self, channel: str) -> list[ImageBins]:
-        """One entry for each image counted, in the order of their names."""
+        """One entry for each counted image, in the order of their names."""
         return [counted for _, counted in sorted(self._images.get(channel, {}).items())]
 
     def summary(self, thresholds: Mapping[str, float]) -> dict[str, Any]:
-        """All of it by channel, ready for JSON.
+        """The results by channel, as JSON values.
 
         Args:
-            thresholds: channel to the threshold that the model is judged with.
+            thresholds: channel to the threshold that is used in the evaluation.
 
         Returns:
-            For each channel with images: `threshold`; `sweep`, lists side by side over thresholds; `best`, the
-            threshold that these images would choose, and its Dice; `average_precision`; and, of the pixels of
-            `where`, `pixels`, `reliability`, `expected_calibration_error`, `brier_score`, `log_loss` and
-            `best_temperature`, by which these images would divide the logits.
+            For each channel with images: `threshold`; `sweep`, lists of equal length over thresholds; `best`, the best
+            threshold for these images, and its Dice; `average_precision`; and, for the pixels of `where`, `pixels`,
+            `reliability`, `expected_calibration_error`, `brier_score`, `log_loss` and `best_temperature`, the best
+            divisor of the logits for these images.
         """
         return {channel: self._summary(channel, thresholds[channel]) for channel in sorted(self._images)}
 
@@ -148,31 +148,31 @@ def write_calibration(calibration: Calibration, thresholds: Mapping[str, float],
     write_json(out / "calibration.json", calibration.summary(thresholds))
 
 
-def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | None = None) -> ModelInfo:
-    """Find temperature, then threshold, of a model's infection channel, and write a model file that has them.
+def fit(model: Path | str, dataset: Dataset, out: Path, *, evaluated: Dataset | None = None) -> ModelInfo:
+    """Fit the temperature, then the threshold, of a model's infection channel, and write a model file that has them.
 
-    The temperature is the one with the least negative log-likelihood of the pixels within the lungs; it divides the
-    logits of all channels, which leaves masks at a threshold of 0.5 as they are. The threshold is the middle of where
-    the mean Dice of the infected images is flat at its top, see `best_threshold`. Where the model judges the whole
-    image, the threshold of the task covid19 is the one with the fewest images on its wrong side, of those that keep
-    more than `COVID19_KEPT` of the COVID-19 images.
+    The temperature minimises the negative log-likelihood of the pixels within the lungs. It divides the logits of all
+    channels, which does not change masks at a threshold of 0.5. The threshold is the middle of the range in which the
+    mean Dice of the infected images is highest, see `best_threshold`. Where the model has a classification head, the
+    threshold of the task covid19 is the one with the fewest images on its wrong side, among those that keep the map
+    of more than `COVID19_KEPT` of the COVID-19 images.
 
     Args:
         model: a model file.
-        dataset: what to fit on: validation images, which the weights have not been fitted to.
+        dataset: images to fit on: validation images, on which the weights were not trained.
         out: the model file to write; its graph is that of `model`.
-        judged: what the model will be judged on, which may share no image with `dataset`; None does not ask.
+        evaluated: the images of the later evaluation, which must not be in `dataset`; None skips this check.
 
     Returns:
-        What the new model file says about itself; its `fitted_on` has the split, images and layout of `dataset`, its
+        The metadata of the new model file; its `fitted_on` has the split, images and layout of `dataset`, its
         fingerprint as `sha256`, and `dice` and `log_loss` there.
 
     Raises:
-        DatasetError: `judged` shares images with `dataset`; or `dataset` has none with an infection, or nothing else.
-        ModelFileError: the model file cannot be used, or finds no infection.
+        DatasetError: `evaluated` has images of `dataset`; or `dataset` lacks infected pixels in the lungs, or others.
+        ModelFileError: the model file cannot be used, or has no infection channel.
         MissingExtraError: the onnx package is not installed.
     """
-    _check_apart(dataset, judged)
+    _check_apart(dataset, evaluated)
     _, info = read_model(model)
     if "infection" not in info.channels:
         raise ModelFileError(f"{model} finds {', '.join(info.channels)}, and only infection has a threshold to fit")
@@ -182,8 +182,7 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | Non
     pixels = pool(image.region for image in images)
     if not _both(pixels):
         raise DatasetError(
-            f"expected images with an infection in the lungs to fit on, and some without; {dataset.root} has: "
-            f"{dataset.describe()}"
+            f"expected infected and uninfected pixels in the lungs to fit on; {dataset.root} has: {dataset.describe()}"
         )
     change = fit_temperature(pixels)
     tried = sweep([image.whole for image in images]).at_temperature(change)
@@ -208,17 +207,17 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, judged: Dataset | Non
 
 
 def _covid19_threshold(images: Iterable[EvaluatedImage]) -> float | None:
-    """The middle of the widest gap between probabilities where the fewest images are on the wrong side.
+    """The middle of the widest gap between probabilities with the fewest images on its wrong side.
 
-    Only gaps above which more than `COVID19_KEPT` of the COVID-19 images lie are asked. The middle, so that no image's
-    fate hangs on the last digit. None where no COVID-19 image was judged.
+    Only gaps with more than `COVID19_KEPT` of the COVID-19 images above them are considered. The middle, so that no
+    result depends on the last digit. None where there is no COVID-19 image.
     """
-    judged = [
+    known = [
         (image.categories["COVID-19"], image.sample.category == "COVID-19")
         for image in images
         if image.categories is not None and image.sample.category is not None
     ]
-    covid, others = (np.array([chance for chance, is_covid in judged if is_covid == kind]) for kind in (True, False))
+    covid, others = (np.array([chance for chance, is_covid in known if is_covid == kind]) for kind in (True, False))
     if not covid.size:
         return None
     edges = np.unique([0.0, 1.0, *covid, *others])
@@ -227,13 +226,13 @@ def _covid19_threshold(images: Iterable[EvaluatedImage]) -> float | None:
     return round(float(low + high) / 2, 6)
 
 
-def _check_apart(dataset: Dataset, judged: Dataset | None) -> None:
+def _check_apart(dataset: Dataset, evaluated: Dataset | None) -> None:
     names = {sample.name for sample in dataset.samples}
-    shared = [sample.name for sample in judged.samples if sample.name in names] if judged is not None else []
+    shared = [sample.name for sample in evaluated.samples if sample.name in names] if evaluated is not None else []
     if shared:
         raise DatasetError(
-            f"threshold and temperature would be fitted on {len(shared)} of the images that the model is then judged "
-            f"on (such as {shared[0]}), which flatters it; fit on another split, or give --allow-same-split"
+            f"threshold and temperature would be fitted on {len(shared)} of the images of the evaluation (such as "
+            f"{shared[0]}), which makes its figures too good; fit on another split, or give --allow-same-split"
         )
 
 

@@ -1,1 +1,1 @@
-"""Radiograph to prediction, one or thousands, without torch."""
+"""From radiographs to predictions, for one image or thousands. Needs no torch."""

@@ -1,4 +1,4 @@
-"""Compiled models kept between calls, since compiling takes longer than the prediction of one image."""
+"""A cache of compiled models on the disk, since compiling takes longer than predicting one image."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["cache_folder", "read_compiled", "write_compiled"]
 _log = logging.getLogger(__name__)
 
 _KEPT = 8
-"""How many compiled models stay; the ones unused for longest are removed."""
+"""Number of compiled models that are kept; the least recently used are removed."""
 
 
 def cache_folder() -> Path:
-    """Where compiled models are kept: $CXRSEG_CACHE, or cxrseg in the platform's folder for a user's caches."""
+    """The folder of the cache: $CXRSEG_CACHE, or cxrseg in the platform's cache folder of the user."""
     if named := os.environ.get("CXRSEG_CACHE"):
         return Path(named)
     if sys.platform == "win32":
@@ -37,14 +37,14 @@ def cache_folder() -> Path:
 
 
 def read_compiled(made_by: Sequence[str], load: Callable[[bytes], Any]) -> tuple[Any, ModelInfo] | None:
-    """Take a compiled model from the cache.
+    """Read a compiled model from the cache.
 
     Args:
         made_by: all that the compiled model depends on.
         load: makes the compiled model from its bytes.
 
     Returns:
-        The compiled model and what its file says about itself, or None where it is not cached or not usable.
+        The compiled model and the metadata of its model file, or None where it is not in the cache or not usable.
     """
     try:
         path = _path(made_by)
@@ -59,19 +59,19 @@ def read_compiled(made_by: Sequence[str], load: Callable[[bytes], Any]) -> tuple
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, CxrsegError) as error:
-        _log.debug("the cached model cannot be used (%s); compiling it anew", error)
+        _log.debug("the cached model cannot be used (%s); compiling it again", error)
         return None
 
 
 def write_compiled(made_by: Sequence[str], info: ModelInfo, export: Callable[[], Any]) -> None:
-    """Put a compiled model into the cache; where the folder cannot be written, nothing happens.
+    """Write a compiled model to the cache; where the folder cannot be written, nothing happens.
 
-    Files appear whole or not at all, so that processes may read and write at the same time.
+    Writing is atomic, so several processes can read and write at the same time.
 
     Args:
         made_by: all that the compiled model depends on.
-        info: what the model file says about itself.
-        export: gives the compiled model's bytes.
+        info: the metadata of the model file.
+        export: returns the bytes of the compiled model.
     """
     try:
         path = _path(made_by)
@@ -87,5 +87,5 @@ def write_compiled(made_by: Sequence[str], info: ModelInfo, export: Callable[[],
 
 
 def _path(made_by: Sequence[str]) -> Path:
-    """One file for each combination; RuntimeError where the user has no home."""
+    """One file for each combination; RuntimeError where the user has no home folder."""
     return cache_folder() / f"{hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:32]}.blob"

@@ -16,18 +16,18 @@ from cxrseg.model_file import VIEW_OUTPUT, ModelInfo, load_openvino, model_sha25
 __all__ = ["Engine", "Precision", "Result"]
 
 Precision = Literal["auto", "float32"]
-"""What a model file is run with on the CPU: 'auto' is bfloat16 where the processor computes with it."""
+"""Number format on the CPU: 'auto' is bfloat16 where the processor supports it."""
 
 _Pixels = npt.NDArray[np.float32]
 
 
 class Result(NamedTuple):
-    """What a model file gives for some images.
+    """The output of a model for a batch of images.
 
     maps: (N, C, H, W) float32 probabilities in [0, 1], channels in the order of `ModelInfo.channels`. categories:
-    (N, K) float32 probabilities that sum to 1, in the order of `ModelInfo.categories`; None where the model does not
-    judge the whole image. views: (N, V) float32 logits in the order of `ModelInfo.views`; None where the model does not
-    tell what an image shows.
+    (N, K) float32 probabilities that sum to 1, in the order of `ModelInfo.categories`; None where the model has no
+    classification head. views: (N, V) float32 logits in the order of `ModelInfo.views`; None where the model has no
+    view head.
     """
 
     maps: _Pixels

@@ -1,4 +1,4 @@
-"""Many files: read, segment and write side by side, a row for each, and going on where a killed run stopped."""
+"""Predict many files: read, segment and write in parallel, with a row for each; a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ _IN_ALL = ("manifest.json", "statistics.csv", "statistics.json")
 Row = Mapping[str, Any]
 
 Done = tuple[Input, Any, Row]
-"""A file, its stamp (size and time of change) from before it was read, and its row."""
+"""A file, its stamp (size and time of modification) before it was read, and its row."""
 
 _Result = TypeVar("_Result")
 
 
 class Work(NamedTuple):
-    """Who does the files.
+    """A way to process files: in threads of this process, or on a cluster.
 
-    name: as the manifest says it. do: does files, in any order: (files, output folder, models, options) to what is
-    done, as it comes.
+    name: for the manifest. do: processes files in any order: (files, output folder, models, options) to the finished
+    files.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Work(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        counts: 'ok', 'refused' and 'failed' to the number of files, also those done before a resumed run.
-        resumed: how many rows were there already.
-        seconds: how long this run took.
+        counts: 'ok', 'refused' and 'failed' to the number of files, including those of a run that was resumed.
+        resumed: number of rows that existed before.
+        seconds: duration of this run.
         statistics: the CSV file.
     """
 
@@ -91,24 +91,24 @@ def predict_files(
 ) -> BatchResult:
     """Segment a file, or all images in a folder, and write masks, statistics and a manifest.
 
-    Each of a few threads takes one file at a time through reading, segmenting and writing, so that these overlap and
-    memory does not grow with the number of files. A file that is no usable radiograph gets a row 'refused', one that
-    could not be processed for another reason a row 'failed'; neither stops the others.
+    Each of a few threads reads, segments and writes one file at a time, so that these steps overlap and memory does not
+    grow with the number of files. A file that is not a usable radiograph gets a row 'refused'; a file that could not be
+    processed for another reason gets a row 'failed'. Neither stops the run.
 
     Args:
-        source: an image, or a folder that is searched with all folders below it.
-        out: a folder, made where missing.
-        options: how, and what is written.
-        resume: keep the rows that an earlier run with the same options left in `out`. Files that failed, and files
-            that changed since, are done again.
-        on_row: called in this thread with (row, files done, files in all) after each file.
-        work: who does the files: a few threads of this process where None; `cxrseg.inference.ray.on_ray()` takes a
-            Ray cluster.
+        source: an image, or a folder; all folders below it are searched too.
+        out: the output folder; it is created where missing.
+        options: of the segmentation and of the output files.
+        resume: keep the rows of an earlier run with the same options in `out`. Files that failed, and files that
+            changed since then, are processed again.
+        on_row: called in this thread with (row, finished files, all files) after each file.
+        work: how the files are processed: in a few threads of this process where None;
+            `cxrseg.inference.ray.on_ray()` uses a Ray cluster.
 
     Raises:
         ImageError: there is no image at `source`.
         ModelFileError: a model file cannot be used.
-        DiskFullError: no room was left; what was written stands, and `resume` goes on.
+        DiskFullError: the disk is full; finished files are kept, and `resume` continues.
         CxrsegError: `out` cannot be written, or holds a run with other options that is to be resumed.
     """
     started, clock = datetime.now(UTC), time.monotonic()
@@ -122,7 +122,7 @@ def predict_files(
             remove_parts(path for item in todo for path in outputs_of(out, item.stem))
             remove_parts(out / name for name in _IN_ALL)
         for item, stamp, row in work.do(todo, out, segmenter, options):
-            # None is no file's stamp, so that what failed is done again.
+            # No file has the stamp None, so files that failed are processed again.
             journal.add(item.name, None if row["status"] == "failed" else stamp, row)
             done += 1
             if on_row is not None:
@@ -140,23 +140,23 @@ def predict_files(
 
 
 def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
-    """Do files in a few threads of this process, so that reading, segmenting and writing overlap."""
+    """Process files in a few threads of this process, so that reading, segmenting and writing overlap."""
     if todo:
         workers = min(len(todo), processors() + 1)
         yield from _each(lambda item: predict_one(item, out, segmenter, options), todo, workers)
 
 
 def predict_one(item: Input, out: Path, segmenter: Segmenter, options: Options) -> Done:
-    """Do one file, from reading to writing; whatever goes wrong becomes its row.
+    """Process one file, from reading to writing; any error but a full disk becomes its row.
 
     Raises:
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     return item, _stamp(item.path), _predict(item, out, segmenter, options)
 
 
 def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> Row:
-    """One file from reading to writing; whatever goes wrong becomes its row, but for a full disk."""
+    """Read, segment and write one file; any error but a full disk becomes its row."""
     status = "failed"
     try:
         radiograph = read_radiograph(item.path)
@@ -178,7 +178,7 @@ def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> 
         raise
     except ImageError as error:
         status, reason = "refused", str(error)
-    except Exception as error:  # one file must not end a run over thousands
+    except Exception as error:  # one file must not stop a run over thousands
         _log.debug("%s failed", item.path, exc_info=True)
         reason = f"{type(error).__name__}: {error}"
     write_outputs(out, item.stem, None, None)
@@ -187,7 +187,7 @@ def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> 
 
 
 def _each(function: Callable[[Input], _Result], items: Iterable[Input], workers: int) -> Iterator[_Result]:
-    """Results as they come; no more than two items for each thread are on their way at any time."""
+    """Results in the order in which they finish; at most two items for each thread are in progress at any time."""
     waiting: set[Future[_Result]] = set()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -207,11 +207,11 @@ def _opened(out: Path, segmenter: Segmenter, options: Options, resume: bool) -> 
     try:
         return Journal(out / JOURNAL, settings_of(segmenter, options), resume=resume)
     except OSError as error:
-        raise CxrsegError(f"{out} cannot be written ({error.strerror}); choose another output folder") from error
+        raise CxrsegError(f"{out} cannot be written ({error.strerror}); name another output folder") from error
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """Size and time of change, or None where the file cannot be looked at."""
+    """Size and time of modification, or None where they cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -220,7 +220,7 @@ def _stamp(path: Path) -> list[int] | None:
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -277,6 +277,6 @@ def _manifest(
 
 
 def _versions() -> dict[str, str]:
-    """Of the packages that took part, where they did."""
+    """Versions of the packages that were used."""
     modules = {name: sys.modules.get(name) for name in ("numpy", "openvino", "PIL", "pydicom", "ray", "scipy", "torch")}
     return {name: str(module.__version__) for name, module in modules.items() if module is not None}

@@ -1,4 +1,4 @@
-"""What a user points at, a file or a folder, to the images in it and the names of what comes out."""
+"""The images in a file or folder that the user names, and the names of their output files."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Input", "find_inputs"]
 
 _JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
 _MASK_FOLDERS = frozenset({"ground-truths", "infection masks", "lung masks", "masks"})
-"""Folders, in lower case, in which datasets keep masks beside their images; nobody wants these segmented."""
+"""Folders, in lower case, in which datasets keep masks beside their images; they are skipped."""
 
 _IMAGE_SUFFIXES = (*RASTER_SUFFIXES, ".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
 class Input:
-    """One image to be looked at.
+    """One image to segment.
 
     Attributes:
         path: the file.
-        name: its path below the folder that the user named, with '/'; the file's name where a file was named.
-        stem: what its outputs are called below the output folder, such as 'sub/name': `name` without its ending, or
-            with it where another input differs only in that.
+        name: its path below the folder that the user named, with '/'; or the name of the file that the user named.
+        stem: beginning of the names of its outputs below the output folder, such as 'sub/name': `name` without its
+            suffix, or with it where another input differs only in the suffix.
     """
 
     path: Path
@@ -41,22 +41,22 @@ class Input:
 def find_inputs(source: Path, out: Path) -> tuple[list[Input], Counter[str]]:
     """Find the images in a folder and all folders below it, in natural order.
 
-    Hidden files and folders are passed over, and so are the output folder and a dataset's folders of masks. What is no
-    image by its ending is opened to see whether it is DICOM, which often has none.
+    Hidden files and folders are skipped, and so are the output folder and a dataset's folders of masks. A file without
+    the suffix of an image is opened to see whether it is DICOM, since DICOM files often have no suffix.
 
     Args:
-        source: a file, taken as it is, or a folder.
+        source: a file, which is used whatever its suffix, or a folder.
         out: the output folder.
 
     Returns:
-        The images, and how many other files there are, by their ending.
+        The images, and the number of other files by suffix.
 
     Raises:
-        ImageError: there is no such file or folder, no image in it, or it is the output folder itself.
+        ImageError: there is no such file or folder, the folder has no image, or it is the output folder.
     """
     if source.is_dir():
         if _same(source, out):
-            raise ImageError(f"expected an output folder other than the input folder {source}; results need their own")
+            raise ImageError(f"the input folder {source} is also the output folder; name another output folder")
         others: Counter[str] = Counter()
         names = [entry.relative_to(source).as_posix() for entry in _images(source, out, set(), others)]
         if not names:
@@ -64,7 +64,7 @@ def find_inputs(source: Path, out: Path) -> tuple[list[Input], Counter[str]]:
             raise ImageError(f"expected images in {source} ({', '.join(_IMAGE_SUFFIXES)}, or DICOM), found {kinds}")
         return [Input(source / name, _text(name), _text(stem)) for name, stem in _stems(names).items()], others
     if not source.exists():
-        raise ImageError(f"expected an image or a folder of images at {source}, but there is none")
+        raise ImageError(f"expected an image or a folder of images at {source}, found none")
     name = _text(source.name)
     return [Input(source, name, _without_ending(name))], Counter()
 
@@ -72,7 +72,7 @@ def find_inputs(source: Path, out: Path) -> tuple[list[Input], Counter[str]]:
 def _images(folder: Path, out: Path, above: set[tuple[int, int]], others: Counter[str]) -> Iterator[Path]:
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
-    if here in above:  # a link that leads back up
+    if here in above:  # a link to a folder above
         return
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     folders = []
@@ -84,7 +84,7 @@ def _images(folder: Path, out: Path, above: set[tuple[int, int]], others: Counte
         elif entry.suffix.lower() in _IMAGE_SUFFIXES or is_dicom(entry):
             yield entry
         else:
-            others[entry.suffix.lower() or "without ending"] += 1
+            others[entry.suffix.lower() or "without suffix"] += 1
     for entry in folders:
         if entry.name.casefold() in _MASK_FOLDERS:
             others[f"in {entry.name}"] += sum(1 for _ in entry.iterdir())
@@ -93,11 +93,11 @@ def _images(folder: Path, out: Path, above: set[tuple[int, int]], others: Counte
 
 
 def _stems(names: list[str]) -> dict[str, str]:
-    """Name to the stem of its outputs; names that would share one, also where case is ignored, keep their ending."""
+    """Name to the stem of its outputs; names whose stems would be equal, also ignoring case, keep their suffix."""
     stems = {name: _without_ending(name) for name in names}
     while True:
         counts = Counter(stem.casefold() for stem in stems.values())
-        # A stem may meet another input's whole name: a.png and a.jpg keep theirs, then so must a.png.png.
+        # A stem may equal another input's full name: a.png and a.jpg keep their suffix, then a.png.png must too.
         clashing = [name for name, stem in stems.items() if counts[stem.casefold()] > 1 and stem != name]
         if not clashing:
             return stems
@@ -106,12 +106,12 @@ def _stems(names: list[str]) -> dict[str, str]:
 
 def _without_ending(name: str) -> str:
     path = PurePosixPath(name)
-    # A DICOM file without an ending may be named after a UID, full of dots.
+    # A DICOM file without a suffix may be named after a UID, which contains dots.
     return str(path.with_suffix("")) if path.suffix.lower() in _IMAGE_SUFFIXES else name
 
 
 def _text(name: str) -> str:
-    """A name that can be written as UTF-8, also where the file system holds other bytes."""
+    """A name that can be written as UTF-8, also where the file system has other bytes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace") if os.sep == "/" else name
 
 

@@ -1,4 +1,4 @@
-"""A row for each file, kept as it comes, so that a killed run can go on where it stopped."""
+"""A row for each finished file, saved at once, so that a killed run can continue where it stopped."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from cxrseg.errors import CxrsegError
 __all__ = ["Journal"]
 
 _ROWS, _SECONDS = 64, 5.0
-"""Rows, and time, after which what was written is forced onto the disk."""
+"""Number of rows, and time, after which the file is flushed to the disk."""
 
 Row = Mapping[str, Any]
 
 
 class Journal:
-    """A file of one JSON object a line: the run's settings, then the rows in the order in which they are done.
+    """A file with one JSON object a line: the settings of the run, then the rows in the order in which they finish.
 
-    It is only ever added to, so whatever kills the process costs at most the last, half written line. Rows stay on
-    the disk; what is kept in memory is where each of them begins. `add` may be called from many threads.
+    Lines are only appended, so a killed process loses at most the last, incomplete line. Rows stay on the disk; memory
+    holds only the position of each. `add` may be called from several threads.
 
     Args:
         path: the file.
-        settings: what the rows depend on.
-        resume: keep the rows that are there; otherwise begin anew.
+        settings: all that the rows depend on.
+        resume: keep the rows of the file; otherwise it is replaced.
 
     Raises:
-        CxrsegError: the rows that are there were made with other settings.
+        CxrsegError: the rows of the file were made with other settings.
     """
 
     def __init__(self, path: Path, settings: Row, *, resume: bool) -> None:
@@ -57,16 +57,16 @@ class Journal:
             self._file.close()
 
     def has(self, name: str, stamp: Any) -> bool:
-        """Whether there is a row of this file, made when it had this stamp (size and time of change)."""
+        """Whether there is a row for this file with this stamp (size and time of modification)."""
         return stamp is not None and name in self._places and self._places[name][1] == stamp
 
     def add(self, name: str, stamp: Any, row: Row) -> None:
-        """Add a row, in place of an earlier one of the same file.
+        """Add a row; it replaces an earlier row of the same file.
 
         Args:
-            name: the file's.
-            stamp: a JSON value that changes when the file does; with None, the file is done again on resuming.
-            row: the row, of JSON values.
+            name: of the file.
+            stamp: a JSON value that changes with the file; None means that a resumed run processes the file again.
+            row: JSON values.
         """
         with self._lock:
             self._places[name] = (self._write({"name": name, "stamp": stamp, "row": row}), stamp)
@@ -75,7 +75,7 @@ class Journal:
                 self._sync()
 
     def rows(self, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """The rows of these files, in this order, read one by one; files without a row are left out."""
+        """The rows of these files in this order, read one by one; files without a row are skipped."""
         for name in names:
             if name in self._places:
                 with self._lock:
@@ -99,7 +99,7 @@ class Journal:
         place = 0
         for line in self._file:
             value = _parsed(line)
-            if value is None:  # cut short, and with it what follows
+            if value is None:  # incomplete; what follows is dropped too
                 break
             if place == 0:
                 _compare(path, value, settings)
@@ -125,6 +125,6 @@ def _compare(path: Path, found: Row, settings: Row) -> None:
     if changed:
         listed = ", ".join(f"{key} {found.get(key)} (now {settings.get(key)})" for key in changed)
         raise CxrsegError(
-            f"expected the options of the run that is to be resumed in {path.parent}, but it had {listed}; "
-            f"use the same, or leave out --resume to begin anew"
+            f"the run in {path.parent} had other options: {listed}; use the same to resume it, or start again without "
+            f"--resume"
         )

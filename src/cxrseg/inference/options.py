@@ -1,4 +1,4 @@
-"""How files are predicted, and what their rows depend on."""
+"""Options of predicting files, and the settings that their rows depend on."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _NOT_IN_ROWS = ("models", "device", "precision")
 
 @dataclass(frozen=True)
 class Options:
-    """How files are predicted; what `Segmenter` takes, and what is written.
+    """Options of predicting files: the arguments of `Segmenter`, and which files are written.
 
     Attributes:
-        models: the model files; none for the weights that come with cxrseg.
-        task: 'opacity' or 'covid19'.
+        models: the model files; () for the weights that come with cxrseg.
+        task: see `cxrseg.inference.segmenter.TASKS`.
         device: 'cpu', 'gpu' or 'gpu:N'.
-        threshold: probability from which a pixel is infection; None takes the models' own.
-        tta: average with the mirrored image.
+        threshold: probability from which a pixel is infection; None takes that of the model files.
+        tta: average with the prediction for the mirrored image.
         precision: 'auto' or 'float32'.
-        force: warn where the input check would refuse.
+        force: warn where the input check would refuse the image.
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
         output_types: what is written: 'png' for masks, and any of `DICOM_TYPES`.
@@ -59,7 +59,7 @@ class Options:
     write_objects: WriteObjects | None = None
 
     def segmenter(self, streams: int = 1) -> Segmenter:
-        """The models, loaded; `streams` and errors as for `Segmenter`."""
+        """Load the models; `streams` and errors as for `Segmenter`."""
         return Segmenter(
             self.models or None,
             self.threshold,
@@ -82,7 +82,7 @@ class Options:
 
 
 def settings_of(segmenter: Segmenter, options: Options) -> dict[str, Any]:
-    """All that a file's row depends on, besides the file."""
+    """All settings that a file's row depends on."""
     return {
         "cxrseg": __version__,
         "model_sha256": segmenter.mark.sha256,

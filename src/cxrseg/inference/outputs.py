@@ -1,4 +1,4 @@
-"""A prediction to the row and the files that come out of it."""
+"""The row and the files that are written for a prediction."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ COLUMNS = (
     "emptied",
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
-differ; fractions are 0 to 1; what is not known is empty. `probability_...` are of the image as a whole, and
-`emptied` is
-true where the task emptied the infection map for their sake. `warnings` are joined by '; ' in the CSV."""
+differ; fractions are 0 to 1; unknown values are empty. `probability_...` are of the whole image, and `emptied` is true
+where the task covid19 emptied the infection map. In the CSV, `warnings` are joined by '; '."""
 
 _DIGITS = 6
 
@@ -41,10 +40,10 @@ def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: 
     """The row of a file without a prediction.
 
     Args:
-        name: the file's.
+        name: of the file.
         status: 'refused' or 'failed'.
-        reason: why.
-        model: which weights.
+        reason: of the status.
+        model: the weights.
         threshold: of the infection.
     """
     known: dict[str, Any] = {
@@ -61,12 +60,12 @@ def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: 
 
 
 def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[str, Any]:
-    """The row of a file, with a value for each of `COLUMNS`, ready for JSON.
+    """The row of a file: a JSON value for each of `COLUMNS`.
 
     Args:
-        name: the file's.
-        radiograph: what was read from it.
-        prediction: what was found on it.
+        name: of the file.
+        radiograph: that was read from it.
+        prediction: for this radiograph.
     """
     found = prediction.severity.as_row() if prediction.severity is not None else {}
     confidence = prediction.confidence
@@ -99,19 +98,19 @@ def write_outputs(
     save_probabilities: bool = False,
     preview: bool = False,
 ) -> None:
-    """Write the masks and what else was asked for; what an earlier run left under these names is removed.
+    """Write the masks and optional files; files of an earlier run with these names are removed.
 
     Args:
         out: the output folder.
-        stem: what the files' names begin with, such as 'sub/name'.
-        radiograph: what was read, or None.
-        prediction: what was found on it, or None: then nothing is written. A refused one has no files either.
+        stem: the beginning of the files' names, such as 'sub/name'.
+        radiograph: the image, or None.
+        prediction: for this image, or None. For None and for a refused prediction nothing is written.
         masks: write STEM_infection.png and STEM_lungs.png.
         save_probabilities: write STEM_probability.png too.
         preview: write STEM_preview.png too.
 
     Raises:
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     found = prediction.probabilities if prediction is not None else {}
     written: list[Path] = []
@@ -167,7 +166,7 @@ def _numbers(severity: Severity) -> list[str]:
     if severity.infected_area_mm2 is not None:
         first += f", {severity.infected_area_mm2 / 100:.1f} cm²"
     if severity.extent_score is None:
-        return [first, "Extent score: not known, since two lungs were not found"]
+        return [first, "Extent score: unknown, since the two lungs were not found"]
     return [first, f"Extent score: {severity.extent_score} of 8 ({severity.grade})"]
 
 

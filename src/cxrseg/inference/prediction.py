@@ -1,4 +1,4 @@
-"""What a model finds on one radiograph, and what is read off it."""
+"""The result of segmenting one radiograph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ModelMark", "Prediction", "dice_confidence"]
 
 @dataclass(frozen=True)
 class ModelMark:
-    """Which weights made a prediction; with several models, their names, versions and sums joined by '+'.
+    """Which weights made a prediction; of several models, names, versions and hashes are joined by '+'.
 
     Attributes:
         name: the recipe's name.
@@ -33,23 +33,22 @@ class ModelMark:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model finds on one radiograph. Research use only, no diagnosis.
+    """The result of segmenting one radiograph. Research use only, not for diagnosis.
 
-    A refused prediction holds no probabilities, so that no blank mask can be mistaken for healthy lungs.
+    A refused prediction has no probabilities, so that an empty mask cannot be mistaken for healthy lungs.
 
     Attributes:
         probabilities: channel name ('infection', 'lungs') to (H, W) float32 in [0, 1], on the radiograph's pixels.
         thresholds: channel name to the probability from which a pixel is marked.
-        status: 'ok', or 'refused' where this looks like no frontal chest radiograph.
+        status: 'ok', or 'refused' where the image does not look like a frontal chest radiograph.
         reason: why it was refused, '' otherwise.
         warnings: what a reader of the result should know, one sentence each.
-        spacing_mm: (row, column) distance of pixel centres, as the radiograph has it.
-        source: the radiograph's.
-        model: which weights.
-        categories: 'COVID-19', 'Non-COVID' and 'Normal' to the probability that the image as a whole is one; None where
-            the model does not judge that.
-        emptied: True where the infection map was emptied, since the image as a whole does not show what the task asks
-            for; a warning says so.
+        spacing_mm: (row, column) distance of pixel centres, of the radiograph.
+        source: of the radiograph.
+        model: the weights.
+        categories: 'COVID-19', 'Non-COVID' and 'Normal' to the probability that the whole image belongs to it; None
+            where the model has no classification head.
+        emptied: True where the task covid19 emptied the infection map; then a warning says so.
     """
 
     probabilities: Mapping[str, npt.NDArray[np.float32]]
@@ -77,26 +76,26 @@ class Prediction:
 
     @cached_property
     def severity(self) -> Severity | None:
-        """How much of the lungs is infected; None where it was refused, or the model finds only one of the two."""
+        """How much of the lungs is infected; None where the image was refused, or the model lacks a channel."""
         if not {"infection", "lungs"} <= self.probabilities.keys():
             return None
         return measure_severity(self.mask("infection"), self.mask("lungs"), self.spacing_mm)
 
     @cached_property
     def confidence(self) -> float | None:
-        """How sure the model is of its infection mask, 0 to 1, see `dice_confidence`; None where there is no mask."""
+        """Confidence of the infection mask, 0 to 1, see `dice_confidence`; None where there is no mask."""
         if "infection" not in self.probabilities:
             return None
         return dice_confidence(self.probabilities["infection"], self.thresholds["infection"])
 
 
 def dice_confidence(probability: npt.NDArray[np.float32], threshold: float) -> float:
-    """The Dice that a mask may be expected to have, judged by its own probability map.
+    """The Dice that a mask can be expected to have, estimated from its own probability map.
 
     The soft Dice confidence of Borges et al. (arXiv:2402.10665): 2 * sum(p * m) / (sum(p) + sum(m)), where p is the
-    probability and m the mask. That is undefined for an empty mask, whose confidence is here 1 - max(p), the
-    probability that the likeliest pixel is no infection. It can be no better than the probabilities are calibrated,
-    and says nothing about images unlike those that the model was trained on.
+    probability and m the mask. It is undefined for an empty mask, whose confidence is here 1 - max(p): the
+    probability that the most likely pixel is not infected. It is only as good as the calibration of the probabilities,
+    and it is not reliable for images that differ from the training data.
 
     Args:
         probability: (H, W) float32 in [0, 1].

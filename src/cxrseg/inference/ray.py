@@ -1,4 +1,4 @@
-"""Files on a Ray cluster: each processor of it loads the models once, and takes a few files at a time."""
+"""Predict files on a Ray cluster: each processor loads the models once, and takes a few files at a time."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ __all__ = ["on_ray"]
 _log = logging.getLogger(__name__)
 
 _GROUP = 8
-"""Files that a worker takes at a time, and that are begun again where it dies."""
+"""Files that a worker takes at a time; they are processed again where it dies."""
 
 _RETRIES = 2
-"""How often a group is given out again because its worker died; after that each of its files is tried alone."""
+"""How often a group of files is retried after its worker died; then each of its files is tried alone."""
 
 _STORE = 2**28
-"""Bytes for Ray's object store where a cluster is started here: what passes through it are names and rows."""
+"""Bytes for Ray's object store where a cluster is started here; only names and rows pass through it."""
 
 
 def on_ray(address: str | None = None) -> Work:
-    """How `predict_files` works on a Ray cluster: pass it as `work`.
+    """Make `predict_files` use a Ray cluster: pass the result as `work`.
 
-    Each processor of the cluster, or each GPU where one is asked for, is a worker. All of them must see the input, the
-    output and the model files at the same paths, and have the same cxrseg. Where a worker or its machine dies, its
-    files are done again elsewhere; since files appear whole or not at all, and rows are counted here, none is lost and
-    none counted twice. A file on which a worker dies each time gets a row 'failed'.
+    Each processor of the cluster, or each GPU where one is requested, is a worker. All of them must see the input, the
+    output and the model files at the same paths, and must have the same version of cxrseg. Where a worker or its
+    machine dies, its files are processed again by another one. Writing is atomic and rows are collected in this
+    process, so no file is lost or counted twice. A file on which a worker dies each time gets a row 'failed'.
 
     Args:
-        address: the cluster's, such as 'HOST:6379' or 'auto'; None takes $RAY_ADDRESS, or else starts a cluster on
-            this machine for the time of the run. Where `ray.init` was called before, that cluster is taken.
+        address: of the cluster, such as 'HOST:6379' or 'auto'; None uses $RAY_ADDRESS, or else starts a cluster on
+            this machine for this run. Where `ray.init` was called before, that cluster is used.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        CxrsegError: (while working) no cluster answers, it has no processor or GPU to offer, or its workers have
-            another version of cxrseg or of the models than this process.
+        CxrsegError: (during the run) no cluster answers, it has no processor or GPU, or its workers have another
+            version of cxrseg or of the models than this process.
     """
-    # These must be there before Ray is imported. Nothing is reported to Ray's makers.
+    # These must be set before Ray is imported. No usage is reported to Ray's developers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    # Ray's default since 2.60 hands out processors only every 20 seconds.
+    # Ray's default since 2.60 assigns processors only every 20 seconds.
     os.environ.setdefault("RAY_DATA_CLUSTER_AUTOSCALER", "V2")
     try:
         import ray.data
     except ImportError as error:
-        raise MissingExtraError("Ray is not installed; pip install 'cxrseg[ray]', or use the engine local") from error
+        raise MissingExtraError("Ray is not installed: pip install 'cxrseg[ray]', or use --engine local") from error
 
     def work(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
         if not todo:
@@ -72,7 +72,7 @@ def on_ray(address: str | None = None) -> Work:
                 yield from _every(todo, out, segmenter, options)
             except ray.exceptions.RayError as error:
                 raise CxrsegError(
-                    f"the Ray cluster could not go on ({_first_line(error)}); what was done stands, use --resume"
+                    f"the Ray cluster failed ({_first_line(error)}); finished files are kept, continue with --resume"
                 ) from error
         remove_parts(path for item in todo for path in outputs_of(out, item.stem))
 
@@ -80,16 +80,16 @@ def on_ray(address: str | None = None) -> Work:
 
 
 def _every(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
-    """One result for each file, whatever happens to the workers."""
+    """One result for each file, even where workers die."""
     left = {item.name: item for item in todo}
     for group in (_GROUP, 1):
         for value in _results(list(left.values()), out, segmenter, options, group) if left else ():
             item = left.pop(value["name"], None)
-            if item is not None:  # a second result of the same file says the same
+            if item is not None:  # a second result for the same file is equal
                 yield item, value["stamp"], value["row"]
         if left:
             _log.warning("%d files were lost with their workers%s", len(left), "; trying again" if group > 1 else "")
-    reason = "each worker that took it died: out of memory, or a crash in a decoder"
+    reason = "each worker that processed it died: it ran out of memory, or a decoder crashed"
     for item in left.values():
         write_outputs(out, item.stem, None, None)
         row = empty_row(item.name, "failed", reason, segmenter.mark, segmenter.thresholds.get("infection"))
@@ -99,7 +99,7 @@ def _every(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Opti
 def _results(
     todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options, group: int
 ) -> Iterator[Mapping[str, Any]]:
-    """What workers answer, as it comes; files of workers that died too often are missing."""
+    """The workers' answers in the order in which they arrive; files whose workers died too often are missing."""
     import ray.data
     from ray.util.annotations import RayDeprecationWarning
 
@@ -109,20 +109,20 @@ def _results(
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.max_errored_blocks = -1  # a group that is given up must not end the run
+    context.max_errored_blocks = -1  # a group that failed must not stop the run
     with ray.data.DataContext.current(context):
-        # Text both ways: names need not be UTF-8, and rows hold values of many types.
+        # JSON text in both directions: names may not be UTF-8, and rows have values of many types.
         files = ray.data.from_items(
             [{"file": json.dumps([os.path.abspath(item.path), item.name, item.stem])} for item in todo],  # noqa: PTH100
             override_num_blocks=groups,
         )
         with warnings.catch_warnings():
-            # Ray 2.64 will drop `max_task_retries`, without which a file that kills its worker is tried for ever.
+            # Ray 2.64 will remove `max_task_retries`; without it, a file that kills its worker is retried forever.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             answers = files.map_batches(
                 _Worker,
                 batch_size=group,
-                # A file tried alone has none in line behind it, which would be lost with the worker too.
+                # When a file is tried alone, no other file waits in its worker, which would be lost with it.
                 compute=ray.data.ActorPoolStrategy(
                     size=workers, max_tasks_in_flight_per_actor=1 if group == 1 else None
                 ),
@@ -140,12 +140,12 @@ def _results(
 
 
 class _Worker:
-    """Runs in a process of the cluster: takes files, answers rows.
+    """Runs in a process of the cluster: takes files and returns rows.
 
     Args:
         out: the output folder.
-        options: how.
-        settings: what the rows depend on, as the process that started the run sees it.
+        options: of the run.
+        settings: all that the rows depend on, in the process that started the run.
     """
 
     def __init__(self, out: Path, options: Options, settings: Mapping[str, Any]) -> None:
@@ -157,10 +157,10 @@ class _Worker:
 
     def _answer(self, path: str, name: str, stem: str) -> dict[str, Any]:
         try:
-            if self._segmenter is None:  # not in __init__, whose errors Ray would not hand on
+            if self._segmenter is None:  # not in __init__, whose errors Ray does not return
                 self._segmenter = self._loaded()
             _, stamp, row = predict_one(Input(Path(path), name, stem), self._out, self._segmenter, self._options)
-        except CxrsegError as error:  # a full disk, or models that do not fit: ends the run
+        except CxrsegError as error:  # a full disk, or other models: stops the run
             return {"error": type(error).__name__, "message": f"on {socket.gethostname()}: {error}"}
         return {"name": name, "stamp": stamp, "row": row}
 
@@ -173,9 +173,9 @@ class _Worker:
         ]
         if other:
             raise CxrsegError(
-                f"expected every worker to work as the process that started the run, but this one has "
-                f"{', '.join(other)}; install the same cxrseg and models everywhere, and use --precision float32 where "
-                f"only some processors have bfloat16"
+                f"this worker has other settings than the process that started the run: {', '.join(other)}; install "
+                f"the same cxrseg and models everywhere, and use --precision float32 where only some processors "
+                f"support bfloat16"
             )
         return segmenter
 
@@ -194,7 +194,7 @@ def _connected(address: str | None) -> Iterator[None]:
         ray.init(where, log_to_driver=False, logging_level=logging.ERROR, **(here if where == "local" else {}))
     except (OSError, RuntimeError, ValueError) as error:
         raise CxrsegError(
-            f"expected a Ray cluster at {where}, but none could be used ({_first_line(error)}); see 'ray status'"
+            f"expected a Ray cluster at {where}, but it cannot be used ({_first_line(error)}); see 'ray status'"
         ) from error
     try:
         yield
@@ -203,7 +203,7 @@ def _connected(address: str | None) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """OSError at once where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    """Raise OSError at once where no server listens at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdecimal() and "://" not in address:
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -214,12 +214,12 @@ def _workers(kind: str) -> int:
 
     count = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call, unused-ignore]
     if count == 0:
-        raise CxrsegError(f"expected a Ray cluster with a {kind}, got one without; see 'ray status'")
+        raise CxrsegError(f"expected a Ray cluster with a {kind}, found none in it; see 'ray status'")
     return count
 
 
 def _for_workers(options: Options) -> Options:
-    """Paths that mean the same in another folder; and Ray shows each worker its own GPU only."""
+    """Make paths absolute, and name the GPU without its number: Ray shows each worker only its own GPU."""
     models = tuple(model.absolute() for model in options.models)
     return replace(options, models=models, device="cpu" if options.device == "cpu" else "gpu")
 

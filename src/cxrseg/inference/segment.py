@@ -1,4 +1,4 @@
-"""One image in, one prediction out: `cxrseg.segment`."""
+"""`cxrseg.segment`: segment one image with one call."""
 
 from __future__ import annotations
 
@@ -51,18 +51,20 @@ def segment(
 
 
 def radiograph_of(image: Path | str | Radiograph | npt.NDArray[np.generic]) -> Radiograph:
-    """A file or an array as a radiograph; arguments and errors as for `segment`."""
+    """The radiograph of a file or an array; arguments and errors as for `segment`."""
     if isinstance(image, Radiograph):
         return image
     if not isinstance(image, np.ndarray):
         return read_radiograph(image)
     if image.ndim != 2 or 0 in image.shape:
-        raise ImageError(f"expected pixels of shape (height, width), got {image.shape}; convert colour to gray first")
+        raise ImageError(
+            f"expected pixels of shape (height, width), got {image.shape}; convert a colour image to grayscale first"
+        )
     if image.dtype in (np.uint8, np.uint16):
         largest = 255 if image.dtype == np.uint8 else 65535
         return Radiograph(np.asarray(image, dtype=np.float32) / np.float32(largest))
     if image.dtype.kind != "f" or not (image.min() >= 0 and image.max() <= 1):
-        raise ImageError(f"expected pixels as uint8, uint16 or floating point in [0, 1], got {_range(image)}")
+        raise ImageError(f"expected pixels of uint8, uint16 or floating point in [0, 1], got {_range(image)}")
     return Radiograph(image.astype(np.float32))
 
 

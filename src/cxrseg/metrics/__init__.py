@@ -1,1 +1,1 @@
-"""Masks to numbers, with numpy and SciPy alone."""
+"""From masks to numbers, with numpy and SciPy only."""

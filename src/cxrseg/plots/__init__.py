@@ -1,1 +1,1 @@
-"""Numbers and masks to pictures."""
+"""From arrays and numbers to pictures."""

@@ -1,1 +1,1 @@
-"""Every HTML page, and its template."""
+"""The HTML pages and their templates."""

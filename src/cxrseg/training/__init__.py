@@ -1,1 +1,1 @@
-"""Samples to weights. The only room that needs torch."""
+"""From samples to weights. The only package that imports torch."""
