@@ -115,7 +115,7 @@ def test_lung_data_need_no_infection_masks(archive: Path, caplog: pytest.LogCapt
     category(lung / "Train" / "Normal", ["a"], infection=False)
     with caplog.at_level(logging.INFO):
         assert "infection" in open_dataset(archive).layout
-    assert f"for the other point at {archive / LUNG}" in caplog.text
+    assert f"for the lung data name {archive / LUNG}" in caplog.text
     for level in (archive / LUNG, lung, lung / "Train", lung / "Train" / "Normal"):
         dataset = open_dataset(level)
         assert dataset.layout == "COVID-QU-Ex lung segmentation data"
