@@ -1,4 +1,4 @@
-"""The simplest rival, beside which a network's figures mean something."""
+"""The simplest baseline: a threshold on the brightness."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _STEPS = np.arange(1, 64) / 64
 
 
 def threshold_baseline(train: Dataset, test: Dataset) -> tuple[float, float]:
-    """Call every pixel infection that is brighter than one threshold.
+    """Mark every pixel that is brighter than one threshold as infection.
 
     Args:
-        train: images on which the threshold with the best mean Dice is found, in steps of 1/64.
-        test: images to judge it on.
+        train: images on which the threshold with the best mean Dice is chosen, in steps of 1/64.
+        test: images on which it is evaluated.
 
     Returns:
         The threshold in [0, 1], and its Dice on `test`: the mean per image over the infected images.
@@ -42,6 +42,6 @@ def _dices(dataset: Dataset) -> npt.NDArray[np.float64]:
             rows.append([count(pixels >= step, truth).dice for step in _STEPS])
     if not rows:
         raise DatasetError(
-            f"{dataset.root} has no infected image to find or judge a threshold on: {dataset.describe()}"
+            f"expected an infected image for the threshold baseline, got none in {dataset.root}: {dataset.describe()}"
         )
     return np.array(rows)

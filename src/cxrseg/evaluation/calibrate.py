@@ -175,10 +175,10 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, evaluated: Dataset | 
     _check_apart(dataset, evaluated)
     _, info = read_model(model)
     if "infection" not in info.channels:
-        raise ModelFileError(f"{model} finds {', '.join(info.channels)}, and only infection has a threshold to fit")
-    seen = Calibration()
-    found = evaluate(model, dataset, task="infection", callback=seen.callback)
-    images = seen.images("infection")
+        raise ModelFileError(f"{model} segments {', '.join(info.channels)}, and --fit needs a model of the infection")
+    calibration = Calibration()
+    found = evaluate(model, dataset, task="infection", callback=calibration.callback)
+    images = calibration.images("infection")
     pixels = pool(image.region for image in images)
     if not _both(pixels):
         raise DatasetError(

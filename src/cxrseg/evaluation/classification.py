@@ -1,4 +1,4 @@
-"""Whether images are rightly called COVID-19 as a whole, by models that judge that."""
+"""How well a model's classification head separates COVID-19 from other images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ __all__ = ["summarise_image_level"]
 
 
 def summarise_image_level(images: Sequence[EvaluatedImage], task: str) -> dict[str, Any] | None:
-    """How well COVID-19 is told from others; an image is found where the task kept its infection map.
+    """Sensitivity and specificity for COVID-19: an image is positive where the task covid19 kept its infection map.
 
     Returns:
-        None where the task is not 'covid19', no model judged the whole image, or no category is known. Else `images`;
-        `sensitivity`, the fraction of COVID-19 images that were kept; `specificity`, the fraction of the others that
-        were
-        emptied; `kept_by_category`; and `auroc` of the probability of COVID-19.
+        None where the task is not 'covid19', the model has no classification head, or no category is known. Else
+        `images`; `sensitivity`, the fraction of COVID-19 images whose map was kept; `specificity`, the fraction of the
+        others whose map was emptied; `kept_by_category`; and `auroc` of the probability of COVID-19.
     """
     known = [image for image in images if image.categories is not None and image.sample.category is not None]
     if task != "covid19" or not known:

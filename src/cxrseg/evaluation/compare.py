@@ -1,4 +1,4 @@
-"""Two evaluations of the same images against each other, image by image."""
+"""Compare two evaluations of the same images, image by image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED, Estimate, estimate,
 __all__ = ["DIFFER_MOST", "Comparison", "compare", "comparison_lines", "write_comparison"]
 
 DIFFER_MOST = 10
-"""How many images are listed whose Dice differs most."""
+"""Number of listed images, those whose Dice differs most."""
 
 _Row = Mapping[str, str]
 _Values = npt.NDArray[np.float64]
@@ -44,11 +44,11 @@ _HEADINGS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second evaluation against the first.
+    """The result of comparing two evaluations.
 
     Attributes:
         first, second: their folders.
-        targets: kind of mask to what `compare` found, ready for JSON; docs/evaluating.md explains each key.
+        targets: kind of mask to its results, as JSON values; docs/evaluating.md explains each key.
     """
 
     first: Path
@@ -56,7 +56,7 @@ class Comparison:
     targets: Mapping[str, Mapping[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, ready for JSON."""
+        """All results, as JSON values."""
         return {
             "cxrseg": __version__,
             "note": "Research use only. Not for diagnosis.",
@@ -83,7 +83,7 @@ def compare(first: Path, second: Path) -> Comparison:
     shared = [target for target in ours if target in theirs]
     if not shared:
         raise DatasetError(
-            f"expected evaluations with a kind of mask in common, got {', '.join(ours)} in {first} "
+            f"expected evaluations with at least one common kind of mask, got {', '.join(ours)} in {first} "
             f"and {', '.join(theirs)} in {second}"
         )
     for target in shared:
@@ -128,7 +128,7 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _read(folder: Path) -> dict[str, dict[str, _Row]]:
-    """Kind of mask to the name of each image to its row."""
+    """Kind of mask to image name to row."""
     path = folder / "scores.csv"
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -137,11 +137,13 @@ def _read(folder: Path) -> dict[str, dict[str, _Row]]:
         for row in rows:
             found.setdefault(row["target"], {})[row["name"]] = row
     except FileNotFoundError:
-        raise DatasetError(f"expected a folder that 'cxrseg evaluate -o' wrote, but there is no {path}") from None
+        raise DatasetError(f"expected an output folder of 'cxrseg evaluate', but {path} is missing") from None
     except (KeyError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} is no table that 'cxrseg evaluate' wrote ({error!r}); evaluate anew") from error
+        raise DatasetError(
+            f"{path} is not a table that 'cxrseg evaluate' wrote, or is damaged ({error!r}); evaluate again"
+        ) from error
     if not found:
-        raise DatasetError(f"{path} has no rows; evaluate anew")
+        raise DatasetError(f"{path} has no rows; evaluate again")
     return found
 
 
@@ -150,8 +152,8 @@ def _check_same(target: str, ours: Mapping[str, _Row], theirs: Mapping[str, _Row
     faults += [f"only in {second}: {name}" for name in theirs if name not in ours]
     if faults:
         raise DatasetError(
-            f"expected evaluations of the same images, but {len(faults)} of {target} are in one alone ({first} has "
-            f"{len(ours)}, {second} {len(theirs)}); evaluate both on the same split and categories:",
+            f"expected evaluations of the same images, but {len(faults)} images of {target} are in only one of them "
+            f"({first} has {len(ours)}, {second} {len(theirs)}); evaluate both on the same split and categories:",
             _few(faults),
         )
     sizes = ("tp", "fn"), ("fp", "tn")

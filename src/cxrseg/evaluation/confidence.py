@@ -1,4 +1,4 @@
-"""Whether the model knows which of its masks are bad."""
+"""How well the confidence identifies bad masks."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ _Array = npt.NDArray[np.float64]
 
 
 def summarise_confidence(images: Sequence[EvaluatedImage]) -> dict[str, Any] | None:
-    """How well the confidence tells bad masks from good ones, over all images and over the infected ones.
+    """How well the confidence separates bad masks from good ones, over all images and over the infected ones.
 
-    Over all images, a rightly empty mask has a Dice of 1.
+    Over all images, a correctly empty mask has a Dice of 1.
 
     Returns:
         None where no confidence is known. Else under `all_images` and `infected`: `images`; `bad`, those with a Dice
-        below 0.5; `auroc`, the chance that a bad one has less confidence than a good one; `risk_coverage`, lists of
-        `coverage` (fraction of the images kept, the most confident first) and `risk` (1 - their mean Dice); and the
-        area
-        under that curve (Geifman & El-Yaniv 2017): `area`, beside `area_random`, which any order reaches on average,
-        and `area_best`, that of the images sorted by their Dice.
+        below 0.5; `auroc`, the probability that a bad one has less confidence than a good one; `risk_coverage`, lists
+        of `coverage` (fraction of the images kept, the most confident first) and `risk` (1 - their mean Dice); and
+        the area under that curve (Geifman & El-Yaniv 2017): `area`, beside `area_random`, the mean area of a random
+        order, and `area_best`, that of the images sorted by their Dice.
     """
     known = [image for image in images if image.confidence is not None and "infection" in image.scores]
     if not known:
@@ -41,7 +40,7 @@ def summarise_confidence(images: Sequence[EvaluatedImage]) -> dict[str, Any] | N
 
 
 def auroc(values: npt.ArrayLike, positive: npt.ArrayLike) -> Estimate:
-    """Area under the ROC curve: the chance that a positive has the larger value, ties counting half.
+    """Area under the ROC curve: the probability that a positive has the larger value; ties count half.
 
     Args:
         values: (n,) float.
@@ -72,7 +71,7 @@ def risk_coverage(confidence: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[_Arra
     """Mean loss of the most confident images, by how many of them are kept.
 
     Args:
-        confidence: (n,) float, the larger the surer; among equals, the larger loss comes first.
+        confidence: (n,) float; among equal ones, the larger loss comes first.
         loss: (n,) float.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A model, or what it wrote, and a dataset to scores: a row for each image, and the means that say what they are."""
+"""Evaluate a model or stored predictions on a dataset: a row for each image, and named means."""
 
 from __future__ import annotations
 
@@ -37,24 +37,23 @@ _INTERVALS = {
     "level": LEVEL,
     "resamples": RESAMPLES,
     "seed": SEED,
-    "method": "means and values: percentile bootstrap over images; fractions: Wilson. Images are taken as independent; "
-    "where several are of one patient, intervals are too narrow.",
+    "method": "means and values: percentile bootstrap over images; fractions: Wilson. Images are treated as "
+    "independent; where several are of one patient, intervals are too narrow.",
 }
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth on a dataset.
+    """The result of an evaluation.
 
     Attributes:
-        model: what the model file says about itself; None where stored predictions were judged.
-        dataset: the images it was judged on.
+        model: the metadata of the model file; None where stored predictions were evaluated.
+        dataset: the images of the evaluation.
         thresholds: channel name to the probability from which a pixel is marked.
-        images: what was found on each image.
+        images: the scores of each image.
         task: one of `cxrseg.inference.segmenter.TASKS`.
-        predictions: where stored predictions were judged: their folder and what their manifest says of models and
-            options.
-        sha256: of the model file's content, in hexadecimal; None where stored predictions were judged.
+        predictions: where stored predictions were evaluated: their folder, and models and options of their manifest.
+        sha256: of the model file's content, in hexadecimal; None where stored predictions were evaluated.
     """
 
     model: ModelInfo | None
@@ -67,7 +66,7 @@ class Evaluation:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The kinds of mask that were judged."""
+        """The kinds of mask that were evaluated."""
         return tuple(channel for channel in self.thresholds if any(channel in image.scores for image in self.images))
 
     @property
@@ -80,7 +79,7 @@ class Evaluation:
 
     @property
     def fitted_here(self) -> bool:
-        """Threshold and temperature were fitted on these images, or on the same split of a dataset of this layout."""
+        """True where threshold and temperature were fitted on these images, or on this split of the same layout."""
         fitted = self.model.fitted_on if self.model is not None else None
         if fitted is None:
             return False
@@ -89,7 +88,7 @@ class Evaluation:
         return same_split or fitted.get("sha256") == self.dataset.fingerprint
 
     def summary(self) -> dict[str, Any]:
-        """Every mean with its number of images and interval, ready for JSON; docs/evaluating.md explains each key."""
+        """Every mean with its number of images and interval, as JSON values; docs/evaluating.md explains each key."""
         return self._summary
 
     @cached_property
@@ -152,73 +151,71 @@ def evaluate(
     on_image: Callable[[int, int], None] | None = None,
     callback: Callback | None = None,
 ) -> Evaluation:
-    """Judge a model file on every image of a dataset, at the images' own size.
+    """Evaluate a model file on every image of a dataset, at the images' own size.
 
-    What is predicted within the lungs, where and how much, is taken of the dataset's lung masks; where it has none, of
-    the lungs that the model finds. Only the infected fraction that a user is told is of the model's own lungs.
+    Regions and marked fractions use the lung masks of the dataset; where it has none, the lungs that the model finds.
+    Only the predicted infected fraction uses the model's own lungs, as in `cxrseg predict`.
 
     Args:
         model: a model file.
-        dataset: what to judge on; see `Dataset.select` for splits and categories.
+        dataset: the images; see `Dataset.select` for splits and categories.
         threshold: probability from which a pixel is infection; None takes the model file's.
         task: one of `TASKS`; see `Segmenter`.
-        on_image: called with (images done, images in all).
-        callback: called, from many threads, with each sample, what the model found on it, its true masks by channel,
-        and
-            the lungs of the dataset, or else of the model.
+        on_image: called with (finished images, all images).
+        callback: called, from several threads, with each sample, its prediction, its true masks by channel, and the
+            lungs of the dataset, or else of the model.
 
     Raises:
-        DatasetError: images cannot be read (all of them are listed), or have none of the model's masks.
+        DatasetError: images cannot be read (all of them are listed), or have no mask of the model's channels.
         ModelFileError: the model file cannot be used, or not for this task.
     """
-    # Every image of the dataset is judged, and in float32: figures must not depend on the machine.
+    # No image is left out, and in float32: figures must not depend on the machine.
     segmenter = Segmenter(model, threshold, input_check=False, precision="float32", task=task)
 
-    def judge(sample: Sample) -> EvaluatedImage:
+    def evaluate_one(sample: Sample) -> EvaluatedImage:
         prediction = segmenter.segment(sample.read_image())
         return evaluate_image(sample, prediction, tuple(segmenter.thresholds), callback)
 
-    images = _judged(dataset, judge, tuple(segmenter.thresholds), on_image)
+    images = _evaluated(dataset, evaluate_one, tuple(segmenter.thresholds), on_image)
     return Evaluation(segmenter.info, dataset, segmenter.thresholds, images, task, sha256=segmenter.mark.sha256)
 
 
 def evaluate_predictions(
     folder: Path, dataset: Dataset, *, on_image: Callable[[int, int], None] | None = None
 ) -> Evaluation:
-    """Judge the mask files that `cxrseg predict -o FOLDER` wrote, which is what its users get.
+    """Evaluate the mask files that `cxrseg predict -o FOLDER` wrote, as its users get them.
 
-    The input check was at work there: where it refused an image, or predicting failed, there is no mask, which is
-    judged as an
-    empty one, and counted. Where no probability maps were saved, RMSE is that of the masks.
+    Where the input check refused an image, or predicting failed, there is no mask; it counts as an empty mask and is
+    counted as refused. Where no probability maps were saved, RMSE is that of the masks.
 
     Args:
         folder: the output folder of `cxrseg predict`.
-        dataset: what to judge on; all of its images must have been predicted.
-        on_image: called with (images done, images in all).
+        dataset: the images; all of them must have been predicted.
+        on_image: called with (finished images, all images).
 
     Raises:
         DatasetError: images were not predicted or cannot be read (all of them are listed), or have no masks.
     """
     stored = StoredPredictions(folder, dataset)
 
-    def judge(sample: Sample) -> EvaluatedImage:
+    def evaluate_one(sample: Sample) -> EvaluatedImage:
         return evaluate_image(sample, stored.predict(sample), stored.channels, None)
 
-    images = _judged(dataset, judge, stored.channels, on_image)
+    images = _evaluated(dataset, evaluate_one, stored.channels, on_image)
     about = {"folder": str(folder), **{key: stored.manifest[key] for key in ("models", "options", "versions")}}
     return Evaluation(None, dataset, stored.thresholds, images, stored.task, about)
 
 
-def _judged(
+def _evaluated(
     dataset: Dataset,
-    judge: Callable[[Sample], EvaluatedImage],
+    evaluate_one: Callable[[Sample], EvaluatedImage],
     channels: Sequence[str],
     on_image: Callable[[int, int], None] | None,
 ) -> list[EvaluatedImage]:
     images: list[EvaluatedImage] = []
     faults: list[str] = []
     with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(partial(_or_error, judge), dataset.samples), 1):
+        for done, found in enumerate(pool.map(partial(_or_error, evaluate_one), dataset.samples), 1):
             if isinstance(found, CxrsegError):
                 faults.append(str(found))
             else:
@@ -226,15 +223,15 @@ def _judged(
             if on_image is not None:
                 on_image(done, len(dataset.samples))
     if faults:
-        raise DatasetError(f"{len(faults)} of {len(dataset.samples)} images cannot be judged:", faults)
+        raise DatasetError(f"{len(faults)} of {len(dataset.samples)} images cannot be evaluated:", faults)
     if not any(image.scores for image in images):
-        raise DatasetError(f"{dataset.root} has none of the masks that the model finds ({', '.join(channels)})")
+        raise DatasetError(f"{dataset.root} has no mask of the model's channels ({', '.join(channels)})")
     return images
 
 
-def _or_error(judge: Callable[[Sample], EvaluatedImage], sample: Sample) -> EvaluatedImage | CxrsegError:
+def _or_error(evaluate_one: Callable[[Sample], EvaluatedImage], sample: Sample) -> EvaluatedImage | CxrsegError:
     try:
-        return judge(sample)
+        return evaluate_one(sample)
     except CxrsegError as error:
         return error
 
@@ -242,7 +239,7 @@ def _or_error(judge: Callable[[Sample], EvaluatedImage], sample: Sample) -> Eval
 def write_evaluation(evaluation: Evaluation, out: Path) -> None:
     """Write scores.csv, regions.csv and summary.json into the folder `out`; docs/evaluating.md explains them.
 
-    What else an earlier evaluation left there is removed.
+    Other files of an earlier evaluation are removed.
     """
     for name in ("regions.csv", "calibration.json", "stress.csv", "stress.json"):
         (out / name).unlink(missing_ok=True)
@@ -256,12 +253,12 @@ def write_evaluation(evaluation: Evaluation, out: Path) -> None:
 
 
 def summary_table(evaluation: Evaluation) -> list[str]:
-    """The means side by side, as lines of text for a terminal."""
+    """The means as lines of text for a terminal."""
     lines = []
     if evaluation.fitted_here and evaluation.model is not None and evaluation.model.fitted_on is not None:
         fitted = evaluation.model.fitted_on
         lines.append(
             f"threshold and temperature were fitted on this split ({fitted['split']}: {fitted.get('images')}): "
-            f"its figures are optimistic"
+            f"the figures are better than on other images"
         )
     return [*lines, *summary_lines(evaluation.summary(), evaluation.channels)]

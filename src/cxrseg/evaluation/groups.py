@@ -1,4 +1,4 @@
-"""How well infections are found by how large they are, and by where they lie."""
+"""Scores by size of the infection, and by lung and zone."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cxrseg.metrics.summary import per_image
 __all__ = ["SIZES", "by_region", "by_size"]
 
 SIZES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Bounds of five bins by the true infected fraction of the lungs: those of the extent score, and 10%. Fixed, so that
-figures of two datasets can be laid side by side; a fraction on a bound belongs to the bin above it."""
+"""Bounds of five bins of the true infected fraction of the lungs: those of the extent score, and 10%. They are fixed,
+so that figures of two datasets can be compared; a fraction on a bound belongs to the bin above it."""
 
 
 def by_size(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def by_size(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
 
     Returns:
         For each bin: `from`, `to` (fractions of the lungs), `images`, `missed`, and `infected_per_image`, as in
-        `cxrseg.metrics.summary`. Images whose lungs are unknown are in none.
+        `cxrseg.metrics.summary`. Images whose lungs are unknown are in no bin.
     """
     infected = [(image, image.true.infected_fraction) for image in images if image.infected and image.true is not None]
     fractions = np.array([np.nan if fraction is None else fraction for _, fraction in infected])

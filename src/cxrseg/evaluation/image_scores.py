@@ -1,4 +1,4 @@
-"""One image judged: a prediction and a sample to everything that is said about them."""
+"""All scores of one image: its prediction compared with its true masks."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from cxrseg.metrics.regions import count_regions
 from cxrseg.metrics.segmentation import Counts, ImageScore, score
 from cxrseg.metrics.severity import Severity, measure_severity
 
-__all__ = ["EvaluatedImage", "Callback", "evaluate_image"]
+__all__ = ["Callback", "EvaluatedImage", "evaluate_image"]
 
 _Mask = npt.NDArray[np.bool_]
 
 Callback = Callable[[Sample, Prediction, Mapping[str, _Mask], _Mask | None], None]
-"""Called with a sample, what was predicted for it, its true masks by channel, and the lungs where they are known."""
+"""Called with a sample, its prediction, its true masks by channel, and its lungs where they are known."""
 
 _SIDES = ("", "_left", "_right")
 
 
 @dataclass(frozen=True)
 class EvaluatedImage:
-    """What is to be said about a prediction for one image.
+    """The scores of one image.
 
     Attributes:
-        sample: the image with its truth.
-        scores: channel name to its score, for each channel that the model finds and the dataset has.
-        true: how much of the lungs is infected, by the dataset; None where infection or lungs are unknown.
-        predicted: how much of the lungs is infected, as a user is told; None where refused or lungs are unknown.
-        lungs: whose lungs the fractions are taken of: 'each its own', 'dataset' or 'model', or '' where unknown.
-        regions: prediction against truth within each lung and zone, see `cxrseg.metrics.regions`.
+        sample: the image with its true masks.
+        scores: channel name to its score, for each channel that both the model and the dataset have.
+        true: the true severity; None where infection or lungs are unknown.
+        predicted: the predicted severity, as `cxrseg predict` reports it; None where refused or lungs are unknown.
+        lungs: whose lungs the fractions are of: 'each its own', 'dataset' or 'model', or '' where unknown.
+        regions: counts within each lung and zone, see `cxrseg.metrics.regions`.
         confidence: `Prediction.confidence`.
         categories: `Prediction.categories`.
         emptied: `Prediction.emptied`.
@@ -57,12 +57,12 @@ class EvaluatedImage:
 
     @property
     def infected(self) -> bool:
-        """The true infection mask holds pixels."""
+        """True where the true infection mask is not empty."""
         found = self.scores.get("infection")
         return found is not None and found.tp + found.fn > 0
 
     def rows(self, channel: str) -> list[dict[str, Any]]:
-        """The row of scores.csv for one kind of mask, or none where the dataset has no such mask."""
+        """The row of scores.csv for one kind of mask; no row where the dataset has no such mask."""
         if channel not in self.scores:
             return []
         sample = self.sample
@@ -112,13 +112,13 @@ class EvaluatedImage:
 def evaluate_image(
     sample: Sample, prediction: Prediction, channels: tuple[str, ...], callback: Callback | None
 ) -> EvaluatedImage:
-    """Judge the prediction for one image.
+    """Compare the prediction for one image with its true masks.
 
     Args:
-        sample: the image with its truth.
-        prediction: what was found on it.
-        channels: what the model finds; where the image was refused, these masks count as empty.
-        callback: called with what was compared, or None; not called where the image was refused.
+        sample: the image with its true masks.
+        prediction: for this image.
+        channels: of the model; where the image was refused, these masks count as empty.
+        callback: see `Callback`, or None; it is not called where the image was refused.
 
     Raises:
         ImageError: a mask cannot be read, or prediction and truth differ in shape.
@@ -139,7 +139,7 @@ def evaluate_image(
         )
         for channel, truth in truths.items()
     }
-    judged = EvaluatedImage(
+    evaluated = EvaluatedImage(
         sample,
         scores,
         confidence=prediction.confidence,
@@ -148,11 +148,11 @@ def evaluate_image(
         refused=prediction.reason if refused else "",
     )
     if "infection" not in scores or lungs is None:
-        return judged
+        return evaluated
     ours, sides = theirs if own is None else own, find_lungs(lungs)
     marked = np.zeros_like(truths["infection"]) if refused else masks["infection"]
     return replace(
-        judged,
+        evaluated,
         true=measure_severity(truths["infection"], lungs, sides=sides),
         predicted=None
         if refused or ours is None

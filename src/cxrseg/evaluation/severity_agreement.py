@@ -1,4 +1,4 @@
-"""Whether the number that a user is told, the infected fraction of the lungs, agrees with the truth."""
+"""Agreement of the predicted infected fraction and extent score with the true ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def summarise_severity(images: Sequence[EvaluatedImage]) -> dict[str, Any] | Non
     """Agreement of the infected fraction and of the extent score, over all images and over the infected ones.
 
     Returns:
-        None where no fraction is known. Else `lungs`, how many images' fractions are taken of whose lungs, and under
-        `all_images` and `infected`: `images`; `unknown`, those of which the truth is known and the prediction is not;
-        `mean_absolute_error` and `bias` (predicted - true) of the share, in [0, 1]; `limits_of_agreement`, bias -
+        None where no fraction is known. Else `lungs`, the number of images by whose lungs the fractions are of, and
+        under `all_images` and `infected`: `images`; `unknown`, those with a true but no predicted fraction;
+        `mean_absolute_error` and `bias` (predicted - true) of the fraction, in [0, 1]; `limits_of_agreement`, bias -
         and + 1.96 standard deviations of the difference (Bland & Altman 1986); `weighted_kappa` of the extent score
-        with quadratic weights, and `same_score`, the fraction of images with the same score.
+        with quadratic weights; and `same_score`, the fraction of images with the same score.
     """
     known = [image for image in images if image.true is not None and image.true.infected_fraction is not None]
     if not known:
@@ -43,7 +43,7 @@ def weighted_kappa(ours: Sequence[int], theirs: Sequence[int]) -> Estimate:
     With these weights, kappa is 1 - E[(a - b)^2] / (E[a^2] + E[b^2] - 2 E[a] E[b]): chance agreement needs no table.
 
     Args:
-        ours, theirs: (n,) scores of the same n images; nan where all are one and the same.
+        ours, theirs: (n,) scores of the same n images; the result is nan where all scores are equal.
     """
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     table = np.stack([(a - b) ** 2, a**2 + b**2, a, b], axis=1)

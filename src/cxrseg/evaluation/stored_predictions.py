@@ -1,4 +1,4 @@
-"""The files that `cxrseg predict` wrote, read back as predictions: what ships is judged by what the user gets."""
+"""The output folder of `cxrseg predict`, read back as predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["StoredPredictions"]
 
 @dataclass(frozen=True, eq=False)
 class _Stored(Prediction):
-    """A prediction whose masks were decided when it was written."""
+    """A prediction whose masks were read from files."""
 
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     given_confidence: float | None = None
@@ -41,16 +41,16 @@ class StoredPredictions:
 
     Args:
         folder: with manifest.json, statistics.json and the masks.
-        dataset: of which each image must have been predicted.
+        dataset: each of its images must have been predicted.
 
     Attributes:
-        manifest: of the run that wrote it.
-        channels: the masks that there are.
+        manifest: of the run that wrote the folder.
+        channels: of the masks.
         thresholds: channel to the probability from which a pixel was marked.
         task: one of `cxrseg.inference.segmenter.TASKS`.
 
     Raises:
-        DatasetError: it is no such folder, or images of the dataset have no prediction in it (all are listed).
+        DatasetError: it is not such a folder, or images of the dataset have no prediction in it (all are listed).
     """
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
@@ -63,7 +63,7 @@ class StoredPredictions:
         self._rows = _matched(folder, Path(self.manifest["input"]), _json(folder / "statistics.json"), dataset)
 
     def predict(self, sample: Sample) -> Prediction:
-        """What was predicted for an image; refused as well where predicting it failed.
+        """The prediction for an image; its status is 'refused' also where predicting it failed.
 
         Raises:
             ImageError: a mask is missing or cannot be read.
@@ -90,12 +90,12 @@ class StoredPredictions:
         )
 
     def _file(self, name: str, channel: str) -> Path:
-        """The mask of the image `name`, whose ending is kept where images differ only in that."""
+        """The mask of the image `name`, whose suffix is kept where images differ only in the suffix."""
         names = (f"{name}_{channel}.png", f"{PurePath(name).with_suffix('')}_{channel}.png")
         for path in (self.folder / each for each in names):
             if path.exists():
                 return path
-        raise ImageError(f"expected the mask {names[1]} in {self.folder}, but there is none; predict anew")
+        raise ImageError(f"expected the mask {names[1]} in {self.folder}, found none; predict again")
 
 
 def _json(path: Path) -> Any:
@@ -103,10 +103,10 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(
-            f"expected a folder that 'cxrseg predict -o' wrote, but there is no {path}; predict into it or name another"
+            f"expected an output folder of 'cxrseg predict', but {path} is missing; predict into it, or name another"
         ) from None
     except ValueError as error:
-        raise DatasetError(f"{path} is damaged ({error}); predict anew") from error
+        raise DatasetError(f"{path} is damaged ({error}); predict again") from error
 
 
 def _matched(folder: Path, source: Path, rows: list[dict[str, Any]], dataset: Dataset) -> dict[str, dict[str, Any]]:
@@ -124,19 +124,19 @@ def _matched(folder: Path, source: Path, rows: list[dict[str, Any]], dataset: Da
             found[sample.name] = row
     if faults:
         raise DatasetError(
-            f"{len(faults)} of {len(dataset.samples)} images of {dataset.root} were not predicted into {folder}, whose "
-            f"input was {source}; predict the same images, or choose the --split and --category that were:",
+            f"{len(faults)} of {len(dataset.samples)} images of {dataset.root} have no prediction in {folder}, whose "
+            f"input was {source}; predict the same images, or choose their --split and --category:",
             faults,
         )
     if len({row["path"] for row in found.values()}) < len(found):
         raise DatasetError(
-            f"images of {dataset.root} share their names, so the predictions in {folder} could belong to several; "
-            f"predict the dataset's folder as a whole"
+            f"several images of {dataset.root} match the same prediction in {folder}; use the whole folder of the "
+            f"dataset as the input of 'cxrseg predict'"
         )
     return found
 
 
 def _same(source: Path, name: str, sample: Sample) -> bool:
-    """False where the predicted file is still there, and is another than the sample's."""
+    """False where the predicted file still exists and is not the sample's file."""
     predicted = source if source.is_file() else source / name
     return not predicted.exists() or (isinstance(sample.image, Path) and predicted.samefile(sample.image))

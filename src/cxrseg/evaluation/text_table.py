@@ -20,7 +20,7 @@ _COLUMNS = {
 
 
 def summary_lines(summary: Mapping[str, Any], channels: Sequence[str]) -> Iterator[str]:
-    """The means side by side.
+    """The means as a table.
 
     Args:
         summary: of an `Evaluation`.
@@ -101,7 +101,7 @@ def _image_level(found: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _populations(found: Mapping[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What there is to say of the infected images, and of all where that is more."""
+    """The results for the infected images, and for all images where there are others."""
     if found is None:
         return
     infected, every = found["infected"], found["all_images"]

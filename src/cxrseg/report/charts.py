@@ -1,4 +1,4 @@
-"""The charts of a report: each takes numbers, and gives an SVG element with a text that says what it shows."""
+"""The charts of a report: each takes numbers, and returns an SVG element with a text alternative."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def history_chart(name: str, history: History, metric: str, label: str, best_epo
         history: a row for each epoch.
         metric: such as 'dice'.
         label: of the axis.
-        best_epoch: marked.
+        best_epoch: the epoch to mark.
     """
     values = [float(value) for row in history if (value := row.get(f"val_{metric}")) is not None]
     ends = f"on validation from {values[0]:.3g} to {values[-1]:.3g}" if values else "no values on validation"
@@ -58,7 +58,7 @@ def history_chart(name: str, history: History, metric: str, label: str, best_epo
 
 
 def histogram_chart(name: str, values: npt.ArrayLike, label: str, mean: float, median: float) -> str:
-    """How many images have which value in [0, 1], in 20 bins, with mean and median."""
+    """Histogram of values in [0, 1], in 20 bins, with mean and median."""
     counts, edges = np.histogram(np.asarray(values, np.float64), bins=20, range=(0, 1))
     text = f"{label} of {counts.sum()} images: mean {mean:.3f}, median {median:.3f}, {counts[:10].sum()} below 0.5."
 
@@ -108,7 +108,7 @@ def reliability_chart(name: str, bins: Sequence[Mapping[str, Any]], error: float
     )
 
     def draw(axes: Axes) -> None:
-        # The bars' heights say how many pixels a bin has: most have few, and a point alone would hide that.
+        # The height of a bar shows the number of pixels in its bin: most bins have few, which the points do not show.
         fractions = [0.2 * each["pixels"] / most for each in filled]
         width = [each["high"] - each["low"] for each in filled]
         axes.bar(
@@ -126,7 +126,7 @@ def reliability_chart(name: str, bins: Sequence[Mapping[str, Any]], error: float
 
 
 def sweep_chart(name: str, sweep: Mapping[str, Curve], threshold: float, best: float | None) -> str:
-    """What each threshold gives; `sweep` as in calibration.json."""
+    """Figures at each threshold; `sweep` as in calibration.json."""
     x = _array(sweep["threshold"])
     dice = _array(sweep["dice"])
     text = f"Mean Dice by threshold: {np.interp(threshold, x, dice):.3f} at the model's {threshold:g}" + (
@@ -223,12 +223,13 @@ def risk_chart(name: str, coverage: Curve, risk: Curve, auroc: float | None) -> 
     """Mean of 1 - Dice among the most confident images, by how many of them are kept."""
     x, y = _array(coverage) * 100, _array(risk)
     sure = "" if auroc is None else f" AUROC of confidence for a Dice below 0.5: {auroc:.3f}."
-    text = f"1 - Dice of the images kept: {y[-1]:.3f} with all, {np.interp(50, x, y):.3f} with the surest half.{sure}"
+    half = np.interp(50, x, y)
+    text = f"1 - Dice of the images kept: {y[-1]:.3f} with all, {half:.3f} with the most confident half.{sure}"
 
     def draw(axes: Axes) -> None:
         axes.axhline(y[-1], color=_MUTED, linestyle="--", label="any order")
         axes.plot(x, y, "-o", color=_BLUE, label="by confidence")
-        axes.set(xlim=(0, 102), xlabel="images kept, the surest first (%)", ylabel="mean of 1 - Dice")
+        axes.set(xlim=(0, 102), xlabel="images kept, most confident first (%)", ylabel="mean of 1 - Dice")
         axes.set_ylim(0, max(0.05, 1.15 * float(np.nanmax(y))))
         _finish(axes, 2)
 
@@ -243,7 +244,7 @@ def _drawn(name: str, text: str, draw: Callable[[Axes], None], size: tuple[float
 
 
 def _finish(axes: Axes, legend: int = 0) -> None:
-    """A quiet grid; and the legend above the panel, in so many columns, where it hides nothing."""
+    """Add a light grid, and a legend of so many columns above the panel, where it hides nothing."""
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     if legend:

@@ -1,4 +1,4 @@
-"""The images that a report shows: the best, the middling and the worst masks, and the worst false alarms."""
+"""The images of a report: the best, median and worst masks, and the largest false alarms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cxrseg.plots.overlay import resized_mask, resized_pixels
 __all__ = ["SIDE", "Group", "Picture", "choose", "take_pictures"]
 
 SIDE = 320
-"""Longest side of the pictures in pixels; larger images are reduced to it, which keeps the page small."""
+"""Longest side of the pictures in pixels; larger images are reduced, which keeps the page small."""
 
 _EACH, _ALARMS = 6, 3
 
@@ -29,14 +29,14 @@ _Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image with all that the page needs to draw its mask at any threshold.
+    """One image with all data that the page needs to draw its mask at any threshold.
 
     Attributes:
-        name: the sample's.
+        name: of the sample.
         caption: its figures, as text.
         width, height: in pixels.
         data: a data URI of an 8-bit grayscale PNG of three panels, one below the other: the radiograph; 255 times the
-            probability of infection; and 255 where the truth is infected, 128 where lungs are otherwise, 0 elsewhere.
+            probability of infection; and 255 in the true infection, 128 in the rest of the lungs, 0 elsewhere.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that stand together, such as the best.
+    """A group of pictures, such as the best.
 
     Attributes:
         title: such as 'Best'.
@@ -62,18 +62,18 @@ class Group:
 
 
 def choose(rows: Sequence[_Row]) -> list[tuple[str, str, list[_Row]]]:
-    """Choose images by their Dice, and uninfected ones by what was marked.
+    """Choose infected images by their Dice, and uninfected ones by the marked fraction of the lungs.
 
     Args:
         rows: of scores.csv, those of the infection.
 
     Returns:
-        Title, how they were chosen, and the rows, of each group that is not empty; no image is in two.
+        Title, how they were chosen, and the rows, of each group that is not empty; each image is in one group only.
     """
     infected = sorted((row for row in rows if row["dice"] and row["status"] != "false alarm"), key=_dice, reverse=True)
     each = min(_EACH, max(1, len(infected) // 3))
     middle = max(each, len(infected) // 2 - each // 2)
-    # Non-COVID lungs do show opacities; their masks are empty by definition, so a mark is no clear error.
+    # Non-COVID lungs show opacities although their masks are empty by definition: marking them is not a clear error.
     alarms = [row for row in rows if row["status"] == "false alarm" and row["category"] != "Non-COVID"]
     groups = [
         ("Best", "highest Dice", infected[:each]),
@@ -88,19 +88,19 @@ def take_pictures(segmenter: Segmenter, dataset: Dataset, rows: Sequence[_Row]) 
     """Run the model on the images that `choose` chooses.
 
     Args:
-        segmenter: of the model that was judged.
-        dataset: what it was judged on.
+        segmenter: of the evaluated model.
+        dataset: the images of the evaluation.
         rows: of scores.csv, those of the infection.
 
     Raises:
-        DatasetError: the dataset lacks an image that was judged.
+        DatasetError: the dataset lacks an image of the evaluation.
         ImageError: an image cannot be read.
     """
     samples = {sample.name: sample for sample in dataset.samples}
     missing = [row["name"] for row in rows if row["name"] not in samples]
     if missing:
         raise DatasetError(
-            f"{dataset.root} lacks {len(missing)} of the images that were judged; give the dataset of the evaluation",
+            f"{dataset.root} lacks {len(missing)} images of the evaluation; use the dataset of the evaluation:",
             missing[:10],
         )
     return [

@@ -1,4 +1,4 @@
-"""A figure as SVG inside an HTML page: text stays text, colours are the page's own, and it can be heard."""
+"""A figure as SVG inside an HTML page, with text as text, colours of the page, and a text for screen readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VARIABLES = {
     "#999999": "--muted",
     "#d9d9d9": "--grid",
 }
-"""A colour of our figures to the CSS variable that the page sets in its place, for light and for dark."""
+"""Colour of a figure to the CSS variable that replaces it; the page sets it for light and dark mode."""
 
 
 def inline_svg(figure: Figure, name: str, text: str) -> str:
@@ -32,7 +32,7 @@ def inline_svg(figure: Figure, name: str, text: str) -> str:
     Args:
         figure: made without pyplot.
         name: unique on the page; every id inside begins with it.
-        text: what there is to see, for those who do not see it.
+        text: describes the figure for screen readers.
 
     Returns:
         An <svg> element of the class 'chart' without width or height, its colours those of `VARIABLES`.
@@ -44,7 +44,7 @@ def inline_svg(figure: Figure, name: str, text: str) -> str:
         )
     drawn = data.getvalue().decode()
     drawn = drawn[drawn.index("<svg") :]
-    # A style inside of an SVG would hold for the whole page.
+    # A style element inside an SVG would apply to the whole page.
     drawn = re.sub(r"<(metadata|style)\b.*?</\1>", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("xlink:href", "href")
     drawn = re.sub(r'( id="|="#|url\(#)', rf"\g<1>{name}-", drawn)

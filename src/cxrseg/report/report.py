@@ -1,4 +1,4 @@
-"""One page that shows all: a run and its evaluation as a single HTML file that needs nothing else."""
+"""The report of a run and its evaluation: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -30,43 +30,48 @@ _CURVES = {"loss": "loss", "dice": "Dice", "iou": "IoU", "rmse": "RMSE of the pr
 
 
 def evaluate_run(run: StoredRun, dataset: Dataset, folder: Path) -> StoredEvaluation:
-    """Judge a run's model as `cxrseg evaluate` does, and write what it finds into a folder.
+    """Evaluate a run's model as `cxrseg evaluate` does, and write the results into a folder.
 
     Raises:
         DatasetError: see `cxrseg.evaluation.evaluate.evaluate`.
     """
-    seen = Calibration()
-    found = evaluate(run.model, dataset, callback=seen.callback)
+    calibration = Calibration()
+    found = evaluate(run.model, dataset, callback=calibration.callback)
     write_evaluation(found, folder)
-    write_calibration(seen, found.thresholds, folder)
+    write_calibration(calibration, found.thresholds, folder)
     return read_evaluation(folder)
 
 
 def write_report(
-    run: StoredRun, judged: StoredEvaluation, out: Path, *, dataset: Dataset | None = None, ablation: Path | None = None
+    run: StoredRun,
+    evaluated: StoredEvaluation,
+    out: Path,
+    *,
+    dataset: Dataset | None = None,
+    ablation: Path | None = None,
 ) -> None:
     """Write the report as one HTML file.
 
     Args:
         run: see `read_run`.
-        judged: see `read_evaluation`.
+        evaluated: see `read_evaluation`.
         out: the file.
-        dataset: what was judged, for the gallery; None leaves that out. The page then holds images of the dataset, and
-            stays under its licence.
-        ablation: a CSV that is shown as a table; its first row has the headings.
+        dataset: the images of the evaluation, for the gallery; None leaves the gallery out. With a gallery the page
+            contains images of the dataset, and their licence applies to it.
+        ablation: a CSV file that is shown as a table; its first row has the headings.
 
     Raises:
         CxrsegError: a file is damaged, or run, evaluation and dataset do not belong together.
     """
-    model = _model_file_of(run, judged)
+    model = _model_file_of(run, evaluated)
     studied = _read_ablation(ablation) if ablation is not None else None
-    has_infection = "infection" in judged.summary
-    thresholds = judged.summary["thresholds"]
+    has_infection = "infection" in evaluated.summary
+    thresholds = evaluated.summary["thresholds"]
     groups: list[Group] = []
     if dataset is not None and has_infection:
-        task = judged.summary.get("task", "opacity")
+        task = evaluated.summary.get("task", "opacity")
         segmenter = Segmenter(model, thresholds["infection"], input_check=False, precision="float32", task=task)
-        groups = take_pictures(segmenter, dataset, judged.rows)
+        groups = take_pictures(segmenter, dataset, evaluated.rows)
     page = (
         _environment()
         .get_template("report.html.jinja")
@@ -74,18 +79,18 @@ def write_report(
             notice=NOTICE,
             version=__version__,
             run=run,
-            judged=judged,
-            summary=judged.summary,
+            evaluated=evaluated,
+            summary=evaluated.summary,
             info=read_model(model)[1],
-            tiles=sections.tiles(judged.summary, judged.calibration),
-            channels=[channel for channel in ("infection", "lungs") if channel in judged.summary],
+            tiles=sections.tiles(evaluated.summary, evaluated.calibration),
+            channels=[channel for channel in ("infection", "lungs") if channel in evaluated.summary],
             sections=sections,
             history=_history_charts(run),
-            charts=_evaluation_charts(judged),
+            charts=_evaluation_charts(evaluated),
             ablation=studied,
             groups=groups,
             threshold=thresholds.get("infection"),
-            images=sections.image_table(judged.rows),
+            images=sections.image_table(evaluated.rows),
             css=_part("report.css"),
             script=_part("report.js"),
         )
@@ -93,15 +98,15 @@ def write_report(
     write_bytes(out, page.encode())
 
 
-def _model_file_of(run: StoredRun, judged: StoredEvaluation) -> Path:
-    """The model file of the run, or the one that `cxrseg evaluate --fit` made of it and judged."""
-    stated = judged.summary["model"] or {"name": "stored masks"}
-    for path in (run.model, judged.folder / "fitted.onnx"):
+def _model_file_of(run: StoredRun, evaluated: StoredEvaluation) -> Path:
+    """The model file of the run, or the one that `cxrseg evaluate --fit` made of it and evaluated."""
+    stated = evaluated.summary["model"] or {"name": "stored masks"}
+    for path in (run.model, evaluated.folder / "fitted.onnx"):
         if path.is_file() and model_sha256(path) == stated.get("sha256"):
             return path
     raise ModelFileError(
-        f"expected an evaluation of {run.model} ({run.info.name}), and {judged.folder} is one of another model "
-        f"({stated['name']}), or of this one with other weights, threshold or temperature; judge it with "
+        f"expected an evaluation of {run.model} ({run.info.name}), but {evaluated.folder} is of another model "
+        f"({stated['name']}), or of this one with other weights, threshold or temperature; evaluate it with "
         "'cxrseg evaluate'"
     )
 
@@ -116,21 +121,23 @@ def _environment() -> Any:
 
 
 def _part(name: str) -> str:
-    """A file of the folder page/."""
+    """A file of the folder templates/."""
     return (files("cxrseg.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _read_ablation(path: Path) -> sections.Table:
-    """A CSV as a table; a column is numeric where each filled cell is a number."""
+    """A CSV file as a table; a column is numeric where each cell that is not empty is a number."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head, *rows = [row for row in csv.reader(file) if row]
     except (OSError, ValueError) as error:
         raise CxrsegError(
-            f"expected a CSV with headings at {path}; it is missing, empty or damaged ({error})"
+            f"expected a CSV file with headings at {path}, but it is missing, empty or damaged ({error})"
         ) from error
     if any(len(row) != len(head) for row in rows) or len(rows) > _SHOWN_ROWS:
-        raise CxrsegError(f"expected up to {_SHOWN_ROWS} rows of {len(head)} cells in {path}; mend the CSV")
+        raise CxrsegError(
+            f"expected up to {_SHOWN_ROWS} rows of {len(head)} cells each in {path}; correct the CSV file"
+        )
     numeric = [bool(rows) and all(_is_number(row[column]) for row in rows) for column in range(len(head))]
     return sections.Table("Ablation", tuple(head), tuple(map(tuple, rows)), tuple(numeric))
 
@@ -143,7 +150,7 @@ def _is_number(text: str) -> bool:
 
 
 def _history_charts(run: StoredRun) -> list[str]:
-    """Loss, Dice, IoU and RMSE by epoch, as SVG elements, as far as they were recorded."""
+    """Loss, Dice, IoU and RMSE by epoch as SVG elements, where they were recorded."""
     best = run.manifest.get("best") or {}
     epoch = int(best["epoch"]) if best.get("epoch") else None
     return [
@@ -153,27 +160,27 @@ def _history_charts(run: StoredRun) -> list[str]:
     ]
 
 
-def _evaluation_charts(judged: StoredEvaluation) -> dict[str, str]:
-    """Every chart that the figures of an evaluation allow: name to SVG element."""
+def _evaluation_charts(evaluated: StoredEvaluation) -> dict[str, str]:
+    """Every chart for which the evaluation has figures: name to SVG element."""
     found: dict[str, str] = {}
-    dices = [float(row["dice"]) for row in judged.rows if row["dice"] and row["status"] != "false alarm"]
+    dices = [float(row["dice"]) for row in evaluated.rows if row["dice"] and row["status"] != "false alarm"]
     if dices:
         mean, median = float(np.mean(dices)), float(np.median(dices))
         found["dice"] = charts.histogram_chart("dice", dices, "Dice", mean, median)
-    infection = judged.summary.get("infection", {})
+    infection = evaluated.summary.get("infection", {})
     if sizes := sections.size_rows(infection):
         found["sizes"] = charts.bars_chart("sizes", sizes, "mean Dice", "infected fraction of the lungs")
-    sure = (judged.summary.get("confidence") or {}).get("infected", {})
+    sure = (evaluated.summary.get("confidence") or {}).get("infected", {})
     if sure.get("risk_coverage"):
         curve = sure["risk_coverage"]
         found["risk"] = charts.risk_chart("risk", curve["coverage"], curve["risk"], sure["auroc"]["value"])
-    return found | _calibration_charts(judged) | _severity_charts(judged)
+    return found | _calibration_charts(evaluated) | _severity_charts(evaluated)
 
 
-def _calibration_charts(judged: StoredEvaluation) -> dict[str, str]:
-    if "infection" not in judged.calibration:
+def _calibration_charts(evaluated: StoredEvaluation) -> dict[str, str]:
+    if "infection" not in evaluated.calibration:
         return {}
-    curves = judged.calibration["infection"]
+    curves = evaluated.calibration["infection"]
     found = {}
     if curves["expected_calibration_error"] is not None:
         found["reliability"] = charts.reliability_chart(
@@ -188,15 +195,15 @@ def _calibration_charts(judged: StoredEvaluation) -> dict[str, str]:
     return found
 
 
-def _severity_charts(judged: StoredEvaluation) -> dict[str, str]:
-    # Non-COVID masks are empty by definition, not because their lungs show nothing.
+def _severity_charts(evaluated: StoredEvaluation) -> dict[str, str]:
+    # Non-COVID masks are empty by definition, although their lungs show opacities.
     known = [
         (
             float(row["infected_fraction_true"]),
             float(row["infected_fraction_predicted"]),
             int(row["tp"]) + int(row["fn"]) > 0,
         )
-        for row in judged.rows
+        for row in evaluated.rows
         if row.get("infected_fraction_true")
         and row.get("infected_fraction_predicted")
         and row["category"] != "Non-COVID"
@@ -205,7 +212,7 @@ def _severity_charts(judged: StoredEvaluation) -> dict[str, str]:
         return {}
     true, predicted, infected = zip(*known, strict=True)
     found = {"agreement": charts.agreement_chart("agreement", true, predicted, infected)}
-    stated = (judged.summary.get("severity") or {}).get("infected", {})
+    stated = (evaluated.summary.get("severity") or {}).get("infected", {})
     ends = stated.get("limits_of_agreement") or {}
     limits = [ends["lower"]["value"], stated["bias"]["mean"], ends["upper"]["value"]] if ends else []
     if limits and None not in limits:

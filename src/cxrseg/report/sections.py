@@ -1,4 +1,4 @@
-"""What the files of an evaluation come to in words, tables and tiles of a report."""
+"""The files of an evaluation as tables and tiles of a report."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ IMAGE_COLUMNS = {
     "infected_fraction_predicted": "predicted fraction (%)",
     "confidence": "confidence",
 }
-"""Columns of scores.csv in the table of all images, and how they are called there."""
+"""Columns of scores.csv in the table of all images, and their headings there."""
 
 _TEXT = {"name", "category", "status"}
 
@@ -64,7 +64,7 @@ class Tile:
         value: as text.
         interval: as text, '' where there is none.
         about: what it is a mean of.
-        span: interval's ends and value as percentages of [0, 1], or None where it is no such figure.
+        span: ends of the interval and value as percentages of [0, 1], or None for other figures.
     """
 
     name: str
@@ -125,7 +125,7 @@ def tiles(summary: _Json, calibration: _Json) -> list[Tile]:
 
 
 def mean_table(channel: str, found: _Json) -> Table:
-    """The means that published figures mix, side by side."""
+    """The different means that publications report, in one table."""
     kinds = {
         "images with a mask,\nper image": found["infected_per_image"],
         "images with a mask,\npixels pooled": found["infected_pooled"],
@@ -158,7 +158,7 @@ def category_table(found: _Json) -> Table:
 
 
 def image_level_table(summary: _Json) -> Table | None:
-    """How whole images are called; None where the model does not judge them."""
+    """Results of the classification head; None where the model has none."""
     found = summary.get("image_level")
     if not found:
         return None
@@ -220,7 +220,7 @@ def stress_table(found: _Json) -> Table:
 
 
 def size_rows(found: _Json) -> list[tuple[str, float, tuple[float, float] | None]]:
-    """Label, mean Dice and interval of each bin by the lesion's size that has images."""
+    """Label, mean Dice and interval of each bin of infected fraction that has images."""
     return [
         (
             f"{one['from']:.0%}-{one['to']:.0%}\nn = {one['images']}",
@@ -233,7 +233,7 @@ def size_rows(found: _Json) -> list[tuple[str, float, tuple[float, float] | None
 
 
 def image_table(rows: Sequence[Mapping[str, str]]) -> Table:
-    """Every image with its main figures; columns that are empty throughout are left out."""
+    """Every image with its main figures; empty columns are left out."""
     columns = [key for key in IMAGE_COLUMNS if any(row.get(key) for row in rows)]
     cells = [tuple(_image_cell(key, row.get(key) or "") for key in columns) for row in rows]
     return Table(
@@ -245,7 +245,7 @@ def image_table(rows: Sequence[Mapping[str, str]]) -> Table:
 
 
 def flatten(values: _Json, above: str = "") -> list[tuple[str, str]]:
-    """Nested JSON as pairs of a dotted name and a text, in order."""
+    """Nested JSON as pairs of dotted name and text, in order."""
     pairs: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):

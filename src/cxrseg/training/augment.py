@@ -1,4 +1,4 @@
-"""Variations of training images, in batches, on the device, with kornia."""
+"""Data augmentation of batches on the device, with kornia."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Augment"]
 
 
 class Augment(nn.Module):
-    """Varies images and their masks together; torch's global generator decides how.
+    """Augments images and their masks together; random numbers come from torch's global generator.
 
     Args:
-        recipe: what is varied, and how far.
+        recipe: kinds and strengths of the augmentation.
     """
 
     def __init__(self, recipe: AugmentRecipe) -> None:
@@ -30,7 +30,7 @@ class Augment(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Vary a batch.
+        """Augment a batch.
 
         Args:
             images: (N, 1, H, W) float32 in [0, 1].
@@ -72,7 +72,7 @@ def _geometry(recipe: AugmentRecipe) -> list[Any]:
 def _intensity(recipe: AugmentRecipe) -> list[Any]:
     steps: list[Any] = []
     if recipe.gamma:
-        # Above and below 1 alike: an exponent of 2 is as likely as one of 1/2.
+        # Symmetric around 1: an exponent of 2 is as likely as one of 1/2.
         darker = K.RandomGamma((1.0, 1 + recipe.gamma), p=1.0)
         lighter = K.RandomGamma((1 / (1 + recipe.gamma), 1.0), p=1.0)
         steps.append(K.AugmentationSequential(darker, lighter, data_keys=["input"], random_apply=1))

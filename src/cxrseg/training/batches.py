@@ -1,4 +1,4 @@
-"""Samples to tensors: the whole set lies in memory as uint8, so that training never waits for a disk."""
+"""From samples to batches: all images are kept in memory as uint8, so that training never waits for a disk."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Batch(NamedTuple):
     """One step's tensors.
 
     images: (N, 1, H, W) uint8. masks: (N, C, H, W) uint8, 0 or 1. present: (N, C) bool, False where an image lacks
-    that kind of mask, or is there only to fill up the last batch. categories: (N) int64, place in
-    `cxrseg.data.sample.CATEGORIES`, -1 where it is not known. real: (N) bool, False where an image only fills up.
+    that kind of mask, or only fills the last batch. categories: (N) int64, index in `cxrseg.data.sample.CATEGORIES`,
+    -1 where unknown. real: (N) bool, False where an image only fills the last batch.
     """
 
     images: Tensor
@@ -44,7 +44,7 @@ class Pixels:
         images: (N, 1, H, W) uint8; pixels in [0, 1] times 255, which is exact for 8-bit images of the right size.
         masks: (N, C, H, W) uint8, 0 or 1, in the recipe's order of targets.
         present: (N, C) bool.
-        categories: (N) int64, place in `cxrseg.data.sample.CATEGORIES`, -1 where it is not known.
+        categories: (N) int64, index in `cxrseg.data.sample.CATEGORIES`, -1 where unknown.
     """
 
     names: tuple[str, ...]
@@ -81,8 +81,8 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
     """
     if split == "val" and not any(sample.split == "val" for sample in dataset.samples):
         raise DatasetError(
-            f"{dataset.root} has no split 'val' to judge each epoch by; hold a fraction of its train images out "
-            "with --val-fraction 0.2 (cxrseg.data.splits.hold_out)"
+            f"{dataset.root} has no split 'val' for validation; use a fraction of its training images with "
+            "--val-fraction 0.2 (cxrseg.data.splits.hold_out)"
         )
     categorised = any(sample.category for sample in dataset.samples)
     chosen = dataset.select(split, recipe.categories if categorised else None)
@@ -90,21 +90,21 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
     kept = tuple(sample for sample in chosen.samples if not (unused and sample.infection_is_by_definition))
     if not kept:
         raise DatasetError(
-            f"{dataset.root} has only Non-COVID images in split {split!r}, and the recipe leaves these out; set "
-            "data.non_covid=background, or take more of data.categories"
+            f"{dataset.root} has only Non-COVID images in split {split!r}, and the recipe leaves them out; set "
+            "data.non_covid=background, or add to data.categories"
         )
     return kept
 
 
 def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
-    """Read, resize and keep images and masks.
+    """Read and resize images and masks.
 
     Args:
-        samples: what to read.
-        recipe: size, targets, and what Non-COVID images teach.
+        samples: the images.
+        recipe: size, targets, and the use of Non-COVID images.
 
     Raises:
-        DatasetError: files cannot be read (all of them are listed), or no image has any of the masks asked for.
+        DatasetError: files cannot be read (all of them are listed), or no image has a mask of a target.
     """
     faults: list[str] = []
 
@@ -115,7 +115,7 @@ def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
             faults.append(str(error))
             return None
 
-    # Decoding releases the interpreter's lock, so threads are enough and nothing is copied between processes.
+    # Decoding releases the interpreter's lock, so threads are fast enough and no data is copied between processes.
     with ThreadPoolExecutor() as pool:
         items = [item for item in pool.map(read, samples) if item is not None]
     if faults:
@@ -124,7 +124,8 @@ def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
     for index, target in enumerate(recipe.targets):
         if not present[:, index].any():
             raise DatasetError(
-                f"none of the {len(samples)} images has a mask of {target}, which the recipe's data.targets ask for"
+                f"none of the {len(samples)} images has a mask of {target}, which is in the recipe's data.targets; "
+                "remove it there, or use another dataset"
             )
     return Pixels(
         tuple(sample.name for sample in samples),
@@ -163,14 +164,14 @@ def _mask(sample: Sample, target: str, recipe: DataRecipe) -> npt.NDArray[np.boo
 
 
 class Batches:
-    """An epoch of batches, the same for the same seed and epoch, whatever was drawn before.
+    """The batches of an epoch. They depend on seed and epoch only, not on other random numbers.
 
     Args:
-        pixels: the images, in the memory of the device that trains.
-        batch_size: images a step, over all processes together.
+        pixels: the images, in the memory of the training device.
+        batch_size: images in a step, over all processes together.
         order: the order of the images in this epoch, (N) int64; see `shuffled`.
-        rank: this process.
-        processes: how many there are; every one of them gets equally many batches.
+        rank: of this process.
+        processes: number of processes; all get the same number of batches.
         drop_last: leave out the last batch where it is not full (unless it is the only one).
     """
 
@@ -204,10 +205,10 @@ class Batches:
 
 
 def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """One seed for each (run, epoch, process), so that a resumed run draws what an unbroken one would have."""
+    """A seed for each (run, epoch, process), so that a resumed run draws the same numbers as an uninterrupted one."""
     return (seed * 1_000_003 + epoch * 1_009 + rank) % 2**63
 
 
 def shuffled(count: int, seed: int, epoch: int) -> Tensor:
-    """A permutation of `count` images, (count) int64, that depends on nothing but seed and epoch."""
+    """A permutation of `count` images, (count) int64, that depends only on seed and epoch."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(epoch_seed(seed, epoch)))

@@ -1,4 +1,4 @@
-"""Depthwise convolutions in bfloat16 on a CPU, with gradients that are not several times slower than the rest."""
+"""Faster gradients of depthwise convolutions in bfloat16 on a CPU."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["FastDepthwise"]
 
 
 class FastDepthwise(TorchFunctionMode):
-    """While it is entered, depthwise convolutions under bfloat16 autocast on the CPU take some gradients in float32.
+    """While active, depthwise convolutions under bfloat16 autocast on the CPU compute some gradients in float32.
 
-    oneDNN has no fast kernel in bfloat16 for the gradient of the input where the stride is 2, nor for that of kernels
-    over 3x3: on an EfficientNet-Lite0 they take 40% of a step. In float32 they are 3 to 35 times as fast.
-    Everything else (with a bias, or on another device) is left as it is.
+    oneDNN has no fast bfloat16 kernel for the gradient of the input at stride 2, nor for the gradient of kernels larger
+    than 3x3: on an EfficientNet-Lite0 they take 40% of a step. In float32 they are 3 to 35 times as fast.
+    Other convolutions (with a bias, or on another device) are not changed.
     """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Take the place of `conv2d` where it is depthwise; call anything else."""
+        """Replace depthwise `conv2d`; call any other function."""
         kwargs = kwargs or {}
         if func is torch.conv2d and len(args) > 1 and torch.is_autocast_enabled("cpu"):
             return _conv2d(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Checkpoint to model file."""
+"""Exporting a trained network as a model file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["export_model"]
 
 _COVID_QU_EX_LICENCE = (
     "CC BY-SA 4.0, as derived from COVID-QU-Ex; cite Tahir et al. 2021, "
-    "doi:10.1016/j.compbiomed.2021.105002, and doi:10.34740/kaggle/dsv/3122898. Research use, no diagnosis."
+    "doi:10.1016/j.compbiomed.2021.105002, and doi:10.34740/kaggle/dsv/3122898. Research use only, not for diagnosis."
 )
 _SMALL = 1024
-"""Values; tensors below gain nothing from fewer bits."""
+"""Number of values; smaller tensors keep float32, since float16 would save nearly nothing."""
 
-_OTHER_LICENCE = "The terms of the training data apply. Research use, no diagnosis."
+_OTHER_LICENCE = "The terms of the training data apply. Research use only, not for diagnosis."
 
 
 def export_model(
@@ -35,14 +35,14 @@ def export_model(
     """Write a trained network as a model file.
 
     Args:
-        path: where, ending in .onnx.
-        network: as `build_network` made it, with trained weights.
-        recipe: what it was trained with.
-        dataset: what it was trained on.
-        figures: what was measured, by the split's name.
+        path: the file, ending in .onnx.
+        network: as `build_network` returns it, with trained weights.
+        recipe: that it was trained with.
+        dataset: that it was trained on.
+        figures: measured results, by the name of the split.
 
     Returns:
-        What the file says about itself.
+        The metadata of the file.
     """
     mean, std = input_normalisation(recipe.network)
     # MedSegBench's arrays are an edition of the same images.
@@ -69,7 +69,7 @@ def export_model(
 
 
 class _Outputs(nn.Module):
-    """The network's findings as a plain tuple, without what it does not find."""
+    """The network's outputs as a plain tuple without None."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -80,14 +80,14 @@ class _Outputs(nn.Module):
 
 
 def _to_onnx(network: nn.Module, size: tuple[int, int], outputs: list[str]) -> bytes:
-    """Trace the network in float32 on the CPU, with a free number of images."""
+    """Export the network in float32 on the CPU, for any number of images."""
     network = network.eval().cpu().float().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 1, *size)
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's deprecations are its own affair
+            warnings.simplefilter("ignore")  # deprecations inside the exporter
             program = torch.onnx.export(
                 _Outputs(network),
                 (example,),
@@ -105,7 +105,7 @@ def _to_onnx(network: nn.Module, size: tuple[int, int], outputs: list[str]) -> b
 
 
 def _halved(graph: bytes) -> bytes:
-    """The graph with its large tensors stored as float16, and cast to float32 where they are used."""
+    """The graph with its large tensors stored as float16; they are cast to float32 where they are used."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

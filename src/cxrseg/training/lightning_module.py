@@ -1,4 +1,4 @@
-"""The training step, on Lightning."""
+"""The LightningModule: network, data, loss, optimiser, and the figures of each epoch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Scores(Metric):
 
     RMSE is Eq. 1 of the reports: the root of the mean, over all pixels of all images, of (probability - mask)^2. Dice
     and IoU are means per image at probability 0.5 over the images whose mask is not empty. Accuracy is the fraction of
-    images whose category the classification head names.
+    images whose category the classification head predicts correctly.
 
     Args:
         channels: number of output channels.
@@ -46,12 +46,12 @@ class Scores(Metric):
     dice: Tensor
     iou: Tensor
     infected: Tensor
-    named: Tensor
-    judged: Tensor
+    right: Tensor
+    classified: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        for name in ("loss", "batches", "named", "judged"):
+        for name in ("loss", "batches", "right", "classified"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("squared_error", "pixels", "dice", "iou", "infected"):
             self.add_state(name, torch.zeros(channels, dtype=torch.float64), dist_reduce_fx="sum")
@@ -74,8 +74,8 @@ class Scores(Metric):
     def update_categories(self, logits: Tensor, categories: Tensor) -> None:
         """Add a batch of the classification head: (N, K) float32, and (N) int64 with -1 where the category is not
         known."""
-        self.named += (logits.argmax(1) == categories).sum()
-        self.judged += (categories >= 0).sum()
+        self.right += (logits.argmax(1) == categories).sum()
+        self.classified += (categories >= 0).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """'loss', 'accuracy', and (C) values of 'rmse', 'dice', 'iou'; nan where there was nothing to measure."""
@@ -84,7 +84,7 @@ class Scores(Metric):
             "rmse": (self.squared_error / self.pixels).sqrt(),
             "dice": self.dice / self.infected,
             "iou": self.iou / self.infected,
-            "accuracy": self.named / self.judged,
+            "accuracy": self.right / self.classified,
         }
 
     def figures(self) -> dict[str, list[float]]:
@@ -94,13 +94,13 @@ class Scores(Metric):
 
 
 class Learner(LightningModule):
-    """A recipe's network with its data, loss and optimiser.
+    """The network of a recipe with its data, loss and optimiser.
 
     Args:
-        recipe: what to do.
-        train: images to learn from.
-        val: images to judge each epoch by.
-        distillation: finished runs to learn from as well, if any.
+        recipe: all settings.
+        train: training images.
+        val: validation images.
+        distillation: trained networks to learn from as well, or None.
     """
 
     channel_weights: Tensor
@@ -121,7 +121,7 @@ class Learner(LightningModule):
         self.scores = {"train": Scores(len(weights)), "val": Scores(len(weights))}
 
     def train_dataloader(self) -> Batches:
-        """This epoch's batches; Lightning asks anew for each epoch."""
+        """The batches of this epoch; Lightning calls this again for each epoch."""
         order = shuffled(len(self.pixels["train"]), self.recipe.seed, self.trainer.current_epoch)
         return self._batches("train", order)
 
@@ -130,7 +130,7 @@ class Learner(LightningModule):
         return self._batches("val", None)
 
     def _batches(self, split: str, order: Tensor | None) -> Batches:
-        self.pixels[split] = self.pixels[split].to(self.device)  # once: it is a no-op from then on
+        self.pixels[split] = self.pixels[split].to(self.device)  # a no-op after the first call
         return Batches(
             self.pixels[split],
             self.recipe.optimiser.batch_size,
@@ -141,21 +141,21 @@ class Learner(LightningModule):
         )
 
     def on_fit_start(self) -> None:
-        """Take the teachers along to the device."""
+        """Move the networks of the distillation to the device."""
         if self.distillation:
             layout = torch.channels_last if self.recipe.optimiser.channels_last else torch.preserve_format
             self.distillation.to(self.device, layout)
 
     def on_train_epoch_start(self) -> None:
-        """Seed augmentation and dropout for this epoch."""
+        """Seed augmentation and dropout of this epoch."""
         torch.manual_seed(epoch_seed(self.recipe.seed, self.current_epoch, self.global_rank))
         self.scores["train"].to(self.device).reset()
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to count, with the weights (their average, where there is one) that will be exported."""
+        """Reset the scores, and recalibrate the batch norms of the weights (or their average) that are validated."""
         self.scores["val"].to(self.device).reset()
         if self.recipe.optimiser.batch_norm_recalibration and not self.trainer.sanity_checking:
-            # The same images each time, so that a resumed run finds the same.
+            # The same images each time, so that a resumed run gives the same result.
             chosen = shuffled(len(self.pixels["train"]), self.recipe.seed, 0)[
                 : self.recipe.optimiser.batch_norm_recalibration
             ]
@@ -178,7 +178,7 @@ class Learner(LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Count one batch of validation images."""
+        """Score one batch of validation images."""
         self._step("val", batch.images.float() / 255, batch.masks.float(), batch)
 
     def _step(self, split: str, images: Tensor, masks: Tensor, batch: Batch) -> Tensor:
@@ -192,15 +192,15 @@ class Learner(LightningModule):
             weights = self.channel_weights * small_mask_weights(masks, self.recipe.loss.small_mask_weight)
             loss = masked_mean(self.loss(maps, masks), batch.present, weights)
             if found.categories is not None:
-                judged = found.categories.float()
-                loss = loss + self.recipe.loss.classification_weight * _mean_cross_entropy(judged, batch.categories)
-                scores.update_categories(judged.detach(), batch.categories)
+                logits = found.categories.float()
+                loss = loss + self.recipe.loss.classification_weight * _mean_cross_entropy(logits, batch.categories)
+                scores.update_categories(logits.detach(), batch.categories)
             if self.recipe.loss.evidence_weight:
                 loss = loss + self.recipe.loss.evidence_weight * self._evidence(maps, batch)
-            taught = 0.0 if soft_targets is None else self._distance(found, soft_targets, batch.real)
+            distance = 0.0 if soft_targets is None else self._distance(found, soft_targets, batch.real)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
-        return loss + self.recipe.loss.distillation_weight * taught
+        return loss + self.recipe.loss.distillation_weight * distance
 
     def _evidence(self, maps: Tensor, batch: Batch) -> Tensor:
         """What normal images, and those with an opacity that nobody drew, teach of the opacity."""
@@ -214,23 +214,23 @@ class Learner(LightningModule):
         return self.device.type == "cpu" and recipe.precision == "bfloat16" and not recipe.compile
 
     def _distance(self, found: Found, soft_targets: SoftTargets, real: Tensor) -> Tensor:
-        """How far the student is from its teachers."""
+        """Cross-entropy of the network's output to the soft targets."""
         each = F.binary_cross_entropy_with_logits(found.maps.float(), soft_targets.maps, reduction="none").mean((2, 3))
         loss = masked_mean(each, real[:, None].expand_as(each), self.channel_weights)
         if found.categories is None or soft_targets.categories is None:
             return loss
-        judged = F.cross_entropy(found.categories.float(), soft_targets.categories, reduction="none")
-        return loss + self.recipe.loss.classification_weight * (judged * real).sum() / real.sum().clamp(min=1)
+        of_categories = F.cross_entropy(found.categories.float(), soft_targets.categories, reduction="none")
+        return loss + self.recipe.loss.classification_weight * (of_categories * real).sum() / real.sum().clamp(min=1)
 
     def on_validation_epoch_end(self) -> None:
-        """Log what best-checkpoint and early stopping go by."""
+        """Log the figures that select the best checkpoint and stop early."""
         if self.trainer.sanity_checking:
             return
         figures = self.scores["val"].figures()
         dice = figures["dice"][0]
         self.log("val_loss", figures["loss"][0], logger=False)
-        # A set without any mask has no Dice; then 0 keeps the first epoch as best. Rounded as in history.csv, so that
-        # the best row is of the best checkpoint.
+        # Without any mask there is no Dice; with 0 the first epoch then stays the best. Rounded as in history.csv, so
+        # that the best row belongs to the best checkpoint.
         self.log("val_dice", 0.0 if math.isnan(dice) else round(dice, 6), prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> Any:
@@ -251,7 +251,7 @@ class Learner(LightningModule):
 
 
 def _mean_cross_entropy(logits: Tensor, categories: Tensor) -> Tensor:
-    """Over the images whose category is known; 0 where it is of none."""
+    """Mean over the images whose category is known; 0 where there is no such image."""
     known = (categories >= 0).sum().clamp(min=1)
     return F.cross_entropy(logits, categories, ignore_index=-1, reduction="sum") / known
 

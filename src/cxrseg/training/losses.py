@@ -1,6 +1,6 @@
-"""Losses by name: each takes logits and masks, and gives one value per image and channel.
+"""Losses by name: each takes logits and masks, and returns one value per image and channel.
 
-Values per image and channel let a run leave out the masks that an image does not have.
+With one value per image and channel, a run can leave out the masks that an image does not have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cxrseg.training.recipe import LossRecipe
 __all__ = ["Loss", "build_loss", "evidence_loss", "masked_mean", "small_mask_weights"]
 
 _LARGE = 0.1
-"""Fraction of the image from which on a mask is not small."""
+"""Fraction of the image from which a mask is not small."""
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(N, C, H, W) float32 logits and (N, C, H, W) float32 masks of 0 and 1 to (N, C) float32 losses."""
@@ -28,14 +28,14 @@ def build_loss(recipe: LossRecipe) -> Loss:
     """Build a loss.
 
     Args:
-        recipe: its name and parameters; see `LossRecipe` for sources.
+        recipe: name and parameters; see `LossRecipe` for sources.
     """
     parts = [_part(name, recipe) for name in _parts_of(recipe.name)]
     return lambda logits, masks: torch.stack([part(logits, masks) for part in parts]).sum(0)
 
 
 def masked_mean(losses: Tensor, present: Tensor, weights: Tensor) -> Tensor:
-    """Average losses over the masks that are there.
+    """Average losses over the masks that exist.
 
     Args:
         losses: (N, C) float32.
@@ -43,18 +43,18 @@ def masked_mean(losses: Tensor, present: Tensor, weights: Tensor) -> Tensor:
         weights: (C,) or (N, C) float32, weight of each channel or mask.
 
     Returns:
-        A scalar; 0 where no mask is there at all.
+        A scalar; 0 where no mask exists.
     """
-    fraction = present * weights
-    return (losses * fraction).sum() / fraction.sum().clamp(min=1e-12)
+    weighted = present * weights
+    return (losses * weighted).sum() / weighted.sum().clamp(min=1e-12)
 
 
 def small_mask_weights(masks: Tensor, weight: float) -> Tensor:
-    """Weigh small masks: `weight` near emptiness, falling in a line to 1 at a tenth of the image; 1 where empty.
+    """Weights of masks by size: `weight` for a very small one, linear up to a tenth of the image, 1 above; 1 if empty.
 
     Args:
         masks: (N, C, H, W) float32, 0 or 1.
-        weight: above 0; 1 weighs all alike.
+        weight: above 0; 1 gives all masks the same weight.
 
     Returns:
         (N, C) float32.
@@ -114,7 +114,7 @@ def _part(name: str, recipe: LossRecipe) -> Loss:
     )
     if name == "tversky":
         return tversky
-    # The clamp keeps the root's slope finite where the overlap is perfect.
+    # The clamp keeps the gradient of the root finite where the overlap is perfect.
     return lambda logits, masks: tversky(logits, masks).clamp(min=1e-6) ** (1 / recipe.gamma)
 
 
@@ -126,13 +126,13 @@ def _boundary(probabilities: Tensor, masks: Tensor, smooth: float) -> Tensor:
 
 
 def _border(masks: Tensor) -> Tensor:
-    """Where a mask ends within a pixel: (N, C, H, W), as soft as the mask (the paper's Eq. 5)."""
+    """The soft border of a mask, one pixel wide: (N, C, H, W) (Eq. 5 of the paper)."""
     outside = 1 - masks
     return F.max_pool2d(outside, 3, 1, 1) - outside
 
 
 def _fraction_near(border: Tensor, other: Tensor, smooth: float) -> Tensor:
-    """Fraction of a border that lies 2 pixels or less from the other: (N, C) (Eq. 6 and 7)."""
+    """Fraction of a border that is at most 2 pixels from the other one: (N, C) (Eq. 6 and 7)."""
     near = F.max_pool2d(other, 5, 1, 2)
     return ((border * near).sum((2, 3)) + smooth) / (border.sum((2, 3)) + smooth)
 
@@ -148,5 +148,5 @@ def _focal(recipe: LossRecipe) -> Loss:
 
 
 def _overlap(loss: torch.nn.Module) -> Loss:
-    """A loss of MONAI that has already summed over the pixels: (N, C, 1, 1) to (N, C)."""
+    """A MONAI loss, which sums over the pixels: (N, C, 1, 1) to (N, C)."""
     return lambda logits, masks: loss(logits, masks).flatten(1)

