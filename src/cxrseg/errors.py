@@ -3,7 +3,8 @@
 ::
 
     CxrsegError                 anything below; the command line turns it into exit code 1
-    ├── ImageError              a file is no image, is broken, or is of a kind that cannot be used
+    ├── ImageError              an image is of a kind that cannot be used; callers report 'refused'
+    │   └── UnreadableImageError    a file is missing, broken, or not an image; callers report 'failed'
     ├── DatasetError            folders, pairs or splits are not as expected (lists every fault at once)
     ├── RecipeError             a setting is unknown, out of range or contradicts another
     ├── ModelFileError          a model file is missing, damaged or does not fit
@@ -31,6 +32,7 @@ __all__ = [
     "OutOfMemoryError",
     "RecipeError",
     "TrainingError",
+    "UnreadableImageError",
 ]
 
 
@@ -39,7 +41,11 @@ class CxrsegError(Exception):
 
 
 class ImageError(CxrsegError):
-    """A file is no image, is broken, or is of a kind that cannot be used."""
+    """An image is of a kind that cannot be used, such as a CT slice or a file of several pages."""
+
+
+class UnreadableImageError(ImageError):
+    """A file is missing, may not be read, is broken, or is not an image."""
 
 
 class DatasetError(CxrsegError):
