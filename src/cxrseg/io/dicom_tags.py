@@ -7,8 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from pydicom.datadict import dictionary_description
-from pydicom.dataelem import RawDataElement
+from pydicom.datadict import dictionary_description, dictionary_VR
 from pydicom.dataset import Dataset
 
 from cxrseg.errors import ImageError
@@ -94,15 +93,20 @@ class Tags:
         joined = unicodedata.normalize("NFKD", joined).encode("ascii", "ignore").decode()
         return joined.upper() if _HARMLESS.fullmatch(joined) else ""
 
-    def numbers(self, keyword: str) -> tuple[float, ...]:
+    def numbers(self, keyword: str, *, gaps: bool = False) -> tuple[float, ...]:
         """A numeric attribute's values, () where it is absent or empty.
 
-        A decimal comma is understood. That, and a value that is not a number, which gives (), is a warning.
+        A decimal comma is understood, which is a warning. What is not a finite number is a warning too, and gives ().
+
+        Args:
+            keyword: the attribute.
+            gaps: where only some values are malformed, give NaN in their place.
         """
-        values, readable = self._numbers(keyword)
-        if not readable:
-            self.warn(f"{_name(keyword)} is not a number, or not a finite one, and was not used")
-        return values
+        values = self._numbers(keyword)
+        if all(map(math.isfinite, values)):
+            return values
+        self.warn(f"{_name(keyword)} of the file is not a finite number, and was not used")
+        return values if gaps and any(map(math.isfinite, values)) else ()
 
     def integer(self, keyword: str) -> int | None:
         """A single whole number, None where it is absent or malformed, which is a warning."""
@@ -120,8 +124,8 @@ class Tags:
         Raises:
             ImageError: it is malformed.
         """
-        values, readable = self._numbers(keyword)
-        if not readable or len(values) > 1 or not all(value.is_integer() for value in values):
+        values = self._numbers(keyword)
+        if len(values) > 1 or not all(value.is_integer() for value in values):
             raise ImageError(f"has a {_name(keyword)} that is not a whole number; export it again")
         return int(values[0]) if values else None
 
@@ -141,43 +145,42 @@ class Tags:
             return None
         return value if isinstance(value, bytes) else None
 
-    def _numbers(self, keyword: str) -> tuple[tuple[float, ...], bool]:
+    def _numbers(self, keyword: str) -> tuple[float, ...]:
+        """All values, NaN where one is not a number, () where there is none."""
+        return tuple(self._number(keyword, part) for part in self._parts(keyword))
+
+    def _parts(self, keyword: str) -> list[object]:
+        """The values as pydicom converts them, or as texts where it cannot."""
         holder = self._holder(keyword)
         if keyword not in holder:
-            return (), True
+            return []
         try:
             value = holder.get(keyword)
-            several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-            parts = list(value) if several else [value]
-            if all(part is None or part == "" for part in parts):
-                return (), True
-            values = tuple(float(part) for part in parts)
         except Exception:  # as above
-            values = self._repaired(holder, keyword)
-        return (values, True) if values and all(map(math.isfinite, values)) else ((), False)
+            stored = holder.get_item(keyword).value
+            if dictionary_VR(keyword) not in ("DS", "IS") or not isinstance(stored, bytes):
+                return [None]
+            value = stored.decode("ascii", "replace").split("\\")
+        several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+        parts = list(value) if several else [value]
+        return [] if all(part is None or part == "" for part in parts) else parts
 
-    def _repaired(self, holder: Dataset, keyword: str) -> tuple[float, ...]:
-        """The numbers of a text that pydicom cannot convert, () where it is not clear what is meant."""
-        try:
-            stored = holder.get_item(keyword)
-            value = stored.value
-            text = value.decode("ascii") if isinstance(value, bytes) else str(value)
-        except Exception:  # as above
-            return ()
-        if isinstance(stored, RawDataElement) and stored.VR not in (None, "DS", "IS", "UN", "LO", "SH"):
-            return ()
-        values = []
-        for part in (part.strip("\0 ") for part in text.split("\\")):
-            comma = _COMMA.fullmatch(part)
-            # '2,600' may mean 2600 as well as 2.6: only where it can be nothing else is a comma a decimal one.
-            if comma and (len(comma["part"]) != 3 or len(comma["whole"].lstrip("0")) not in (1, 2, 3)):
-                values.append(float(part.replace(",", ".")))
-                self.warn(f"{_name(keyword)} is written with a decimal comma; {part} was read as {values[-1]:g}")
-            elif _NUMBER.fullmatch(part):
-                values.append(float(part))
-            else:
-                return ()
-        return tuple(values)
+    def _number(self, keyword: str, part: object) -> float:
+        if not isinstance(part, str):
+            try:
+                return float(part)  # type: ignore[arg-type]
+            except (TypeError, ValueError, OverflowError):
+                return math.nan
+        text = part.strip("\0 ")
+        if _NUMBER.fullmatch(text):
+            return float(text)
+        comma = _COMMA.fullmatch(text)
+        # '2,600' may mean 2600 as well as 2.6: only where it can be nothing else is a comma a decimal one.
+        if comma is None or (len(comma["part"]) == 3 and len(comma["whole"].lstrip("0")) in (1, 2, 3)):
+            return math.nan
+        value = float(text.replace(",", "."))
+        self.warn(f"{_name(keyword)} of the file has a decimal comma; {text} was read as {value:g}")
+        return value
 
     def _holder(self, keyword: str) -> Dataset:
         """The data set itself, or the functional group in which it keeps an attribute."""

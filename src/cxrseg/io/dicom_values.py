@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from cxrseg.errors import ImageError
 from cxrseg.io.dicom_layout import Layout
 from cxrseg.io.dicom_tags import Tags
 from cxrseg.io.settings import ReadSettings
-from cxrseg.io.value_range import stated_scale, stretched_scale
+from cxrseg.io.value_range import display_scale, stated_scale
 
 __all__ = ["to_unit_interval"]
 
@@ -174,7 +175,8 @@ def _voi(values: Values, padding: npt.NDArray[np.bool_] | None, work: _Work) -> 
         # No VOI means values ready for display, and eight bits are no detector's raw values: same as a PNG.
         work.steps.append(f"no VOI: divided by {full}")
         return np.asarray(values / full)
-    scale = stretched_scale(seen)
+    bits = work.layout.stored if work.layout.keyword == "PixelData" and work.layout.stored <= 16 else None
+    scale = display_scale(seen, bits)
     work.steps.append(f"no VOI: {scale.step}")
     for warning in scale.warnings:
         work.tags.warn(warning)
@@ -198,10 +200,12 @@ def _views(values: Values, work: _Work) -> list[_View]:
         work.steps.append("VOI LUT Function unknown, taken as LINEAR")
         work.tags.warn("VOI LUT Function of the file is unknown; it was taken as LINEAR")
         function = "LINEAR"
-    centres, widths = work.tags.numbers("WindowCenter"), work.tags.numbers("WindowWidth")
+    centres, widths = (work.tags.numbers(word, gaps=True) for word in ("WindowCenter", "WindowWidth"))
     if len(centres) != len(widths):
         work.ignore("a window", f"the file has {len(centres)} centres and {len(widths)} widths")
     for centre, width in zip(centres, widths, strict=False):
+        if not (math.isfinite(centre) and math.isfinite(width)):  # which is a warning already
+            continue
         if width <= 0 or (function == "LINEAR" and width < 1):
             work.ignore("a window", f"its width is {width:g}")
             continue

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from cxrseg.errors import ImageError
 
-__all__ = ["Scale", "estimate_scale", "parse_value_range", "stated_scale", "stretched_scale"]
+__all__ = ["Scale", "display_scale", "estimate_scale", "parse_value_range", "stated_scale"]
 
 _Values = npt.NDArray[Any]
 
@@ -29,6 +29,7 @@ _FAR = 4.0  # an empty stretch this wide, compared with the image's own values, 
 _TWICE = 1.9  # and so does a value this many times the image's largest
 _OFFSET = 0.03  # values that begin above this fraction of the full range ...
 _USED = 0.55  # ... and fill less than this are shifted, not dark
+_FILLED = (0.05, 0.75)  # whole numbers that begin below and reach beyond these fractions of their bits fill them
 _USUAL_BITS = (8, 10, 12, 14, 16, 32)
 _FLOAT_TOPS = (1.0, 100.0, 255.0)
 _TOLERANCE = 0.05  # floating-point images exceed their range a little after filtering
@@ -108,27 +109,40 @@ def estimate_scale(values: _Values, bits: int | None = None) -> Scale:
     some, core = _core(values)
     low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
     whole = values.dtype.kind in "iu" or bool((core == np.rint(core)).all() and high > 1)
-    scale = _whole_scale(low, high, bits) if whole else _float_scale(low, high)
+    scale = _whole_scale(low, high, bits, _above_padding(core)) if whole else _float_scale(low, high)
     return scale if len(core) == len(some) else _noted(scale, 1 - len(core) / len(some))
 
 
-def stretched_scale(values: _Values) -> Scale:
-    """From the smallest to the largest value, outliers left out: the usual view of a DICOM image without a window.
+def display_scale(values: _Values, bits: int | None) -> Scale:
+    """The scale of a DICOM image that offers no window.
 
-    Where the 0.1 and 99.9 percentiles lie closer together than half of that, they are taken.
+    Whole numbers that fill the bits that they need are taken as they are, and floating point as in any file. Else the
+    range is from the smallest to the largest value, outliers left out; where the 0.1 and 99.9 percentiles lie closer
+    together than half of that, these are taken.
 
     Args:
         values: as for `estimate_scale`.
+        bits: how many bits the file says are used, None where the values are floating-point numbers in the file.
     """
     some, core = _core(values)
-    whole = len(core) == len(some)
-    low, high = (float(values.min()), float(values.max())) if whole else (float(core.min()), float(core.max()))
-    how = "smallest and largest value"
+    low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
+    whole = bool((core == np.rint(core)).all())
+    if bits is None and not whole:
+        return estimate_scale(values)
+    filled = _whole_scale(low, high, bits)
+    if whole and filled.low == 0 <= low <= _FILLED[0] * filled.high and high >= _FILLED[1] * filled.high:
+        scale = Scale(filled.low, filled.high, filled.step)
+    else:
+        scale = _stretched(values if len(core) == len(some) else core, core)
+    return scale if len(core) == len(some) else _noted(scale, 1 - len(core) / len(some))
+
+
+def _stretched(values: _Values, core: npt.NDArray[np.float64]) -> Scale:
+    low, high, how = float(values.min()), float(values.max()), "smallest and largest value"
     inner_low, inner_high = (float(value) for value in np.quantile(core, (0.001, 0.999)))
     if 0 < inner_high - inner_low < 0.5 * (high - low):
         low, high, how = inner_low, inner_high, "0.1 and 99.9 percentiles (outliers)"
-    scale = Scale(low, max(high, low + 1e-6), f"{how}, {low:g} to {high:g}, to [0, 1]")
-    return scale if whole else _noted(scale, 1 - len(core) / len(some))
+    return Scale(low, max(high, low + 1e-6), f"{how}, {low:g} to {high:g}, to [0, 1]")
 
 
 def _noted(scale: Scale, left_out: float) -> Scale:
@@ -142,7 +156,7 @@ def _noted(scale: Scale, left_out: float) -> Scale:
 _REMEDY = "if that is wrong, state the values of black and white by the value range (--value-range LOW:HIGH)"
 
 
-def _whole_scale(low: float, high: float, bits: int | None) -> Scale:
+def _whole_scale(low: float, high: float, bits: int | None, above_padding: float = 0.0) -> Scale:
     if bits is not None and high < 2**bits:
         needed = next((usual for usual in range(8, bits) if high < 2**usual), bits)
     else:
@@ -153,13 +167,23 @@ def _whole_scale(low: float, high: float, bits: int | None) -> Scale:
         if (high - low) >= _USED * 2 * half:
             return Scale(-half, half - 1, f"signed values: {-half:g} to {half - 1:g} assumed")
         return _shifted(low, high, whole=True)
-    if needed > 8 and high - low < _USED * top and low > _OFFSET * top:
-        return _shifted(low, high, whole=True)
+    usual = needed in _USUAL_BITS or needed == bits
+    for start, used in ((low, _USED), (above_padding, 0.35 if usual else _USED)):
+        if needed > 8 and high - start < used * top and start > _OFFSET * top:
+            return _shifted(start, high, whole=True)
     step = f"{needed} bits used: 0 to {top:g} assumed"
-    if needed in _USUAL_BITS or needed == bits:
+    if usual:
         return Scale(0.0, top, step)
     doubt = f"the values reach {high:g}: {needed} bits (0 to {top:g}) were assumed, which is unusual; {_REMEDY}"
     return Scale(0.0, top, step, (doubt,))
+
+
+def _above_padding(values: npt.NDArray[np.float64]) -> float:
+    """Where the image begins above a single smallest value, 0 where there is no such value."""
+    rest = values[values > values.min()]
+    if not len(rest) or len(values) - len(rest) < 2 * _TAIL * len(values):
+        return 0.0
+    return float(np.quantile(rest, _TAIL))
 
 
 def _float_scale(low: float, high: float) -> Scale:
