@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cxrseg.data.layout import open_dataset
 from cxrseg.inference.engine import Engine, Precision
 from cxrseg.inference.files import Options, predict_files, processors
-from cxrseg.io.raster import read_mask
+from cxrseg.io.masks import read_mask
 from cxrseg.metrics.segmentation import count
 from cxrseg.model_file import ModelInfo, read_model
 from cxrseg.training.checkpoints import load_weights

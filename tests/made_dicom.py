@@ -20,6 +20,7 @@ SECRET = "ROSSI^MARIA"
 # An odd size, every row and column different, all of the values of 12 bits' lower half and more.
 ROW, COLUMN = np.mgrid[:37, :50]
 PIXELS = ((ROW * 100 + COLUMN * 7 + ROW * COLUMN % 5) % 4096).astype(np.uint16)
+PIXELS[0, 0], PIXELS[-1, -1] = 0, 4095  # fills its bits, so that dividing by 4095 and stretching are the same
 
 
 def make(

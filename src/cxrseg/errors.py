@@ -3,7 +3,8 @@
 ::
 
     CxrsegError                 base class; the command line turns it into exit code 1
-    ├── ImageError              a file is not an image, is damaged, or is of a kind that cannot be used
+    ├── ImageError              an image is of a kind that cannot be used; reported as refused
+    │   └── UnreadableImageError    a file is missing, broken, or not an image; reported as failed
     ├── DatasetError            folders, pairs or splits are not as expected (lists all faults)
     ├── RecipeError             a setting is unknown, out of range or contradicts another one
     ├── ModelFileError          a model file is missing, damaged or not suitable
@@ -31,6 +32,7 @@ __all__ = [
     "OutOfMemoryError",
     "RecipeError",
     "TrainingError",
+    "UnreadableImageError",
 ]
 
 
@@ -39,7 +41,11 @@ class CxrsegError(Exception):
 
 
 class ImageError(CxrsegError):
-    """A file is not an image, is damaged, or is of a kind that cannot be used."""
+    """An image is of a kind that cannot be used, such as a CT slice or a file of several pages."""
+
+
+class UnreadableImageError(ImageError):
+    """A file is missing, may not be read, is broken, or is not an image."""
 
 
 class DatasetError(CxrsegError):

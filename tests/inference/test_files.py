@@ -21,7 +21,7 @@ from cxrseg.inference import files
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.input_files import find_inputs
 from cxrseg.inference.journal import Journal
-from cxrseg.io.raster import read_mask
+from cxrseg.io.masks import read_mask
 from made_models import chest, hand_model
 
 COLUMNS = (

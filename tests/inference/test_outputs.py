@@ -15,7 +15,7 @@ from PIL import Image
 
 from cxrseg.cli import main
 from cxrseg.inference.files import Options, predict_files
-from cxrseg.io.raster import read_mask
+from cxrseg.io.masks import read_mask
 from made_dicom import LOSSLESS, UNCOMPRESSED, as_bytes, make
 from made_models import chest, hand_model
 

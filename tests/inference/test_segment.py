@@ -20,8 +20,8 @@ from cxrseg.inference.engine import Engine
 from cxrseg.inference.outputs import row_of
 from cxrseg.inference.prediction import dice_confidence
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.masks import read_mask
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.raster import read_mask
 from made_models import chest, hand_model
 
 

@@ -9,7 +9,8 @@ from scipy.ndimage import center_of_mass
 
 from cxrseg.data.sample import CATEGORIES, PHANTOM_MARK, SPLITS
 from cxrseg.errors import DatasetError
-from cxrseg.io.raster import read_mask, read_raster
+from cxrseg.io.masks import read_mask
+from cxrseg.io.raster import read_raster
 from cxrseg.phantom.generate import DEFAULT_COUNTS, Phantom, make_phantom, write_phantoms
 
 SEEDS = range(40)

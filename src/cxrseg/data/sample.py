@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import DatasetError
+from cxrseg.io.masks import read_mask
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.raster import read_mask, read_raster
+from cxrseg.io.raster import read_raster
 
 __all__ = ["CATEGORIES", "PHANTOM_LAYOUT", "PHANTOM_MARK", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
 

@@ -16,7 +16,8 @@ from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ImageError
 from cxrseg.inference.outputs import CATEGORY_COLUMNS
 from cxrseg.inference.prediction import Prediction
-from cxrseg.io.raster import read_mask, read_probability
+from cxrseg.io.masks import read_mask
+from cxrseg.io.raster import read_probability
 
 __all__ = ["StoredPredictions"]
 

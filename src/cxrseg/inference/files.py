@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cxrseg._version import __version__
-from cxrseg.errors import CxrsegError, DiskFullError, ImageError
+from cxrseg.errors import CxrsegError, DiskFullError, ImageError, UnreadableImageError
 from cxrseg.inference.input_files import Input, find_inputs
 from cxrseg.inference.journal import Journal
 from cxrseg.inference.options import DICOM_TYPES, Options, settings_of
@@ -177,7 +177,8 @@ def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> 
     except DiskFullError:
         raise
     except ImageError as error:
-        status, reason = "refused", str(error)
+        status = "failed" if isinstance(error, UnreadableImageError) else "refused"
+        reason = str(error)
     except Exception as error:  # one file must not stop a run over thousands
         _log.debug("%s failed", item.path, exc_info=True)
         reason = f"{type(error).__name__}: {error}"
@@ -225,7 +226,7 @@ def processors() -> int:
 
 
 def _flat(row: Row) -> Row:
-    return {**row, "warnings": "; ".join(row["warnings"])}
+    return {**row, **{column: "; ".join(row[column]) for column in ("warnings", "steps")}}
 
 
 def _write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -23,7 +23,7 @@ CATEGORY_COLUMNS = {
 """Category to the column of its probability."""
 
 COLUMNS = (
-    *("path", "status", "reason", "warnings", "width", "height", "spacing_mm"),
+    *("path", "status", "reason", "warnings", "steps", "width", "height", "spacing_mm"),
     *SEVERITY_COLUMNS,
     *("confidence", "model", "model_version", "model_sha256", "threshold"),
     *CATEGORY_COLUMNS.values(),
@@ -31,7 +31,8 @@ COLUMNS = (
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
 differ; fractions are 0 to 1; unknown values are empty. `probability_...` are of the whole image, and `emptied` is true
-where the task covid19 emptied the infection map. In the CSV, `warnings` are joined by '; '."""
+where the task covid19 emptied the infection map. In the CSV, `warnings` and
+the reader's `steps` are joined by '; '."""
 
 _DIGITS = 6
 
@@ -51,6 +52,7 @@ def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: 
         "status": status,
         "reason": reason,
         "warnings": [],
+        "steps": [],
         "model": model.name,
         "model_version": model.version,
         "model_sha256": model.sha256,
@@ -69,12 +71,13 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
     """
     found = prediction.severity.as_row() if prediction.severity is not None else {}
     confidence = prediction.confidence
-    height, width = radiograph.shape
+    height, width = radiograph.file_shape
     return {
         **empty_row(
             name, prediction.status, prediction.reason, prediction.model, prediction.thresholds.get("infection")
         ),
         "warnings": list(prediction.warnings),
+        "steps": list(prediction.steps),
         "width": width,
         "height": height,
         "spacing_mm": _spacing(radiograph.spacing_mm),
@@ -100,6 +103,8 @@ def write_outputs(
 ) -> None:
     """Write the masks and optional files; files of an earlier run with these names are removed.
 
+    Masks and maps lie on the file's own pixels; the preview is upright.
+
     Args:
         out: the output folder.
         stem: the beginning of the files' names, such as 'sub/name'.
@@ -115,12 +120,13 @@ def write_outputs(
     found = prediction.probabilities if prediction is not None else {}
     written: list[Path] = []
     for channel in found if masks else ():
-        assert prediction is not None
+        assert prediction is not None and radiograph is not None
         written.append(out / f"{stem}_{channel}.png")
-        write_mask(written[-1], prediction.mask(channel))
+        write_mask(written[-1], radiograph.to_file(prediction.mask(channel)))
     if save_probabilities and "infection" in found:
+        assert radiograph is not None
         written.append(out / f"{stem}_probability.png")
-        write_probability(written[-1], found["infection"])
+        write_probability(written[-1], radiograph.to_file(found["infection"]))
     if preview and found:
         assert prediction is not None and radiograph is not None
         written.append(out / f"{stem}_preview.png")

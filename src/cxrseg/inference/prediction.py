@@ -43,6 +43,7 @@ class Prediction:
         status: 'ok', or 'refused' where the image does not look like a frontal chest radiograph.
         reason: why it was refused, '' otherwise.
         warnings: what a reader of the result should know, one sentence each.
+        steps: what was done to the file's values before the model saw them, in order, in words.
         spacing_mm: (row, column) distance of pixel centres, of the radiograph.
         source: of the radiograph.
         model: the weights.
@@ -56,6 +57,7 @@ class Prediction:
     status: Literal["ok", "refused"] = "ok"
     reason: str = ""
     warnings: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     spacing_mm: tuple[float, float] | None = None
     source: str = "array"
     model: ModelMark = field(default_factory=lambda: ModelMark("", "", ""))

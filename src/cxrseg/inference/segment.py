@@ -7,22 +7,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from cxrseg.errors import ImageError
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.read import read_radiograph
 from cxrseg.model_file import shipped_model
 
-__all__ = ["radiograph_of", "segment"]
+__all__ = ["segment"]
 
 
 def segment(
-    image: Path | str | Radiograph | npt.NDArray[np.generic],
+    image: Path | str | Radiograph | Image.Image | npt.ArrayLike,
     model: Path | str | Sequence[Path | str] | None = None,
+    *,
+    window: int = 0,
+    value_range: tuple[float, float] | None = None,
     **options: Any,
 ) -> Prediction:
     """Find infection and lungs on one chest radiograph. Research use only, no diagnosis.
@@ -30,9 +32,12 @@ def segment(
     The model stays loaded for the next call. For many files, see `cxrseg.inference.files.predict_files`.
 
     Args:
-        image: a PNG, JPEG, TIFF, BMP, WebP or DICOM file; or (H, W) pixels with bright for dense: uint8 and uint16 over
-            their whole range, or floating point in [0, 1].
+        image: a PNG, JPEG, TIFF, BMP, WebP or DICOM file; or pixels with bright for dense, as an array of (H, W) or of
+            colour (H, W, 3), a list of rows, or a Pillow image. See `cxrseg.io.array_input.radiograph_of`.
         model: a model file, or several, whose probabilities are averaged; None for the weights that come with cxrseg.
+        window: which view of a DICOM file that offers several, from 0.
+        value_range: the values of black and of white, such as (0, 4095); None takes what the file says, or an estimate
+            by the values, which the prediction's `steps` tell.
         options: as for `Segmenter`: threshold, tta, precision, force, input_check, task, device.
 
     Returns:
@@ -47,29 +52,9 @@ def segment(
     model = shipped_model() if model is None else model
     paths = [model] if isinstance(model, Path | str) else model
     stamped = tuple((str(path), _changed(Path(path))) for path in paths)
-    return _loaded(stamped, tuple(sorted(options.items()))).segment(radiograph_of(image))
-
-
-def radiograph_of(image: Path | str | Radiograph | npt.NDArray[np.generic]) -> Radiograph:
-    """The radiograph of a file or an array; arguments and errors as for `segment`."""
-    if isinstance(image, Radiograph):
-        return image
-    if not isinstance(image, np.ndarray):
-        return read_radiograph(image)
-    if image.ndim != 2 or 0 in image.shape:
-        raise ImageError(
-            f"expected pixels of shape (height, width), got {image.shape}; convert a colour image to grayscale first"
-        )
-    if image.dtype in (np.uint8, np.uint16):
-        largest = 255 if image.dtype == np.uint8 else 65535
-        return Radiograph(np.asarray(image, dtype=np.float32) / np.float32(largest))
-    if image.dtype.kind != "f" or not (image.min() >= 0 and image.max() <= 1):
-        raise ImageError(f"expected pixels of uint8, uint16 or floating point in [0, 1], got {_range(image)}")
-    return Radiograph(image.astype(np.float32))
-
-
-def _range(image: npt.NDArray[np.generic]) -> str:
-    return f"{image.dtype} from {image.min()} to {image.max()}"
+    return _loaded(stamped, tuple(sorted(options.items()))).segment(
+        radiograph_of(image, window=window, value_range=value_range)
+    )
 
 
 def _changed(path: Path) -> int:

@@ -6,24 +6,27 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
-from cxrseg.errors import ImageError
-from cxrseg.io.dicom_frame import decode, layout_of
-from cxrseg.io.dicom_tags import public_tags, spacing, text
+from cxrseg.errors import ImageError, UnreadableImageError
+from cxrseg.io.dicom_frame import decode
+from cxrseg.io.dicom_layout import FLOATS, layout_of
+from cxrseg.io.dicom_patient import child_warning, orient
+from cxrseg.io.dicom_spacing import spacing
+from cxrseg.io.dicom_tags import Tags, identifiers, public_tags
 from cxrseg.io.dicom_values import to_unit_interval
 from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.settings import ReadSettings, reduce, reduction
 
-__all__ = ["DICOM_SUFFIXES", "read_dicom"]
+__all__ = ["read_dicom"]
 
-DICOM_SUFFIXES = (".dcm", ".dicom")
-"""File name endings (lower case) under which a DICOM file without preamble is looked for."""
 
-MAX_BYTES = 512 * 2**20
-"""Largest file, and largest inflated data set, that is read: 512 MiB, enough for 100 megapixels in colour."""
+_BYTES_A_PIXEL = 5  # files larger than this times the most pixels are not opened
+_HEADER_BYTES = 4 * 2**20
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"  # (0002,0010) Transfer Syntax UID, 20 bytes
@@ -37,61 +40,98 @@ _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _SOP_CLASSES = ("", *(_STORAGE + end for end in ("1", "1.1", "1.1.1", "7", "7.1", "7.2", "7.3", "7.4")))
 
 
-def read_dicom(path: Path | str, window: int = 0) -> Radiograph:
+def read_dicom(path: Path | str, settings: ReadSettings | None = None) -> Radiograph:
     """Read a DICOM radiograph.
 
     In order (PS3.4 N.2): modality LUT or rescale, VOI LUT or window, polarity. Padding takes no part and
     becomes black. Colour becomes luma. Where the file offers no VOI, 8-bit values are divided by 255 and
-    deeper ones scaled from the smallest to the largest. Every step is named in `steps`.
+    deeper ones scaled from the smallest to the largest, outliers left out. Last, the radiograph is put upright as
+    Patient Orientation says. Every step is named in `steps`, what is doubtful in `warnings`.
 
     Args:
         path: a file, with or without the preamble of PS3.10.
-        window: which view where the file offers several, from 0: VOI LUTs in order, then windows in order.
+        settings: how to read it: which window, or which values are black and white.
 
     Returns:
-        The radiograph; `spacing_mm` as `cxrseg.io.dicom_tags.spacing` finds it.
+        The radiograph; `spacing_mm` as `cxrseg.io.dicom_spacing.spacing` finds it.
 
     Raises:
-        ImageError: the file is missing, damaged, cut short, too large, no image, of another modality, or of
-            several frames. The message quotes no value that could name a patient.
+        UnreadableImageError: the file is missing, damaged, cut short, or not an image.
+        ImageError: it is too large, of another modality, or of several frames. Messages quote no value that could
+            name a patient.
     """
     path = Path(path)
     try:
         with quiet():
-            return _read(path, window)
+            return _read(path, settings or ReadSettings())
+    except UnreadableImageError as error:
+        raise UnreadableImageError(f"{path} {error}") from None
     except ImageError as error:
         raise ImageError(f"{path} {error}") from None
     except Exception as error:
         # What pydicom and the decoders say may quote the file, so only the kind of error is passed on.
-        reason = f"is no readable DICOM file, or is damaged ({type(error).__name__}); copy or export it anew"
-        raise ImageError(f"{path} {reason}") from None
+        reason = f"is not a readable DICOM file, or is damaged ({type(error).__name__}); copy or export it again"
+        raise UnreadableImageError(f"{path} {reason}") from None
 
 
-def _read(path: Path, window: int) -> Radiograph:
-    data = dcmread(BytesIO(_explicit(_load(path))), force=True)
+def _read(path: Path, settings: ReadSettings) -> Radiograph:
+    most = _BYTES_A_PIXEL * settings.max_pixels + _HEADER_BYTES
+    data = dcmread(BytesIO(_explicit(_load(path, most), most)), force=True)
     _check_kind(data)
-    layout = layout_of(data, _syntax(data))
-    stored, photometric = decode(data, layout)
+    tags = Tags(data)
+    layout = layout_of(tags, _syntax(data), settings.max_pixels)
+    stored, photometric = decode(tags, layout)
     if stored.min() == stored.max():  # also what OpenJPEG makes of some damaged streams
-        raise ImageError("is blank or damaged: all of its pixels have the same value; export it anew")
-    pixels, steps = to_unit_interval(stored, photometric, data, layout, window)
-    distance, found = spacing(data)
-    first = f"DICOM, {layout.syntax_name}, {layout.stored} bits{' signed' if layout.signed else ''}"
-    return Radiograph(pixels, distance, str(path), (first, *steps, found), public_tags(data))
+        raise ImageError("is blank or damaged: all of its pixels have the same value; export it again")
+    pixels, steps = to_unit_interval(stored, photometric, tags, layout, settings)
+    _warn(tags)
+    orientation, turned = orient(tags)
+    factor = reduction(layout.rows, layout.columns, settings.max_pixels)
+    reduced = [f"reduced by {factor} in each direction"] if factor > 1 else []
+    distance, found = spacing(tags)
+    if distance is not None:
+        row, column = reversed(distance) if orientation.transpose else distance
+        distance = row * factor, column * factor
+    depth = "floating point" if layout.keyword in FLOATS else f"{layout.stored} bits{' signed' * layout.signed}"
+    return Radiograph(
+        np.ascontiguousarray(orientation.apply(reduce(pixels, factor))),
+        distance,
+        str(path),
+        (f"DICOM, {layout.syntax_name}, {depth}", *steps, *([turned] if turned else []), *reduced, found),
+        public_tags(tags),
+        warnings=tuple(tags.warnings),
+        identifiers=identifiers(tags),
+        orientation=orientation,
+        reduced_by=factor,
+        stored_shape=(layout.rows, layout.columns),
+    )
 
 
-def _load(path: Path) -> bytes:
+def _warn(tags: Tags) -> None:
+    """Note what the file says of itself that makes a result doubtful."""
+    if tags.text("PresentationIntentType") == "FOR PROCESSING":
+        tags.warn(
+            "the file holds raw detector values (FOR PROCESSING); use the FOR PRESENTATION image where there is one"
+        )
+    if child := child_warning(tags):
+        tags.warn(child)
+
+
+def _load(path: Path, most: int) -> bytes:
     if not path.exists():
-        raise ImageError("does not exist; expected a DICOM file")
+        raise UnreadableImageError("does not exist; expected a DICOM file")
     if not path.is_file():  # reading a pipe would wait for ever
-        raise ImageError("is no file; expected a DICOM file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ImageError(f"is larger than {MAX_BYTES // 2**20} MiB; expected a single radiograph")
-    content = path.read_bytes()
+        raise UnreadableImageError("is not a file; expected a DICOM file")
+    if path.stat().st_size > most:
+        raise ImageError(f"is larger than {most // 2**20} MiB; expected a single radiograph")
+    try:
+        content = path.read_bytes()
+    except PermissionError:
+        raise UnreadableImageError("may not be read; change its permissions") from None
     return content if content[128:132] == b"DICM" else _PREAMBLE + content
 
 
-def _explicit(content: bytes) -> bytes:
+def _explicit(content: bytes, most: int) -> bytes:
     """Inflate a deflated data set (PS3.5 A.5) within bounds, which pydicom does without any; others stay."""
     place, syntax = 132, None
     while content[place : place + 2] == b"\x02\x00" and place + 12 <= len(content):
@@ -102,24 +142,24 @@ def _explicit(content: bytes) -> bytes:
             syntax = content[start : start + length].strip(b"\0 ")
         place = start + length
     if syntax is None and _DEFLATED in content:
-        raise ImageError("has a damaged file header; export it anew")
+        raise UnreadableImageError("has a damaged file header; export it again")
     if syntax != _DEFLATED:
         return content
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(content[place:], MAX_BYTES + 1)
-    if len(inflated) > MAX_BYTES:
-        raise ImageError(f"inflates to more than {MAX_BYTES // 2**20} MiB; expected a single radiograph")
+    inflated = inflater.decompress(content[place:], most + 1)
+    if len(inflated) > most:
+        raise ImageError(f"inflates to more than {most // 2**20} MiB; expected a single radiograph")
     if not inflater.eof:
-        raise ImageError("is cut short: its deflated content has no end; copy it anew")
+        raise UnreadableImageError("is cut short: its deflated content has no end; copy it again")
     return _PREAMBLE + _EXPLICIT + inflated
 
 
 def _check_kind(data: FileDataset) -> None:
-    """Refuse everything that is no projection radiograph, by SOP class and modality."""
+    """Refuse everything that is not a projection radiograph, by SOP class and modality."""
     if len(data) == 0 or not any(word in data for word in ("SOPClassUID", "Modality", "Rows", "PixelData")):
-        raise ImageError("is no DICOM file, or is damaged")
+        raise UnreadableImageError("is not a DICOM file, or is damaged")
     stated = data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or ""
-    sop_class, modality = str(stated).strip("\0 "), text(data, "Modality")
+    sop_class, modality = str(stated).strip("\0 "), Tags(data).text("Modality")
     if sop_class not in _SOP_CLASSES:
         name = UID(sop_class).name
         kind = "of an unknown kind" if name == sop_class else f"'{name}'"  # an unknown UID is not quoted
@@ -127,8 +167,8 @@ def _check_kind(data: FileDataset) -> None:
     if modality not in _MODALITIES:
         kind = modality if modality in _OTHER_MODALITIES else "unknown"
         raise ImageError(f"is of modality {kind}, expected a radiograph (CR, DX, or a secondary capture of one)")
-    if "PixelData" not in data:
-        raise ImageError("holds no pixel data; it is no image, or was cut short")
+    if "PixelData" not in data and not any(word in data for word in FLOATS):
+        raise UnreadableImageError("holds no pixel data; it is not an image, or was cut short")
 
 
 def _syntax(data: FileDataset) -> str:
@@ -136,7 +176,7 @@ def _syntax(data: FileDataset) -> str:
     stated = data.file_meta.get("TransferSyntaxUID")
     if stated:
         return str(stated)
-    if data["PixelData"].is_undefined_length:
-        raise ImageError("does not say how its pixels are compressed; export it anew")
+    if "PixelData" in data and data["PixelData"].is_undefined_length:
+        raise UnreadableImageError("does not say how its pixels are compressed; export it again")
     implicit, little = data.original_encoding
     return "1.2.840.10008.1.2" if implicit else f"1.2.840.10008.1.2.{1 if little else 2}"

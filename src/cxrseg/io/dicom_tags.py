@@ -1,14 +1,18 @@
-"""What a DICOM data set says beside its pixels, read with tolerance and without what names a patient."""
+"""What a DICOM data set says beside its pixels, read with tolerance; what had to be guessed becomes a warning."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 
+from pydicom.datadict import dictionary_description, dictionary_VR
 from pydicom.dataset import Dataset
 
-__all__ = ["integer", "item", "numbers", "public_tags", "spacing", "text"]
+from cxrseg.errors import ImageError
+
+__all__ = ["Tags", "identifiers", "public_tags"]
 
 _TEXT_TAGS = {
     "anatomic_region": ("AnatomicRegionSequence", "CodeMeaning"),
@@ -23,53 +27,187 @@ _TEXT_TAGS = {
     "view": ("ViewCodeSequence", "CodeMeaning"),
     "view_position": ("ViewPosition",),
 }
+_IDENTIFIERS = {
+    "patient_id": "PatientID",
+    "study_date": "StudyDate",
+    "study_uid": "StudyInstanceUID",
+    "series_uid": "SeriesInstanceUID",
+    "sop_uid": "SOPInstanceUID",
+}
 
 # Codes and code meanings; anything longer or stranger is not what the attribute is for, and is dropped.
 _HARMLESS = re.compile(r"[A-Za-z0-9 _/\\().-]{1,64}")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_COMMA = re.compile(r"[+-]?(?P<whole>\d*),(?P<part>\d+)([eE][+-]?\d+)?")
 
-# A chest radiograph has pixels of 0.1 to 0.2 mm, one shrunk to 224 pixels 2 mm; the rest are placeholders.
-_SPACING_MM = (0.01, 5.0)
-_MAGNIFICATION = (1.0, 3.0)
+# Enhanced objects keep these in functional groups: in a sequence of one item, shared or of the frame.
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_MACROS = (
+    "FrameVOILUTSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "FrameAnatomySequence",
+    "FramePixelDataPropertiesSequence",
+    "XRayFramePixelDataPropertiesSequence",
+    "XAXRFFrameCharacteristicsSequence",
+    "FieldOfViewSequence",
+    "PatientOrientationInFrameSequence",
+)
 
 
-def text(data: Dataset, keyword: str) -> str:
-    """A short text attribute in capitals, '' where it is absent, malformed or more than a code."""
-    try:
-        value = data.get(keyword)
-        parts = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
-        joined = "\\".join(str(part).strip() for part in parts)
-    except Exception:  # pydicom converts values when they are asked for, and raises nearly anything
-        return ""
-    return joined.upper() if _HARMLESS.fullmatch(joined) else ""
+class Tags:
+    """A data set, or an item of one of its sequences, asked for values.
 
+    Args:
+        data: the data set. Attributes that it lacks are looked for in its functional groups.
+        warnings: where what was malformed is noted; shared with the items.
+    """
 
-def numbers(data: Dataset, keyword: str) -> tuple[float, ...]:
-    """A numeric attribute's values, () where it is absent, malformed or not finite."""
-    try:
-        value = data.get(keyword)
+    def __init__(self, data: Dataset, warnings: list[str] | None = None) -> None:
+        self.data = data
+        self.warnings: list[str] = [] if warnings is None else warnings
+
+    def warn(self, text: str) -> None:
+        """Note something that a reader of the result should know, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def __contains__(self, keyword: str) -> bool:
+        return keyword in self._holder(keyword)
+
+    def stated(self, keyword: str) -> bool:
+        """Whether there is an attribute, and it is not empty."""
+        try:
+            return self._holder(keyword).get_item(keyword).value not in (None, "", b"")
+        except Exception:  # pydicom converts values when they are asked for, and raises nearly anything
+            return False
+
+    def text(self, keyword: str) -> str:
+        """A short text attribute in capitals without accents, '' where it is absent, malformed or more than a code."""
+        try:
+            value = self._holder(keyword).get(keyword)
+            parts = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
+            joined = "\\".join(str(part).strip("\0 ") for part in parts)
+        except Exception:  # as above
+            return ""
+        joined = unicodedata.normalize("NFKD", joined).encode("ascii", "ignore").decode()
+        return joined.upper() if _HARMLESS.fullmatch(joined) else ""
+
+    def numbers(self, keyword: str, *, gaps: bool = False) -> tuple[float, ...]:
+        """A numeric attribute's values, () where it is absent or empty.
+
+        A decimal comma is understood, which is a warning. What is not a finite number is a warning too, and gives ().
+
+        Args:
+            keyword: the attribute.
+            gaps: where only some values are malformed, give NaN in their place.
+        """
+        values = self._numbers(keyword)
+        if all(map(math.isfinite, values)):
+            return values
+        self.warn(f"{_name(keyword)} of the file is not a finite number, and was not used")
+        return values if gaps and any(map(math.isfinite, values)) else ()
+
+    def integer(self, keyword: str) -> int | None:
+        """A single whole number, None where it is absent or malformed, which is a warning."""
+        values = self.numbers(keyword)
+        if not values:
+            return None
+        if len(values) != 1 or not values[0].is_integer():
+            self.warn(f"{_name(keyword)} is not a single whole number and was not used")
+            return None
+        return int(values[0])
+
+    def count(self, keyword: str) -> int | None:
+        """A whole number that the pixels cannot be decoded without, None where it is absent.
+
+        Raises:
+            ImageError: it is malformed.
+        """
+        values = self._numbers(keyword)
+        if len(values) > 1 or not all(value.is_integer() for value in values):
+            raise ImageError(f"has a {_name(keyword)} that is not a whole number; export it again")
+        return int(values[0]) if values else None
+
+    def item(self, keyword: str, index: int = 0) -> Tags | None:
+        """One item of a sequence attribute, None where there is none."""
+        try:
+            found = self._holder(keyword).get(keyword)[index]
+        except Exception:  # as above
+            return None
+        return Tags(found, self.warnings) if isinstance(found, Dataset) else None
+
+    def raw(self, keyword: str) -> bytes | None:
+        """An attribute's value where it is bytes, else None."""
+        try:
+            value = self._holder(keyword).get(keyword)
+        except Exception:  # as above
+            return None
+        return value if isinstance(value, bytes) else None
+
+    def _numbers(self, keyword: str) -> tuple[float, ...]:
+        """All values, NaN where one is not a number, () where there is none."""
+        return tuple(self._number(keyword, part) for part in self._parts(keyword))
+
+    def _parts(self, keyword: str) -> list[object]:
+        """The values as pydicom converts them, or as texts where it cannot."""
+        holder = self._holder(keyword)
+        if keyword not in holder:
+            return []
+        try:
+            value = holder.get(keyword)
+        except Exception:  # as above
+            stored = holder.get_item(keyword).value
+            if dictionary_VR(keyword) not in ("DS", "IS") or not isinstance(stored, bytes):
+                return [None]
+            value = stored.decode("ascii", "replace").split("\\")
         several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-        values = tuple(float(part) for part in (value if several else [value]))
-    except Exception:  # as above
-        return ()
-    return values if all(math.isfinite(value) for value in values) else ()
+        parts = list(value) if several else [value]
+        return [] if all(part is None or part == "" for part in parts) else parts
+
+    def _number(self, keyword: str, part: object) -> float:
+        if not isinstance(part, str):
+            try:
+                return float(part)  # type: ignore[arg-type]
+            except (TypeError, ValueError, OverflowError):
+                return math.nan
+        text = part.strip("\0 ")
+        if _NUMBER.fullmatch(text):
+            return float(text)
+        comma = _COMMA.fullmatch(text)
+        # '2,600' may mean 2600 as well as 2.6: only where it can be nothing else is a comma a decimal one.
+        if comma is None or (len(comma["part"]) == 3 and len(comma["whole"].lstrip("0")) in (1, 2, 3)):
+            return math.nan
+        value = float(text.replace(",", "."))
+        self.warn(f"{_name(keyword)} of the file has a decimal comma; {text} was read as {value:g}")
+        return value
+
+    def _holder(self, keyword: str) -> Dataset:
+        """The data set itself, or the functional group in which it keeps an attribute."""
+        if keyword in self.data or not any(group in self.data for group in _GROUPS):
+            return self.data
+        return next((macro for macro in self._macros() if keyword in macro), self.data)
+
+    def _macros(self) -> Iterator[Dataset]:
+        for group in _GROUPS:
+            try:
+                items = self.data.get(group) or []
+                groups = [items[0]] if len(items) else []
+            except Exception:  # as above
+                continue
+            for one in groups:
+                yield one
+                for name in _MACROS:
+                    if name in one and len(one[name].value):
+                        yield one[name].value[0]
 
 
-def integer(data: Dataset, keyword: str) -> int | None:
-    """A single whole number, None where it is absent or malformed."""
-    values = numbers(data, keyword)
-    return int(values[0]) if len(values) == 1 and values[0].is_integer() else None
+def _name(keyword: str) -> str:
+    """An attribute's name as the standard writes it, such as 'Window Center'."""
+    return str(dictionary_description(keyword))
 
 
-def item(data: Dataset, keyword: str, index: int = 0) -> Dataset | None:
-    """One item of a sequence attribute, None where there is none."""
-    try:
-        found = data.get(keyword)[index]
-    except Exception:  # as above
-        return None
-    return found if isinstance(found, Dataset) else None
-
-
-def public_tags(data: Dataset) -> dict[str, str]:
+def public_tags(tags: Tags) -> dict[str, str]:
     """The attributes that tell whether this is a frontal chest radiograph; absent ones have no entry.
 
     Keys: 'anatomic_region', 'body_part', 'image_laterality', 'laterality', 'modality', 'patient_orientation',
@@ -77,55 +215,28 @@ def public_tags(data: Dataset) -> dict[str, str]:
     are codes and code meanings in capitals, at most 64 plain characters; free text, names and identifiers are
     never read.
     """
-    tags = {}
+    found = {}
     for key, (*sequences, keyword) in _TEXT_TAGS.items():
-        holder: Dataset | None = data
+        holder: Tags | None = tags
         for sequence in sequences:
-            holder = item(holder, sequence) if holder is not None else None
-        value = text(holder, keyword) if holder is not None else ""
+            holder = holder.item(sequence) if holder is not None else None
+        value = holder.text(keyword) if holder is not None else ""
         if value:
-            tags[key] = value
-    return tags
+            found[key] = value
+    return found
 
 
-def spacing(data: Dataset) -> tuple[tuple[float, float] | None, str]:
-    """The distance of pixel centres, (row, column) in mm, and where it was found, in words.
+def identifiers(tags: Tags) -> dict[str, str]:
+    """What tells files of one patient, study and series apart; absent ones have no entry.
 
-    Pixel Spacing (PS3.3 10.7.1.3) comes first: where it was calibrated, or differs from Imager Pixel Spacing,
-    it is a distance in the patient. Otherwise Imager Pixel Spacing holds at the detector, and is divided by
-    the Estimated Radiographic Magnification Factor where the file gives one.
+    Keys: 'patient_id', 'study_date' (YYYYMMDD), 'study_uid', 'series_uid', 'sop_uid'.
     """
-    patient = _pair(data, "PixelSpacing")
-    detector = _pair(data, "ImagerPixelSpacing")
-    calibration = text(data, "PixelSpacingCalibrationType")
-    if patient and (calibration or (detector and not _same(patient, detector))):
-        return patient, f"spacing from Pixel Spacing ({calibration or 'calibrated, it does not say how'})"
-    found = patient or detector
-    if not found:
-        stated = bool(numbers(data, "PixelSpacing") or numbers(data, "ImagerPixelSpacing"))
-        return (
-            None,
-            "spacing unusable (zero, negative, implausible or malformed)" if stated else "spacing unknown",
-        )
-    name = "Pixel Spacing (not calibrated)" if patient else "Imager Pixel Spacing (at the detector)"
-    factor = numbers(data, "EstimatedRadiographicMagnificationFactor")
-    # Pixel Spacing alone may have been corrected already: only what is known to be the detector's is divided.
-    if detector and len(factor) == 1 and _MAGNIFICATION[0] < factor[0] <= _MAGNIFICATION[1]:
-        row, column = found
-        return (
-            row / factor[0],
-            column / factor[0],
-        ), f"spacing from {name}, divided by magnification {factor[0]:g}"
-    return found, f"spacing from {name}"
-
-
-def _pair(data: Dataset, keyword: str) -> tuple[float, float] | None:
-    values = numbers(data, keyword)
-    low, high = _SPACING_MM
-    if len(values) != 2 or not all(low <= value <= high for value in values):
-        return None
-    return values[0], values[1]
-
-
-def _same(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return all(math.isclose(a, b, rel_tol=1e-3) for a, b in zip(one, other, strict=True))
+    found = {}
+    for key, keyword in _IDENTIFIERS.items():
+        try:
+            value = str(tags.data.get(keyword) or "").strip("\0 ")
+        except Exception:  # as above
+            continue
+        if value:
+            found[key] = value
+    return found

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 
 from cxrseg.errors import ImageError
-from cxrseg.io.dicom_frame import Layout
-from cxrseg.io.dicom_tags import integer, item, numbers, text
+from cxrseg.io.dicom_layout import Layout
+from cxrseg.io.dicom_tags import Tags
+from cxrseg.io.settings import ReadSettings
+from cxrseg.io.value_range import display_scale, stated_scale
 
 __all__ = ["to_unit_interval"]
 
@@ -44,22 +46,28 @@ class _Table:
 class _Work:
     """What every step needs, and the record of what they did."""
 
-    data: Dataset
+    tags: Tags
     layout: Layout
+    settings: ReadSettings
     steps: list[str] = field(default_factory=list)
+
+    def ignore(self, what: str, why: str) -> None:
+        """Record that a part of the file was not used, and warn, since the picture may be wrong."""
+        self.steps.append(f"{what} ignored ({why})")
+        self.tags.warn(f"{what} of the file was not used: {why}")
 
 
 def to_unit_interval(
-    stored: Values, photometric: str, data: Dataset, layout: Layout, window: int
+    stored: Values, photometric: str, tags: Tags, layout: Layout, settings: ReadSettings
 ) -> tuple[npt.NDArray[np.float32], list[str]]:
     """Take stored values to [0, 1], bright is dense.
 
     Args:
         stored: (H, W) or (H, W, 3) integers, as `cxrseg.io.dicom_frame.decode` returns them.
         photometric: what they are, from there too.
-        data: the data set with the transforms.
+        tags: the data set with the transforms.
         layout: how the pixels were stored.
-        window: which of the views that the file offers: its VOI LUTs in order, then its windows in order.
+        settings: which window, or which values are black and white.
 
     Returns:
         (H, W) float32, and the steps in words.
@@ -67,12 +75,12 @@ def to_unit_interval(
     Raises:
         ImageError: all pixels are padding, or there is no such window.
     """
-    work = _Work(data, layout)
+    work = _Work(tags, layout, settings)
     if layout.samples == 3 or photometric == "PALETTE COLOR":
         return _luma(stored, photometric, work), work.steps
     padding = _padding(stored, work)
     values = _modality(stored, work)
-    pixels = _polarity(_voi(values, padding, work, window), work)
+    pixels = _polarity(_voi(values, padding, work), work)
     if padding is not None:
         pixels[padding] = 0
     return np.clip(pixels, 0, 1, out=pixels).astype(np.float32, copy=False), work.steps
@@ -85,34 +93,38 @@ def _luma(stored: Values, photometric: str, work: _Work) -> npt.NDArray[np.float
         return np.asarray(stored[..., 0] / full, dtype=np.float32)
     if photometric == "PALETTE COLOR":
         names = [f"{name}PaletteColorLookupTable" for name in ("Red", "Green", "Blue")]
-        tables = [table for name in names if (table := _table(work.data, name, stored, work, mend=False))]
+        tables = [table for name in names if (table := _table(work.tags, name, stored, work, correct=False))]
         if len(tables) != 3:
             raise ImageError("has a palette that cannot be read; convert it to MONOCHROME2")
         channels = [table(stored) for table in tables]
     else:
         channels = [stored[..., channel] / full for channel in range(3)]
     gray = sum(np.float32(weight) * channel for weight, channel in zip(_LUMA, channels, strict=True))
+    if work.settings.value_range is not None:
+        scale = stated_scale(work.settings.value_range)
+        work.steps.append(scale.step)
+        return scale(np.asarray(gray * full))
     return np.clip(gray, 0, 1).astype(np.float32, copy=False)
 
 
 def _padding(stored: Values, work: _Work) -> npt.NDArray[np.bool_] | None:
     """Where there is no image (PS3.3 C.7.5.1.1.2); compared before any transform, as the standard asks."""
-    value = integer(work.data, "PixelPaddingValue")
+    value = work.tags.integer("PixelPaddingValue")
     if value is None:
         return None
-    limit = integer(work.data, "PixelPaddingRangeLimit")
+    limit = work.tags.integer("PixelPaddingRangeLimit")
     ends = [_as_stored(end, work.layout) for end in (value, value if limit is None else limit)]
     mask: npt.NDArray[np.bool_] = (stored >= min(ends)) & (stored <= max(ends))
     if not mask.any():
         return None
     if mask.all():
-        raise ImageError("holds nothing but padding; export it anew")
+        raise ImageError("holds nothing but padding; export it again")
     work.steps.append(f"padding ({mask.mean():.1%} of the pixels) left out of the scaling and set to black")
     return mask
 
 
 def _as_stored(value: int, layout: Layout) -> int:
-    """Mend a number that was written as US where SS was meant, or the other way round."""
+    """Correct a number that was written as US where SS was meant, or the other way round."""
     if layout.signed and value >= 2 ** (layout.allocated - 1):
         return value - int(2**layout.allocated)
     if not layout.signed and value < 0:
@@ -122,17 +134,17 @@ def _as_stored(value: int, layout: Layout) -> int:
 
 def _modality(stored: Values, work: _Work) -> Values:
     precise = np.dtype(np.float64 if work.layout.stored > 16 else np.float32)  # float32 holds 24 bits exactly
-    holder = item(work.data, "ModalityLUTSequence")
+    holder = work.tags.item("ModalityLUTSequence")
     if holder is not None:
-        table = _table(holder, "LUT", stored, work, mend=False)
+        table = _table(holder, "LUT", stored, work, correct=False)
         if table is not None:
             work.steps.append(f"modality LUT of {len(table.entries)} entries")
             return table.raw(stored)
-        work.steps.append("modality LUT ignored (malformed)")
-    slope = (numbers(work.data, "RescaleSlope") or (1.0,))[0]
-    intercept = (numbers(work.data, "RescaleIntercept") or (0.0,))[0]
+        work.ignore("modality LUT", "it is malformed")
+    slope = (work.tags.numbers("RescaleSlope") or (1.0,))[0]
+    intercept = (work.tags.numbers("RescaleIntercept") or (0.0,))[0]
     if not 1e-9 < abs(slope) < 1e9 or abs(intercept) > 1e9:
-        work.steps.append("rescale ignored (its slope or intercept makes no sense)")
+        work.ignore("rescale", "its slope or intercept makes no sense")
         slope, intercept = 1.0, 0.0
     values: Values = stored.astype(precise)
     if (slope, intercept) != (1.0, 0.0):
@@ -141,9 +153,14 @@ def _modality(stored: Values, work: _Work) -> Values:
     return values
 
 
-def _voi(values: Values, padding: npt.NDArray[np.bool_] | None, work: _Work, window: int) -> Values:
-    views = _views(values, work)
+def _voi(values: Values, padding: npt.NDArray[np.bool_] | None, work: _Work) -> Values:
     seen = values if padding is None else values[~padding]
+    if work.settings.value_range is not None:
+        scale = stated_scale(work.settings.value_range)
+        work.steps.append(scale.step)
+        return scale(values)
+    window = work.settings.window
+    views = _views(values, work)
     if views or window:
         if not 0 <= window < len(views):
             raise ImageError(f"offers {len(views)} windows, but number {window} (counted from 0) was asked for")
@@ -152,46 +169,45 @@ def _voi(values: Values, padding: npt.NDArray[np.bool_] | None, work: _Work, win
         if shown.min() < shown.max() or seen.min() == seen.max():
             work.steps.append(name)
             return view(values)
-        work.steps.append(f"{name} ignored (it shows every pixel alike)")
+        work.ignore(name, "it shows every pixel alike")
     full = 2**work.layout.stored - 1
     if full <= 255 and seen.min() >= 0 and seen.max() <= full:
         # No VOI means values ready for display, and eight bits are no detector's raw values: same as a PNG.
         work.steps.append(f"no VOI: divided by {full}")
         return np.asarray(values / full)
-    low, high, how = _range(seen)
-    work.steps.append(f"no VOI: {how}, {low:g} to {high:g}, to [0, 1]")
-    return np.asarray((values - low) / max(high - low, 1e-6))
-
-
-def _range(seen: Values) -> tuple[float, float, str]:
-    """Smallest and largest value, unless outliers take up more than half of the range between them."""
-    low, high = float(seen.min()), float(seen.max())
-    some = seen.ravel()[:: max(1, seen.size // 1_000_000)]
-    inner_low, inner_high = (float(value) for value in np.percentile(some, (0.1, 99.9)))
-    if 0 < inner_high - inner_low < 0.5 * (high - low):
-        return inner_low, inner_high, "0.1 and 99.9 percentiles (outliers)"
-    return low, high, "smallest and largest value"
+    bits = work.layout.stored if work.layout.keyword == "PixelData" and work.layout.stored <= 16 else None
+    scale = display_scale(seen, bits)
+    work.steps.append(f"no VOI: {scale.step}")
+    for warning in scale.warnings:
+        work.tags.warn(warning)
+    return scale(values)
 
 
 def _views(values: Values, work: _Work) -> list[_View]:
     """Every view the file offers: VOI LUTs first, since they are made for this image, then windows."""
     views: list[_View] = []
     for index in range(256):
-        holder = item(work.data, "VOILUTSequence", index)
+        holder = work.tags.item("VOILUTSequence", index)
         if holder is None:
             break
         table = _table(holder, "LUT", values, work)
         if table is None:
-            work.steps.append("VOI LUT ignored (malformed)")
+            work.ignore("VOI LUT", "it is malformed")
             continue
         views.append((f"VOI LUT of {len(table.entries)} entries, {table.bits} bits", table))
-    function = text(work.data, "VOILUTFunction") or "LINEAR"
+    function = work.tags.text("VOILUTFunction") or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         work.steps.append("VOI LUT Function unknown, taken as LINEAR")
+        work.tags.warn("VOI LUT Function of the file is unknown; it was taken as LINEAR")
         function = "LINEAR"
-    for centre, width in zip(numbers(work.data, "WindowCenter"), numbers(work.data, "WindowWidth"), strict=False):
+    centres, widths = (work.tags.numbers(word, gaps=True) for word in ("WindowCenter", "WindowWidth"))
+    if len(centres) != len(widths):
+        work.ignore("a window", f"the file has {len(centres)} centres and {len(widths)} widths")
+    for centre, width in zip(centres, widths, strict=False):
+        if not (math.isfinite(centre) and math.isfinite(width)):  # which is a warning already
+            continue
         if width <= 0 or (function == "LINEAR" and width < 1):
-            work.steps.append(f"window ignored (width {width:g})")
+            work.ignore("a window", f"its width is {width:g}")
             continue
         name = f"window {function} centre {centre:g} width {width:g}"
         views.append((name, _window(function, centre, width)))
@@ -215,7 +231,7 @@ def _polarity(pixels: Values, work: _Work) -> Values:
     # state one fact twice, so one inversion serves both. Where they contradict each other, either one inverts,
     # once: MONOCHROME1 with IDENTITY because known DX writers get the shape wrong (dcm4chee-arc-light issue
     # 3155), MONOCHROME2 with INVERSE because the shape can mean nothing else. The step tells of the doubt.
-    photometric, shape = work.layout.photometric, text(work.data, "PresentationLUTShape")
+    photometric, shape = work.layout.photometric, work.tags.text("PresentationLUTShape")
     reasons = [word for word in (photometric, shape) if word in ("MONOCHROME1", "INVERSE")]
     if not reasons:
         return pixels
@@ -225,9 +241,9 @@ def _polarity(pixels: Values, work: _Work) -> Values:
     return 1 - pixels
 
 
-def _table(holder: Dataset, prefix: str, values: Values, work: _Work, *, mend: bool = True) -> _Table | None:
-    """Read a lookup table, None where it is malformed; `mend` the number of bits where entries belie it."""
-    descriptor = numbers(holder, f"{prefix}Descriptor")
+def _table(holder: Tags, prefix: str, values: Values, work: _Work, *, correct: bool = True) -> _Table | None:
+    """Read a lookup table, None where it is malformed; `correct` the number of bits where entries belie it."""
+    descriptor = holder.numbers(f"{prefix}Descriptor")
     if len(descriptor) != 3:
         return None
     count, first, bits = (int(number) for number in descriptor)
@@ -238,18 +254,18 @@ def _table(holder: Dataset, prefix: str, values: Values, work: _Work, *, mend: b
     if entries is None or not 1 <= bits <= 16:
         return None
     highest = int(entries.max())
-    if highest >= 2**bits or (mend and highest < 2 ** (bits - 2)):
+    if highest >= 2**bits or (correct and highest < 2 ** (bits - 2)):
         # Writers state 16 bits and fill 12, or the other way round; an image four times too dark helps nobody.
         bits = max(1, highest.bit_length())
     return _Table(entries, first, bits)
 
 
-def _entries(holder: Dataset, keyword: str, count: int, big_endian: bool) -> Values | None:
-    raw = holder.get(keyword)
-    if isinstance(raw, bytes):
+def _entries(holder: Tags, keyword: str, count: int, big_endian: bool) -> Values | None:
+    raw = holder.raw(keyword)
+    if raw is not None:
         wide = len(raw) >= 2 * count
         kind = "u1" if not wide else ">u2" if big_endian else "<u2"
         entries = np.frombuffer(raw[: len(raw) // 2 * 2] if wide else raw, kind)
     else:
-        entries = np.asarray(numbers(holder, keyword), dtype=np.int64) & 0xFFFF
+        entries = np.asarray(holder.numbers(keyword), dtype=np.int64) & 0xFFFF
     return entries[:count].astype(np.uint16) if len(entries) >= count > 0 else None

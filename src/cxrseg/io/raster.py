@@ -1,78 +1,142 @@
-"""PNG, JPEG, TIFF, BMP and WebP files to radiographs and masks."""
+"""PNG, JPEG, TIFF, BMP and WebP files to radiographs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from cxrseg.errors import ImageError
-from cxrseg.io.quiet import quiet
+from cxrseg.io.decode import Decoded, decode_raster, read_size
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.settings import ReadSettings, reduce, reduction
+from cxrseg.io.value_range import Scale, estimate_scale, stated_scale
 
-__all__ = ["RASTER_SUFFIXES", "read_mask", "read_probability", "read_raster", "read_size"]
+__all__ = ["RASTER_SUFFIXES", "read_probability", "read_raster", "read_size", "to_gray", "to_radiograph"]
 
-RASTER_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+RASTER_SUFFIXES = (".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp")
 """File name endings (lower case) of the raster images that can be read."""
 
-MAX_PIXELS = 100_000_000
-"""Largest image that is decoded, in pixels: 100 megapixels, five times a large digital radiograph."""
-
-_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-_WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION = 256, 257, 262, 274  # TIFF and EXIF tags
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_STRIP = 4_000_000  # pixels that are reduced at once
 
 
-def read_raster(path: Path | str) -> Radiograph:
+def read_raster(path: Path | str, settings: ReadSettings | None = None) -> Radiograph:
     """Read a raster image as a radiograph.
 
     Colour becomes luma (ITU-R 601), transparency is dropped, a palette is looked up, the EXIF orientation is
-    applied. 8-bit values are divided by 255; 16-bit values by the largest value of 8, 10, 12, 14 or 16 bits
-    that covers them, since many exports store 12 bits in 16. Each of these is named in `steps`.
+    applied. 8-bit values are divided by 255; the range of deeper ones is as the file or the settings state it, or
+    estimated (`cxrseg.io.value_range`). Images of more than 50 megapixels are reduced. Each of these is named in
+    `steps`, what is doubtful in `warnings`.
 
     Args:
         path: a BMP, JPEG, PNG, TIFF or WebP file.
+        settings: how to read it.
 
     Returns:
         A radiograph without spacing; raster files seldom carry one that can be trusted.
 
     Raises:
-        ImageError: the file is missing, no image, truncated, empty, of several pages, or too large.
+        UnreadableImageError: the file is missing, not an image, or damaged.
+        ImageError: it is of several pages, of a kind that is not supported, empty or too large.
     """
-    path = Path(path)
-    values, steps, coloured = _decode(path)
-    if values.dtype == np.uint8:
-        pixels = values.astype(np.float32) / np.float32(255)
-    else:
-        pixels, step = _scaled(values)
-        steps.append(step)
-    return Radiograph(pixels, source=str(path), steps=tuple(steps), coloured=coloured)
+    settings = settings or ReadSettings()
+    return to_radiograph(decode_raster(Path(path), settings.max_pixels), str(path), settings)
 
 
-def read_mask(path: Path | str) -> npt.NDArray[np.bool_]:
-    """Read a mask; a pixel belongs to it where its value is at least half of the largest possible one.
-
-    Masks of 0 and 1 (instead of 0 and 255) are understood as well.
-
-    Args:
-        path: a raster image.
-
-    Returns:
-        (H, W) bool.
+def to_radiograph(decoded: Decoded, source: str, settings: ReadSettings) -> Radiograph:
+    """Make a radiograph of decoded values; as `read_raster`, whose `source` is the path.
 
     Raises:
-        ImageError: as for `read_raster`.
+        ImageError: there are no pixels, or too many.
     """
-    path = Path(path)
-    values, *_ = _decode(path)
-    largest = values.max()
-    full = 1 if largest <= 1 else 255 if values.dtype == np.uint8 else largest
-    return values >= 0.5 * full
+    try:
+        gray = to_gray(decoded.values)
+        height, width = gray.shape
+        factor = reduction(height, width, settings.max_pixels)
+        scale = _scale(gray, decoded.bits, settings.value_range)
+    except ImageError as error:
+        raise ImageError(f"{source} {error}") from None
+    pixels = _reduced(gray, factor, scale or (lambda values: values.astype(np.float32) / np.float32(255)))
+    steps = [*decoded.steps, *([scale.step] if scale else [])]
+    if decoded.white_is_zero:
+        steps.append("inverted (TIFF, white is zero)")
+        pixels = 1 - pixels
+    warnings = scale.warnings if scale else ()
+    if factor > 1:
+        steps.append(f"reduced by {factor} in each direction")
+    return Radiograph(
+        pixels,
+        None,
+        source,
+        tuple(steps),
+        coloured=coloured_fraction(decoded.values),
+        warnings=warnings,
+        reduced_by=factor,
+        stored_shape=(height, width),
+    )
+
+
+def coloured_fraction(values: npt.NDArray[Any]) -> float:
+    """Fraction of the pixels whose colour is by more than 32 of 255 not that of other pixels as bright.
+
+    So a film with an even tint, such as a photographed one, has no colour.
+
+    Args:
+        values: (H, W) or (H, W, C) of any type; fewer than three channels have no colour.
+    """
+    if values.ndim == 2 or values.shape[2] < 3 or 0 in values.shape:
+        return 0.0
+    rows, columns = (np.linspace(0, side - 1, 128).astype(np.intp) for side in values.shape[:2])
+    small = values[rows[:, None], columns, :3].reshape(-1, 3).astype(np.float32)
+    small *= np.float32(255 / (np.iinfo(values.dtype).max if values.dtype.kind in "iu" else max(small.max(), 1e-6)))
+    level = np.clip(small.mean(1) / 16, 0, 15).astype(np.intp)
+    counts = np.maximum(np.bincount(level, minlength=16), 1)
+    against_green = [small[:, channel] - small[:, 1] for channel in (0, 2)]
+    red, blue = (each - (np.bincount(level, each, 16) / counts)[level] for each in against_green)
+    return float((np.maximum.reduce([abs(red), abs(blue), abs(red - blue)]) > 32).mean())
+
+
+def to_gray(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(H, W, C) values of one of the kinds of `Decoded` to (H, W) of the same type."""
+    if values.ndim == 2:
+        return values
+    channels = values.shape[2]
+    if channels <= 2:
+        return values[..., 0]
+    if values.dtype == np.uint8:
+        colour = np.ascontiguousarray(values[..., :3])
+        return np.asarray(Image.fromarray(colour).convert("L"))
+    first, second, third = values[..., 0], values[..., 1], values[..., 2]
+    if np.array_equal(first, second) and np.array_equal(first, third):  # gray, saved as colour; keeps its type
+        return first
+    weighted = values[..., :3].astype(np.float64) @ np.array(_LUMA)
+    return np.asarray(np.rint(weighted).astype(values.dtype) if values.dtype.kind in "iu" else weighted)
+
+
+def _scale(gray: npt.NDArray[Any], bits: int | None, stated: tuple[float, float] | None) -> Scale | None:
+    """None for plain 8-bit values."""
+    if stated is not None:
+        return stated_scale(stated)
+    if gray.dtype == np.uint8:
+        return None
+    if bits is not None:
+        return Scale(0.0, float(2**bits - 1), f"{bits} bits used, as the file says")
+    return estimate_scale(gray)
+
+
+def _reduced(
+    gray: npt.NDArray[Any], factor: int, scale: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """Scale and reduce; strip by strip where it is reduced, so that no copy of the whole is needed."""
+    if factor == 1:
+        return scale(gray)
+    rows = max(1, _STRIP // (factor * gray.shape[1])) * factor
+    return np.concatenate([reduce(scale(gray[top : top + rows]), factor) for top in range(0, gray.shape[0], rows)])
 
 
 def read_probability(path: Path | str) -> npt.NDArray[np.float32]:
@@ -85,136 +149,7 @@ def read_probability(path: Path | str) -> npt.NDArray[np.float32]:
         ImageError: the file has fewer bits, or as for `read_raster`.
     """
     path = Path(path)
-    values, *_ = _decode(path)
-    if values.dtype != np.uint16:
-        raise ImageError(f"expected a probability map of 16 bits at {path}, got {values.dtype}; write it anew")
+    values = decode_raster(path).values
+    if values.dtype != np.uint16 or values.ndim != 2:
+        raise ImageError(f"expected a probability map of 16 bits at {path}, got {values.dtype}; write it again")
     return values.astype(np.float32) / np.float32(65535)
-
-
-def read_size(path: Path | str) -> tuple[int, int]:
-    """Read only the header of a raster image.
-
-    Returns:
-        (height, width) in pixels, after the EXIF orientation.
-
-    Raises:
-        ImageError: the file is missing or no image.
-    """
-    path = Path(path)
-    with _opened(path) as image:
-        width, height = image.size
-        if image.format == "TIFF":  # some versions of Pillow have turned its size already, others not yet
-            tags = getattr(image, "tag_v2", {})
-            width, height = int(tags.get(_WIDTH, width)), int(tags.get(_HEIGHT, height))
-        turned = _orientation(image, header_only=True) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image whose header is read; whatever Pillow raises meanwhile comes out as an ImageError."""
-    try:
-        if not path.exists():
-            raise ImageError(f"expected an image at {path}, but there is no such file")
-        if not path.is_file():  # reading a pipe would wait for ever
-            raise ImageError(f"expected an image at {path}, but it is no file")
-        # Quiet: our own limit refuses large images with a reason, and odd metadata is no matter to us.
-        # An open file, not its name: given a name, Pillow 13 maps a plain TIFF into memory and garbles a turned one.
-        with quiet(), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-            yield image
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        names = ", ".join(_FORMATS)
-        raise ImageError(f"{path} is none of {names}, or its header is broken; export it anew") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path} is larger than {MAX_PIXELS:,} pixels; make it smaller") from None
-    except Exception as error:  # Pillow raises nearly anything on a damaged file
-        raise ImageError(f"{path} is damaged or cut short ({error}); export or download it anew") from error
-
-
-def _decode(path: Path) -> tuple[npt.NDArray[Any], list[str], float]:
-    """(H, W) uint8, or the stored type of deeper images; the steps that led there; `Radiograph.coloured`."""
-    steps: list[str] = []
-    coloured = 0.0
-    with _opened(path) as image:
-        _check_size(path, image)
-        if image.format == "PNG":
-            _check_sums(path)
-        orientation = _orientation(image)
-        white_is_zero = image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0
-        image.load()
-        # Pillow turns a TIFF while loading it; a second time would undo or spoil that.
-        upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
-        if orientation in range(2, 9):
-            steps.append("EXIF orientation applied")
-        if upright.mode not in (*_DEEP_MODES, "L"):
-            steps.append(f"{upright.mode} to grayscale")
-            # Only RGB leads from everywhere to gray: a palette holds colours, and Lab knows no other way.
-            upright = upright.convert("L" if upright.mode in ("1", "LA") else "RGB")
-            coloured = _coloured(upright) if upright.mode == "RGB" else 0.0
-            upright = upright.convert("L")
-        values = np.asarray(upright)
-        if white_is_zero and values.dtype == np.uint16:  # Pillow turns 8 bits by itself, but not 16
-            steps.append("inverted (TIFF, white is zero)")
-            values = values.dtype.type(65535) - values
-        if not np.isfinite(values).all():
-            raise ImageError(f"{path} holds values that are not finite; export it anew")
-    return values, steps, coloured
-
-
-def _coloured(image: Image.Image) -> float:
-    """Share of an RGB image's pixels whose colour is by more than 32 of 255 not that of other pixels as bright.
-
-    So a film with an even tint, such as a photographed one, has no colour.
-    """
-    small = np.asarray(image.resize((128, 128), Image.Resampling.NEAREST), dtype=np.float32).reshape(-1, 3)
-    level = (small.mean(1) / 16).astype(np.intp)
-    counts = np.maximum(np.bincount(level, minlength=16), 1)
-    against_green = [small[:, channel] - small[:, 1] for channel in (0, 2)]
-    red, blue = (values - (np.bincount(level, values, 16) / counts)[level] for values in against_green)
-    return float((np.maximum.reduce([abs(red), abs(blue), abs(red - blue)]) > 32).mean())
-
-
-def _check_size(path: Path, image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{path} has {width}x{height} pixels, more than {MAX_PIXELS:,}; make it smaller")
-    if width * height == 0:
-        raise ImageError(f"{path} has no pixels ({width}x{height})")
-    pages = getattr(image, "n_frames", 1)
-    if pages > 1:
-        raise ImageError(f"{path} holds {pages} pages; save the radiograph alone")
-
-
-def _check_sums(path: Path) -> None:
-    """Compare the check sums of a PNG, since Pillow reads some damaged ones as black and says nothing.
-
-    Raises:
-        Exception: what Pillow raises where they do not fit, or the end is missing.
-    """
-    with Image.open(path, formats=("PNG",)) as image:
-        image.verify()
-
-
-def _orientation(image: Image.Image, header_only: bool = False) -> int:
-    """EXIF orientation, 1 where there is none or it cannot be read."""
-    try:
-        # A PNG's own getexif() decodes all pixels, in search of a tag behind them.
-        exif = Image.Image.getexif(image) if header_only else image.getexif()
-        return int(exif.get(_ORIENTATION, 1))
-    except Exception:  # damaged metadata does not spoil the pixels
-        return 1
-
-
-def _scaled(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], str]:
-    """Values deeper than 8 bits to [0, 1], and the step in words."""
-    low, high = float(values.min()), float(values.max())
-    if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        return values.astype(np.float32), "floating point in [0, 1]"
-    if low < 0 or high > 65535:
-        # In float64, since the span of float32 values need not fit into float32.
-        stretched = (values.astype(np.float64) - low) / max(high - low, 1e-6)
-        return stretched.astype(np.float32), f"values {low:g} to {high:g} stretched to [0, 1]"
-    bits = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
-    return values.astype(np.float32) / np.float32(2**bits - 1), f"{bits} of 16 bits used"

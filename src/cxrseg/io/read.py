@@ -5,45 +5,89 @@ from __future__ import annotations
 from pathlib import Path
 
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.raster import read_raster
+from cxrseg.io.raster import RASTER_SUFFIXES, read_raster
+from cxrseg.io.settings import MAX_PIXELS, ReadSettings
 
-__all__ = ["is_dicom", "read_radiograph"]
+__all__ = ["DICOM_SUFFIXES", "is_dicom", "is_image", "read_radiograph"]
 
-_RASTER_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"RIFF")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+"""File name endings (lower case) under which a DICOM file without preamble is looked for."""
+
+_RASTER_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"RIFF")
 
 
-def read_radiograph(path: Path | str, window: int = 0) -> Radiograph:
+def read_radiograph(
+    path: Path | str,
+    *,
+    window: int = 0,
+    value_range: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Radiograph:
     """Read a chest X-ray from a DICOM file or a raster image, whatever its name says.
 
     Args:
         path: the file.
-        window: which view of a DICOM file that offers several, see `cxrseg.io.dicom.read_dicom`; raster
-            images have none and take no notice.
+        window: which view of a DICOM file that offers several, from 0: VOI LUTs in order, then windows in order;
+            raster images have none and take no notice.
+        value_range: the stored values of black and of white, such as (0, 4095); for DICOM, values after the modality
+            LUT. It replaces the file's window. None takes what the file says, or an estimate, which `steps` tells.
+        max_pixels: larger images are refused; those of more than 50 megapixels are reduced while they are read.
+
+    Returns:
+        The radiograph, upright as EXIF or DICOM's Patient Orientation tell. What is doubtful is in its `warnings`.
 
     Raises:
-        ImageError: the file is missing, damaged, no image, or of a kind that cannot be used.
+        UnreadableImageError: the file is missing, damaged, or not an image.
+        ImageError: it is of a kind that cannot be used.
     """
     path = Path(path)
+    settings = ReadSettings(window, value_range, max_pixels)
     if not is_dicom(path):
-        return read_raster(path)
+        return read_raster(path, settings)
     from cxrseg.io.dicom import read_dicom  # here, since importing pydicom takes longer than reading a PNG
 
-    return read_dicom(path, window)
+    return read_dicom(path, settings)
 
 
 def is_dicom(path: Path | str) -> bool:
-    """True where a file has the mark 'DICM' after its preamble, or is named .dcm or .dicom and is no raster.
+    """True where a file has the mark 'DICM' after its preamble, or is named .dcm or .dicom and is not a raster image.
 
     A file that cannot be opened is not DICOM.
     """
     path = Path(path)
+    start = _start(path)
+    if start[128:132] == b"DICM":
+        return True
+    return bool(start) and path.suffix.lower() in DICOM_SUFFIXES and not start.startswith(_RASTER_STARTS)
+
+
+def is_image(path: Path | str) -> bool:
+    """True where a file is an image by its ending, or DICOM by its content, or an image without an ending.
+
+    An ending that is not a word, as of a name such as '1.2.840.113619', counts as none.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in RASTER_SUFFIXES or suffix in DICOM_SUFFIXES:
+        return True
+    start = _start(path)
+    if start[128:132] == b"DICM":
+        return True
+    if any(letter.isalpha() for letter in suffix):
+        return False
+    # Two letters are too few to tell a bitmap from a text.
+    return start.startswith(tuple(mark for mark in _RASTER_STARTS if len(mark) > 2)) or _is_bitmap(start)
+
+
+def _start(path: Path) -> bytes:
     try:
         if not path.is_file():  # opening a pipe would wait for ever
-            return False
+            return b""
         with path.open("rb") as file:
-            start = file.read(132)
+            return file.read(132)
     except (OSError, ValueError):
-        return False
-    if start[128:] == b"DICM":
-        return True
-    return path.suffix.lower() in (".dcm", ".dicom") and not start.startswith(_RASTER_STARTS)
+        return b""
+
+
+def _is_bitmap(start: bytes) -> bool:
+    return start.startswith(b"BM") and start[6:10] == bytes(4) and len(start) > 26

@@ -23,7 +23,7 @@ from cxrseg.hospital.node.metrics import NodeMetrics
 from cxrseg.hospital.node.queue import Queue
 from cxrseg.hospital.node.settings import NodeSettings
 from cxrseg.hospital.node.tls import server_context
-from cxrseg.io.dicom_frame import TRANSFER_SYNTAXES
+from cxrseg.io.dicom_layout import TRANSFER_SYNTAXES
 
 __all__ = ["Receiver"]
 

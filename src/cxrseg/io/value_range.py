@@ -1,0 +1,279 @@
+"""Which stored values are black and white in an image of more than 8 bits: stated by the user, or estimated.
+
+A 16-bit file seldom says how many of its bits are used, and a single hot pixel or a burnt-in marker may reach far
+beyond them. So single values decide nothing: values behind a wide empty stretch of the histogram are left out, and the
+0.05 and 99.95 percentiles of the rest tell the range. Each assumption is a step; a doubtful one is a warning too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrseg.errors import ImageError
+
+__all__ = ["Scale", "display_scale", "estimate_scale", "parse_value_range", "stated_scale"]
+
+_Values = npt.NDArray[Any]
+
+_SAMPLE = 1_000_000  # pixels that are looked at, evenly spread over the image
+_TAIL = 0.0005
+_BINS = 256
+_EMPTY = 3e-5  # a bin of the histogram that holds less than this fraction of the pixels counts as empty
+_NEAR_BINS = 12  # images of few shades of gray have empty bins between them
+_FAR = 4.0  # an empty stretch this wide, compared with the image's own values, parts outliers from it
+_TWICE = 1.9  # and so does a value this many times the image's largest
+_OFFSET = 0.03  # values that begin above this fraction of the full range ...
+_USED = 0.55  # ... and fill less than this are shifted, not dark
+_FILLED = (0.05, 0.75)  # whole numbers that begin below and reach beyond these fractions of their bits fill them
+_USUAL_BITS = (8, 10, 12, 14, 16, 32)
+_FLOAT_TOPS = (1.0, 100.0, 255.0)
+_TOLERANCE = 0.05  # floating-point images exceed their range a little after filtering
+# Where the 0.05 and 99.95 percentiles of an image of unknown range are put: about where those of COVID-QU-Ex are.
+_LOW_AT, _HIGH_AT = 0.01, 0.93
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map of stored values to [0, 1].
+
+    Attributes:
+        low: the stored value that becomes 0.
+        high: the stored value that becomes 1; larger than `low`.
+        step: what was assumed, in words.
+        warnings: why that may be wrong, one sentence each.
+    """
+
+    low: float
+    high: float
+    step: str
+    warnings: tuple[str, ...] = ()
+
+    def __call__(self, values: _Values) -> npt.NDArray[np.float32]:
+        """Map values of any shape to float32 in [0, 1]; values outside of the range are clipped."""
+        short = values.dtype.itemsize <= (2 if values.dtype.kind in "iu" else 4)
+        if short and max(abs(self.low), abs(self.high)) < 1e30:  # else the range may not fit into float32
+            pixels = values.astype(np.float32)
+            pixels -= np.float32(self.low)
+            pixels /= np.float32(self.high - self.low)
+        else:
+            pixels = ((values.astype(np.float64) - self.low) / (self.high - self.low)).astype(np.float32)
+        return np.clip(pixels, 0, 1, out=pixels)
+
+
+def parse_value_range(text: str) -> tuple[float, float]:
+    """Read a value range as a user writes it: '0:4095', or the number of bits that are used, '12bit'.
+
+    Raises:
+        ImageError: it is neither, or the first value is not smaller than the second.
+    """
+    bits = re.fullmatch(r"\s*(\d{1,2})\s*-?bits?\s*", text, re.I)
+    if bits and 1 <= int(bits[1]) <= 32:
+        return 0.0, float(2 ** int(bits[1]) - 1)
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 0.0, float("nan")
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ImageError(f"expected a value range such as 0:4095 or 12bit, got {text!r}")
+    return low, high
+
+
+def stated_scale(value_range: tuple[float, float]) -> Scale:
+    """The scale that the user states: `value_range` is the value of black and the value of white.
+
+    Raises:
+        ImageError: the first is not smaller than the second.
+    """
+    low, high = (float(value) for value in value_range)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise ImageError(f"expected a value range of two numbers, the smaller first, got {low:g} and {high:g}")
+    return Scale(low, high, f"value range {low:g} to {high:g}, as stated")
+
+
+def estimate_scale(values: _Values, bits: int | None = None) -> Scale:
+    """Estimate which values are black and white.
+
+    Integers use as many bits as their values need (8 to 16, or up to 32); floating point ranges from 0 to 1, 100, 255
+    or to as many bits as needed. Where values fill little of such a range, or begin below 0, they are shifted: then the
+    range is as wide as their own.
+
+    Args:
+        values: the stored values, finite, of any shape and integer or floating type; not empty.
+        bits: how many bits the file says are used, where it does.
+    """
+    some, core = _core(values)
+    low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
+    whole = values.dtype.kind in "iu" or bool((core == np.rint(core)).all() and high > 1)
+    scale = _whole_scale(low, high, bits, _above_padding(core)) if whole else _float_scale(low, high)
+    return scale if len(core) == len(some) else _noted(scale, 1 - len(core) / len(some))
+
+
+def display_scale(values: _Values, bits: int | None) -> Scale:
+    """The scale of a DICOM image that offers no window.
+
+    Whole numbers that fill the bits that they need are taken as they are, and floating point as in any file. Else the
+    range is from the smallest to the largest value, outliers left out; where the 0.1 and 99.9 percentiles lie closer
+    together than half of that, these are taken.
+
+    Args:
+        values: as for `estimate_scale`.
+        bits: how many bits the file says are used, None where the values are floating-point numbers in the file.
+    """
+    some, core = _core(values)
+    low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
+    whole = bool((core == np.rint(core)).all())
+    if bits is None and not whole:
+        return estimate_scale(values)
+    filled = _whole_scale(low, high, bits)
+    if whole and filled.low == 0 <= low <= _FILLED[0] * filled.high and high >= _FILLED[1] * filled.high:
+        scale = Scale(filled.low, filled.high, filled.step)
+    else:
+        scale = _stretched(values if len(core) == len(some) else core, core)
+    return scale if len(core) == len(some) else _noted(scale, 1 - len(core) / len(some))
+
+
+def _stretched(values: _Values, core: npt.NDArray[np.float64]) -> Scale:
+    low, high, how = float(values.min()), float(values.max()), "smallest and largest value"
+    inner_low, inner_high = (float(value) for value in np.quantile(core, (0.001, 0.999)))
+    if 0 < inner_high - inner_low < 0.5 * (high - low):
+        low, high, how = inner_low, inner_high, "0.1 and 99.9 percentiles (outliers)"
+    return Scale(low, max(high, low + 1e-6), f"{how}, {low:g} to {high:g}, to [0, 1]")
+
+
+def _noted(scale: Scale, left_out: float) -> Scale:
+    """Tell of the fraction of the pixels that was left out as outliers."""
+    note = f"{left_out:.2g} of the pixels lie far outside of it and are clipped"
+    doubt = f"a fraction of {note.replace('of it', f'{scale.low:g} to {scale.high:g}')}; {_REMEDY}"
+    sure = left_out < 1e-4  # single hot pixels are no reason to doubt
+    return Scale(scale.low, scale.high, f"{scale.step}; {note}", scale.warnings + (() if sure else (doubt,)))
+
+
+_REMEDY = "if that is wrong, state the values of black and white by the value range (--value-range LOW:HIGH)"
+
+
+def _whole_scale(low: float, high: float, bits: int | None, above_padding: float = 0.0) -> Scale:
+    if bits is not None and high < 2**bits:
+        needed = next((usual for usual in range(8, bits) if high < 2**usual), bits)
+    else:
+        needed = next((usual for usual in range(8, 33) if high < 2**usual), 64)
+    top = float(2**needed - 1)
+    if low < 0:
+        half = next((float(2**b) for b in range(7, 32) if -low <= 2**b and high < 2**b), max(-low, high + 1))
+        if (high - low) >= _USED * 2 * half:
+            return Scale(-half, half - 1, f"signed values: {-half:g} to {half - 1:g} assumed")
+        return _shifted(low, high, whole=True)
+    usual = needed in _USUAL_BITS or needed == bits
+    for start, used in ((low, _USED), (above_padding, 0.35 if usual else _USED)):
+        if needed > 8 and high - start < used * top and start > _OFFSET * top:
+            return _shifted(start, high, whole=True)
+    step = f"{needed} bits used: 0 to {top:g} assumed"
+    if usual:
+        return Scale(0.0, top, step)
+    doubt = f"the values reach {high:g}: {needed} bits (0 to {top:g}) were assumed, which is unusual; {_REMEDY}"
+    return Scale(0.0, top, step, (doubt,))
+
+
+def _above_padding(values: npt.NDArray[np.float64]) -> float:
+    """Where the image begins above a single smallest value, 0 where there is no such value."""
+    rest = values[values > values.min()]
+    if not len(rest) or len(values) - len(rest) < 2 * _TAIL * len(values):
+        return 0.0
+    return float(np.quantile(rest, _TAIL))
+
+
+def _float_scale(low: float, high: float) -> Scale:
+    for top in (*_FLOAT_TOPS, *(float(2**bits - 1) for bits in range(9, 33))):
+        if -_TOLERANCE * top <= low and high <= (1 + _TOLERANCE) * top:
+            if high - low >= 0.4 * top:
+                return Scale(0.0, top, f"floating point: 0 to {top:g} assumed")
+            break
+    if -1 - _TOLERANCE <= low < -_USED / 2 and _USED / 2 < high <= 1 + _TOLERANCE:
+        return Scale(-1.0, 1.0, "floating point: -1 to 1 assumed")
+    return _shifted(low, high, whole=False)
+
+
+def _shifted(low: float, high: float, *, whole: bool) -> Scale:
+    """A range as wide as the values: of whole bits where the values are whole numbers."""
+    span = max(high - low, 1e-12 * max(abs(low), abs(high)), 1e-30)
+    if whole and span > 255:
+        width = next((float(2**bits - 1) for bits in range(9, 64) if span < 2**bits), span)
+        start = low - 0.2 * (width - span)  # films have less room below their values than above
+    else:
+        width = span / (_HIGH_AT - _LOW_AT)
+        start = low - _LOW_AT * width
+    stop = start + width
+    doubt = f"the values ({low:g} to {high:g}) do not fit any usual range: {start:g} to {stop:g} was assumed; {_REMEDY}"
+    return Scale(start, stop, f"values {low:g} to {high:g}: range {start:g} to {stop:g} assumed", (doubt,))
+
+
+def _core(values: _Values) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A sample of the values, and those of it that are no outliers."""
+    some = values.ravel()[:: max(1, values.size // _SAMPLE)].astype(np.float64)
+    return some, _without_outliers(some)
+
+
+def _without_outliers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The values without those that a wide empty stretch of the histogram parts from the image's own."""
+    for _ in range(16):  # a far outlier leaves few bins to the image; then look again, closer
+        low, high = float(values.min()), float(values.max())
+        if not low < high:
+            return values
+        bins = np.minimum(((values - low) * (_BINS / (high - low))).astype(np.int64), _BINS - 1)
+        filled = np.flatnonzero(np.bincount(bins, minlength=_BINS) > _EMPTY * len(values))
+        parts = np.split(filled, np.flatnonzero(np.diff(filled) > _NEAR_BINS) + 1) if len(filled) else []
+        ends = [_ends_of(values[(bins >= part[0]) & (bins <= part[-1])]) for part in parts]
+        inside = _inside(ends, low, high)
+        if inside is None:
+            return values
+        kept = values[(values >= inside[0]) & (values <= inside[1])]
+        if len(kept) == len(values):
+            return values
+        values = kept
+    return values
+
+
+def _ends_of(values: npt.NDArray[np.float64]) -> tuple[float, float, int]:
+    """Smallest and largest value of a part of the histogram, and how many different ones it has."""
+    return float(values.min()), float(values.max()), len(np.unique(values))
+
+
+def _inside(parts: list[tuple[float, float, int]], low: float, high: float) -> tuple[float, float] | None:
+    """The range of the image's own values: the part with the most different ones, and what is not too far from it.
+
+    None where all values from `low` to `high` belong to it.
+    """
+    if not parts:
+        return None
+    first = last = max(range(len(parts)), key=lambda place: parts[place][2])
+    while True:
+        start, stop = parts[first][0], parts[last][1]
+        if first > 0 and not _far_below(parts[first - 1], start, stop):
+            first -= 1
+        elif last < len(parts) - 1 and not _far_above(parts[last + 1][0], start, stop):
+            last += 1
+        else:
+            break
+    # Beyond, there may be single values in bins that count as empty.
+    begin = parts[first - 1][1] if first > 0 else low
+    end = parts[last + 1][0] if last < len(parts) - 1 else high
+    keeps_low = first == 0 and not _far_below((low, low, 1), start, stop)
+    keeps_high = last == len(parts) - 1 and not _far_above(high, start, stop)
+    if keeps_low and keeps_high:
+        return None
+    return low if keeps_low else (begin + start) / 2, high if keeps_high else (end + stop) / 2
+
+
+def _far_above(value: float, start: float, stop: float) -> bool:
+    """Whether a value cannot belong to an image from `start` to `stop`: it needs one bit more, or is far off."""
+    return value - stop > _FAR * (stop - start) or (start >= 0 and value > _TWICE * stop)
+
+
+def _far_below(part: tuple[float, float, int], start: float, stop: float) -> bool:
+    """The same below the image; a single negative value, below an image without, is padding."""
+    padding = part[1] < 0 <= start and part[2] <= 2
+    return padding or start - part[1] > _FAR * (stop - start)
