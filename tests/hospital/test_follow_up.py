@@ -223,4 +223,6 @@ def test_the_command_names_patients_where_asked(tmp_path: Path, model: Path) -> 
     assert len(values["patients"][0]["changes"]["infected_fraction_left_upper"]) == 1
     assert values["noise"]["lungs"]["floor"] == NOISE["lungs"].floor
     page = (tmp_path / "out" / "follow_up.html").read_text()
-    assert page.count("data:image/png;base64,") == 2 and "not used: the file says that it is a lateral view" in page
+    assert (
+        page.count("data:image/png;base64,") == 2 and "not used: the DICOM tags say that it is a lateral view" in page
+    )

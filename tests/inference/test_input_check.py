@@ -68,7 +68,7 @@ def test_pixels_that_are_not_a_radiograph_are_refused() -> None:
 @pytest.mark.parametrize(
     ("tags", "word"),
     [
-        ({"modality": "CT"}, "modality CT"),
+        ({"modality": "CT"}, "modality is CT"),
         ({"modality": "DX", "view_position": "LL"}, "lateral view"),
         ({"modality": "CR", "view": "LEFT LATERAL"}, "lateral view"),
         ({"modality": "CR", "body_part": "ANKLE"}, "another part"),
@@ -87,16 +87,16 @@ def test_lungs_that_are_not_lungs_are_refused() -> None:
     assert lungs_said(PAIR) == ("", ())
     assert "too small or too large (0% of the image" in lungs_said(np.zeros((256, 256), dtype=bool))[0]
     assert "too small or too large" in lungs_said(ellipse(0.5, 0.5, 0.7, 0.7))[0]
-    assert "not sure" in lungs_said(PAIR, sure=0.51)[0]
+    assert "too low" in lungs_said(PAIR, sure=0.51)[0]
 
 
 def test_what_may_still_be_lungs_is_only_warned_of() -> None:
     reason, warnings = lungs_said(ellipse(0.45, 0.3, 0.3, 0.13))
     assert reason == "" and len(warnings) == 1 and "only one lung" in warnings[0]
     reason, warnings = lungs_said(ellipse(0.2, 0.3, 0.3, 0.13) | ellipse(0.2, 0.7, 0.3, 0.13))
-    assert reason == "" and len(warnings) == 1 and "cut by" in warnings[0]
+    assert reason == "" and len(warnings) == 1 and "cuts the lungs" in warnings[0]
     reason, warnings = lungs_said(PAIR, sure=0.6)
-    assert reason == "" and len(warnings) == 1 and "hardly sure" in warnings[0]
+    assert reason == "" and len(warnings) == 1 and "confidence of the lung mask is low" in warnings[0]
 
 
 VIEWS = {"frontal": 10.0, "mirrored": 0.0, "inverted": 0.0, "lateral": 0.0, "upside down": 0.0}
@@ -106,9 +106,9 @@ def test_the_likeliest_view_decides() -> None:
     assert check_view({}) == check_view(VIEWS)
     assert check_view(VIEWS).reason == "" and check_view(VIEWS).warnings == ()
     assert check_view(VIEWS | {"lateral": 11.0}).reason == "the image looks like a lateral view"
-    assert "upside down; turn" in check_view(VIEWS | {"upside down": 12.0, "lateral": 11.0}).reason
+    assert "upside down; rotate" in check_view(VIEWS | {"upside down": 12.0, "lateral": 11.0}).reason
     assert check_view(VIEWS | {"ultrasound": 11.0}).reason == "the image looks like ultrasound"
-    assert check_view(VIEWS | {"lateral": 7.0}).warnings == ("the image hardly looks like a frontal chest radiograph",)
+    assert check_view(VIEWS | {"lateral": 7.0}).warnings == ("the image may not be a frontal chest radiograph",)
     inverted = check_view(VIEWS | {"inverted": 12.0, "lateral": 11.0})
     assert inverted.inverted and inverted.reason == "" and not check_view(VIEWS).inverted
 

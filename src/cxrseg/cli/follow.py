@@ -1,4 +1,4 @@
-"""The command `follow`: parses, calls the library, prints."""
+"""The command `follow`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ __all__ = ["follow"]
 
 
 @command("cxrseg follow -i films -o course")
-@click.option("-i", "--input", "source", required=True, type=PATH, help="A folder of films of one patient or many.")
-@click.option("-o", "--output", "out", required=True, type=FOLDER, help="A folder.")
-@click.option("--csv", "table", type=PATH, help="Columns file, patient, and date or day; else DICOM tags say it.")
-@click.option("-m", "--model", "models", multiple=True, type=PATH, help="Instead of the weights that come with cxrseg.")
+@click.option("-i", "--input", "source", required=True, type=PATH, help="A folder of films of one or more patients.")
+@click.option("-o", "--output", "out", required=True, type=FOLDER, help="The output folder.")
+@click.option("--csv", "table", type=PATH, help="Columns file, patient, and date or day.  [default: DICOM tags]")
 @click.option(
-    "--identities", is_flag=True, help="Write patients' identifiers, file names and dates; else keys and days."
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    type=PATH,
+    help="Use this model file instead of the weights that come with cxrseg.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--identities", is_flag=True, help="Write patient identifiers, file names and dates instead of keys and days."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 def follow(
     source: Path, out: Path, table: Path | None, models: tuple[Path, ...], identities: bool, quiet: bool
 ) -> None:
-    """Follow patients over time: infected fraction by film, and which changes are larger than the noise.
+    """Follow patients over time: the infected fraction of each film, and which changes are larger than the noise.
 
     Writes follow_up.csv, follow_up.json, follow_up.html and a picture for each patient.
     """

@@ -1,4 +1,4 @@
-"""The command `node`: parses, calls the library, prints."""
+"""The command `node`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     metavar="[HOST:]PORT",
     default="11112",
     show_default=True,
-    help="Where to accept associations; on 127.0.0.1 unless a host is named. 0.0.0.0 is every network.",
+    help="Address for incoming associations; without a host 127.0.0.1. 0.0.0.0 accepts them from every network.",
 )
 @click.option(
     "--send",
@@ -31,10 +31,10 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     metavar="AET@HOST:PORT",
     multiple=True,
     required=True,
-    help="Where objects go, by C-STORE; or the URL of a DICOMweb server, for STOW-RS. May be given several times.",
+    help="Send objects to this node by C-STORE, or to the URL of a DICOMweb server by STOW-RS. Can be repeated.",
 )
-@click.option("--aet", default="CXRSEG", show_default=True, help="This node's AE title; peers must call it so.")
-@click.option("--accept-from", metavar="AET", multiple=True, help="Accept this calling AE title only; several times.")
+@click.option("--aet", default="CXRSEG", show_default=True, help="AE title of this node; peers must use it.")
+@click.option("--accept-from", metavar="AET", multiple=True, help="Accept only this calling AE title. Can be repeated.")
 @click.option(
     "--output-type",
     "kinds",
@@ -42,25 +42,27 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     multiple=True,
     default=_KINDS[:2],
     show_default=True,
-    help="Which objects to make; may be given several times.",
+    help="Kind of objects to make. Can be repeated.",
 )
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="For images, objects and the queue; by default below ~/.local/state/cxrseg.",
+    help="Folder of images, objects and the queue.  [default: a folder in ~/.local/state/cxrseg]",
 )
 @click.option("-m", "--model", "models", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--metrics", metavar="[HOST:]PORT", help="Answer Prometheus here.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Address for Prometheus.")
 @click.option(
     "--tls",
     type=(click.Path(path_type=Path), click.Path(path_type=Path), click.Path(path_type=Path)),
     metavar="CERTIFICATE KEY AUTHORITY",
-    help="PEM files: encrypt both directions; peers must have a certificate of the authority.",
+    help="PEM files. Both directions are encrypted; peers must have a certificate of the authority.",
 )
 @click.option("--max-associations", type=click.IntRange(1, 1000), default=10, show_default=True)
-@click.option("--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Of one image.")
-@click.option("--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds of silence.")
-@click.option("-v", "--verbose", is_flag=True, help="Log what the DICOM network does, too.")
+@click.option("--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Largest image.")
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Network timeout in seconds."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Also log the DICOM network.")
 def node(
     listen: str,
     destinations: tuple[str, ...],
@@ -74,7 +76,7 @@ def node(
 ) -> None:
     """Receive radiographs over DICOM, segment the frontal ones, and send SEG and SR back.
 
-    An image is on disk before it is acknowledged. A node that was killed goes on where it was.
+    An image is saved to the disk before it is acknowledged. A node that was killed continues where it stopped.
     """
     from cxrseg.hospital.node.service import Node
     from cxrseg.hospital.node.settings import NodeSettings, Tls, parse_address, parse_destination, state_folder

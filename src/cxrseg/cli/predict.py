@@ -17,7 +17,7 @@ __all__ = ["predict"]
 
 
 OUTPUT_TYPES = ("png", "dicom_seg", "dicom_sr", "dicom_sc")
-"""As `cxrseg.inference.options.OUTPUT_TYPES`, which the help does without importing numpy."""
+"""Equal to `cxrseg.inference.options.OUTPUT_TYPES`, which the help cannot import without numpy."""
 
 
 def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
         if one not in OUTPUT_TYPES:
             raise click.UsageError(
                 f"unexpected argument {one!r}: expected another output type ({', '.join(OUTPUT_TYPES)}); "
-                f"images are named by -i"
+                f"name images with -i"
             )
     return value
 
@@ -52,8 +52,8 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     type=click.Choice(["opacity", "infection", "covid19"]),
     default="opacity",
     show_default=True,
-    help="opacity: as a radiologist would draw it, whatever the cause; infection: as the training data draw it; "
-    "covid19: the same, but only where the image as a whole looks like COVID-19.",
+    help="opacity: what a radiologist would mark, whatever the cause; infection: as the training data define it; "
+    "covid19: the same, but only where the whole image looks like COVID-19.",
 )
 @click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
 @click.option(
@@ -62,8 +62,8 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     type=click.Choice(OUTPUT_TYPES),
     default="png",
     show_default=True,
-    help="What to write for each image; several may follow: png dicom_seg dicom_sr dicom_sc. "
-    "The DICOM objects need DICOM images and cxrseg[hospital].",
+    help="Files to write for each image; several can follow: png dicom_seg dicom_sr dicom_sc. "
+    "DICOM objects need DICOM images and cxrseg[hospital].",
 )
 @click.argument("more_types", nargs=-1, metavar="", callback=_more_types)
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")

@@ -138,21 +138,21 @@ def recipes(name: str | None) -> None:
     "--not-frontal",
     type=PATH,
     help="A folder with a folder of pictures for each other view: lateral, ct, other-body. "
-    "Without it, the model only learns what can be made of frontal films: turned, inverted, mirrored, several, part.",
+    "Without it, only views made from frontal films are used: rotated, inverted, mirrored, several, part.",
 )
-@click.option("--films", type=click.IntRange(100), default=1500, show_default=True, help="Take so many at most.")
+@click.option("--films", type=click.IntRange(100), default=1500, show_default=True, help="Largest number of films.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The new model file.")
 def fit_check(model: Path, dataset_path: Path, not_frontal: Path | None, films: int, out: Path) -> None:
-    """Teach a model file to tell frontal chest radiographs from all else, for the input check of 'cxrseg predict'.
+    """Fit a model file's view head, with which the input check recognises frontal chest radiographs.
 
-    The dataset's training images are taken as frontal chest radiographs, upright and not mirrored.
+    The training images of the dataset must be frontal chest radiographs, upright and not mirrored.
     """
     from cxrseg.data.layout import open_dataset
     from cxrseg.training.view_head import fit_views
 
     fit = fit_views(model, open_dataset(dataset_path), not_frontal, out, films=films).view_fit
-    click.echo(f"refused, by cross-validation in {fit['folds']} parts")
-    for name, title in (("as_they_are", "as they are"), ("changed", "changed")):
+    click.echo(f"refused, by {fit['folds']}-fold cross-validation")
+    for name, title in (("as_they_are", "unchanged"), ("changed", "changed")):
         for view, found in fit[name].items():
             click.echo(f"  {view:<14}{title:<13}{found['refused']:>7.1%} of {found['pictures']}")
     click.echo(f"model file  {out}\n{NOTICE}")

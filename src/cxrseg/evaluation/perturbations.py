@@ -1,8 +1,8 @@
-"""Ways in which one film may be stored before it is read: resampled, compressed, exposed, framed or laid otherwise.
+"""Ways in which a film can be stored before it is read: resampled, compressed, exposed, framed or moved differently.
 
-Each way is a function of the film's pixels, and knows how a map found on the stored film is brought back onto the film
-as it was, so that masks are compared pixel by pixel. Lengths are given for a film of 256 pixels and grow with the
-shorter side of larger ones.
+Each way is a function of the film's pixels, and can transform a map of the stored film back to the original film, so
+that masks are compared pixel by pixel. Lengths are for a film of 256 pixels and proportional to the shorter side of
+larger films.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["QUICK", "WAYS", "Way", "ways_named"]
 _Pixels = npt.NDArray[np.float32]
 
 _REFERENCE = 256
-"""Shorter side in pixels for which lengths are given: that of COVID-QU-Ex."""
+"""Shorter side in pixels to which lengths refer: that of COVID-QU-Ex."""
 
 _BORDER = 20
 _SHIFT = 12
 _WHOLE = 0.999
-"""Share of a pixel that must have come through a geometric way for it to be compared."""
+"""Fraction of a pixel that must be visible after a geometric change for it to be compared."""
 
 
 def _resized(values: _Pixels, shape: tuple[int, int], how: Image.Resampling = Image.Resampling.BILINEAR) -> _Pixels:
@@ -44,10 +44,10 @@ class Way:
 
     Attributes:
         name: unique, such as 'jpeg-60'.
-        about: what is done, in words.
+        about: description of the change.
         change: the (H, W) float32 pixels in [0, 1] and a generator to the pixels as stored, of any shape.
-        undo: a map found on the stored film and the film's shape to the map on the film's own pixels.
-        geometric: True where parts of the film may be moved or hidden; these are then left out of the comparison.
+        undo: a map of the stored film and the film's shape to the map on the film's own pixels.
+        geometric: True where parts of the film are moved or hidden; hidden parts are left out of the comparison.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Way:
 
         Args:
             pixels: (H, W) float32 in [0, 1].
-            film: the film's name, which decides on the noise, so that a film always gets the same.
+            film: the film's name, which determines the noise, so that a film always gets the same noise.
             seed: changes the noise of all films.
         """
         random = np.random.default_rng([seed, zlib.crc32(film.encode()), zlib.crc32(self.name.encode())])
         return np.clip(self.change(pixels, random), 0, 1).astype(np.float32, copy=False)
 
     def restore(self, map_: _Pixels, shape: tuple[int, int]) -> _Pixels:
-        """Bring a map found on the stored film back onto the film's own pixels.
+        """Transform a map of the stored film back to the film's own pixels.
 
         Args:
             map_: float32 of the stored film's shape, such as probabilities.
@@ -80,7 +80,7 @@ class Way:
         return self.undo(map_, shape)
 
     def visible(self, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """(H, W) bool, the film's pixels that can still be seen in the stored film.
+        """(H, W) bool, the film's pixels that are visible in the stored film.
 
         Args:
             shape: (H, W) of the film.
@@ -164,7 +164,7 @@ def _covered(pixels: _Pixels, _: np.random.Generator, value: float) -> _Pixels:
 
 
 def _turn(pixels: _Pixels, _: np.random.Generator, degrees: float) -> _Pixels:
-    # Cubic, since a turned film is no blurred film.
+    # Cubic, since rotation should not blur the film.
     return ndimage.rotate(pixels, degrees, reshape=False, order=3, mode="constant", cval=0)
 
 

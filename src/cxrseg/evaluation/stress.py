@@ -1,7 +1,8 @@
-"""The same film, stored in other ways: does it get the same answer?
+"""Stress test: does the same film get the same result when it is stored in other ways?
 
-Each film is segmented as it is and as every way of `cxrseg.evaluation.perturbations` stores it. Maps are brought back
-onto the film's own pixels and compared with its true masks, and its infected fraction with that of the film as it is.
+Each film is segmented unchanged and changed in every way of `cxrseg.evaluation.perturbations`. Maps are transformed
+back to the film's own pixels and compared with its true masks, and its infected fraction with that of the unchanged
+film.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from cxrseg.metrics.severity import infected_fraction
 __all__ = ["UNCHANGED", "SegmentsRadiographs", "choose_films", "stress"]
 
 UNCHANGED = Way(AS_IS, "unchanged", lambda pixels, _: pixels)
-"""The film as it is."""
+"""The unchanged film."""
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -35,7 +36,7 @@ class SegmentsRadiographs(Protocol):
     """Anything that segments as `cxrseg.Segmenter` does."""
 
     def segment(self, radiograph: Radiograph) -> Prediction:
-        """Find infection and lungs."""
+        """Segment infection and lungs."""
         ...
 
 
@@ -43,7 +44,7 @@ def choose_films(samples: Sequence[Sample], count: int | None, seed: int = 0) ->
     """Up to `count` films of each category, drawn at random; all where `count` is None.
 
     Args:
-        samples: what to choose from.
+        samples: the films to choose from.
         count: of each category.
         seed: of the choice.
     """
@@ -67,7 +68,7 @@ def stress(
     workers: int | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Stress:
-    """Segment films as they are and in every way, and compare.
+    """Segment films unchanged and changed in every way, and compare.
 
         from cxrseg.evaluation.stress import stress
         val = dataset.select("val", ["COVID-19", "Normal"])
@@ -78,10 +79,10 @@ def stress(
         segmenter: such as `cxrseg.Segmenter`.
         samples: the films, with their masks.
         ways: see `WAYS` and `ways_named`.
-        count: how many films of each category, see `choose_films`.
+        count: number of films of each category, see `choose_films`.
         seed: of the choice of films and of the noise.
-        workers: films at the same time; None takes what `ThreadPoolExecutor` does.
-        on_image: called with (films done, films in all).
+        workers: number of films at the same time; None for the default of `ThreadPoolExecutor`.
+        on_image: called with (finished films, all films).
 
     Raises:
         DatasetError: there are no films.
@@ -131,7 +132,7 @@ def _masks(prediction: Prediction, way: Way, shape: tuple[int, int]) -> dict[str
 def _row(
     masks: Mapping[str, _Mask], base: Mapping[str, _Mask], truths: Mapping[str, _Mask | None], seen: _Mask
 ) -> dict[str, Any]:
-    """What was found against the truth and the film as it is, within the part that can still be seen."""
+    """The result compared with the true masks and with the unchanged film, in the visible part."""
     nothing = np.zeros_like(seen)
     infection, lungs = truths["infection"], truths["lungs"]
     marked = masks.get("infection", nothing)

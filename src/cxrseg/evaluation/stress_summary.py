@@ -1,4 +1,4 @@
-"""What was found on the same films, stored in other ways, in figures."""
+"""The figures of a stress test."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from cxrseg.metrics.segmentation import MARKED_LIMIT
 __all__ = ["AS_IS", "StoredFilm", "Stress", "WaySummary", "write_stress"]
 
 AS_IS = "as it is"
-"""Name of the row of the films as they are."""
+"""Name of the row of the unchanged films."""
 
 
 @dataclass(frozen=True)
 class StoredFilm:
-    """What was found on one film, stored in one way; None where undefined.
+    """The result for one film, stored in one way; None where undefined.
 
     Attributes:
-        way: the way's name.
-        name: the film's name.
-        category: its category.
+        way: name of the way.
+        name: of the film.
+        category: of the film.
         refused: why it was refused, '' otherwise; its masks then count as empty.
-        dice: of the infection; None where neither truth nor prediction holds a pixel, or the dataset has no such mask.
-        lungs_dice: of the lungs, the same.
-        lungs_marked: share of the dataset's lungs that is marked.
+        dice: of the infection; None where both masks are empty, or the dataset has no such mask.
+        lungs_dice: of the lungs, likewise.
+        lungs_marked: fraction of the dataset's lungs that is marked.
         infected: True where the dataset marks infection.
-        fraction: infected fraction of the model's own lungs, as a user is told.
-        fraction_as_is: the same of the film as it is, of the part that can still be seen.
+        fraction: infected fraction of the model's own lungs, as `cxrseg predict` reports it.
+        fraction_as_is: the same of the unchanged film, in the visible part.
     """
 
     way: str
@@ -50,7 +50,7 @@ class StoredFilm:
 
     @property
     def movement(self) -> float | None:
-        """How far the infected fraction moved, in [0, 1]; None where either is unknown."""
+        """Change of the infected fraction, in [0, 1]; None where one of the two is unknown."""
         if self.fraction is None or self.fraction_as_is is None:
             return None
         return abs(self.fraction - self.fraction_as_is)
@@ -58,15 +58,15 @@ class StoredFilm:
 
 @dataclass(frozen=True)
 class WaySummary:
-    """The films stored in one way, in figures.
+    """The figures of the films stored in one way.
 
     Attributes:
-        way: its name.
-        films: how many.
-        refused: how many of them were refused.
-        normal_marked: share of the Normal films with more than 1% of the lungs marked.
+        way: name of the way.
+        films: number of films.
+        refused: number of refused films.
+        normal_marked: fraction of the Normal films with more than 1% of the lungs marked.
         infected_dice: mean Dice of the films that the dataset marks infection on.
-        movement: mean of |infected fraction - that of the film as it is|, of all films.
+        movement: mean of |infected fraction - that of the unchanged film|, of all films.
         movement_95: 95th percentile of the same.
         lungs_dice: mean Dice of the lungs.
     """
@@ -81,7 +81,7 @@ class WaySummary:
     lungs_dice: Estimate
 
     def as_json(self, about: str) -> dict[str, Any]:
-        """Name to figure, with None in place of nan."""
+        """Name to figure, with None instead of nan."""
         return {
             "way": self.way,
             "about": about,
@@ -100,8 +100,8 @@ class Stress:
     """Every film in every way.
 
     Attributes:
-        films: a row for each film and way, the films as they are first.
-        about: way's name to what it does.
+        films: a row for each film and way, the unchanged films first.
+        about: name of the way to its description.
         seed: of the choice of films and of the noise.
     """
 
@@ -119,7 +119,7 @@ class Stress:
         return [film for film in self.films if film.way == way]
 
     def summaries(self) -> list[WaySummary]:
-        """A row for each way, beginning with the films as they are."""
+        """A row for each way, beginning with the unchanged films."""
         return [_summary(way, self.of(way)) for way in self.about]
 
     def lines(self) -> list[str]:
@@ -175,7 +175,7 @@ def write_stress(found: Stress, out: Path) -> None:
     """Write stress.csv, a row for each film and way, and stress.json, the figures of each way, into a folder.
 
     Raises:
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     rows = [{**asdict(film), "infected": int(film.infected), "movement": film.movement} for film in found.films]
     write_csv(out / "stress.csv", list(rows[0]), rows)

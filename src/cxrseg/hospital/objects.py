@@ -52,8 +52,7 @@ def make_objects(
         raise ImageError(f"{path} was refused and has no objects: {prediction.reason}")
     if not is_dicom(path):
         raise ImageError(
-            f"{path} is not a DICOM file, so that there is no study that DICOM objects could belong to; "
-            f"ask for the output type png only"
+            f"{path} is not a DICOM file, so DICOM objects have no study to belong to; ask for the output type png only"
         )
     header = read_header(path)
     if (header.Rows, header.Columns) != radiograph.shape:

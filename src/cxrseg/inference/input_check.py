@@ -1,9 +1,8 @@
 """Is this a frontal chest radiograph? Each rule is one function with its limit and its reason.
 
-Rules come in three groups: on the file and its pixels (`check_radiograph`), on what the model's view head says
-(`check_view`), and on the lungs that the model found (`check_lungs`). The limits leave room, since a radiograph that is
-refused wrongly costs more trust than a picture that comes through with a warning; `benchmarks/input_check.py` counts
-both.
+There are three groups of rules: on the file and its pixels (`check_radiograph`), on the output of the model's view head
+(`check_view`), and on the lungs that the model found (`check_lungs`). The limits are wide, since it is worse to refuse
+a good radiograph than to accept another picture with a warning; `benchmarks/input_check.py` counts both.
 """
 
 from __future__ import annotations
@@ -37,29 +36,30 @@ _MODALITIES = frozenset({"", "CR", "DR", "DX", "OT", "RG", "SC", "XR"})
 _CHEST = ("CHEST", "THORAX", "LUNG", "TORAX", "RIB", "STERNUM", "TRUNK", "WHOLE", "BODY", "PORT")
 _LATERAL = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "LLO", "RLO"})
 _REASONS = {
-    "ct": "looks like a CT picture",
+    "ct": "looks like a CT image",
     "lateral": "looks like a lateral view",
     "other-body": "does not look like a radiograph of a chest",
     "part": "shows only part of a chest, or is not a radiograph",
-    "several": "looks like several films in one picture; save each alone",
-    "turned left": "looks turned by 90 degrees, with the head on the left; turn the image and try again",
-    "turned right": "looks turned by 90 degrees, with the head on the right; turn the image and try again",
-    "upside down": "looks upside down; turn the image and try again",
+    "several": "looks like several films in one image; save each film as its own file",
+    "turned left": "looks rotated by 90 degrees, with the head on the left; rotate the image and try again",
+    "turned right": "looks rotated by 90 degrees, with the head on the right; rotate the image and try again",
+    "upside down": "looks upside down; rotate the image and try again",
 }
-"""View to the reason why an image that shows it is refused."""
+"""View to the reason for refusing it."""
 
 _SURELY_FRONTAL, _SURELY_MIRRORED = 4.0, 4.0
-"""Differences of logits; a frontal view that is likelier by less is warned of, and a mirrored one that is by more."""
+"""Differences of logits. There is a warning where the frontal view is more likely than others by less than the first,
+and where the mirrored view is more likely than the frontal one by more than the second."""
 
 _SIDE = 64
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the input check says.
+    """The result of the input check.
 
     Attributes:
-        reason: why the radiograph is refused, '' where it is not.
+        reason: why the radiograph is refused, '' where it is accepted.
         warnings: what a reader of the result should know.
         inverted: True where it is a frontal chest radiograph with black and white exchanged.
     """
@@ -69,15 +69,15 @@ class Verdict:
     inverted: bool = False
 
     def then(self, later: Verdict) -> Verdict:
-        """Both together; the first reason stands."""
+        """Both verdicts combined, with the first reason."""
         return Verdict(self.reason or later.reason, self.warnings + later.warnings, self.inverted or later.inverted)
 
 
 def check_radiograph(radiograph: Radiograph) -> Verdict:
-    """Check what the file says of itself, and the pixels.
+    """Check the DICOM tags and the pixels.
 
     Args:
-        radiograph: as read.
+        radiograph: as read from the file.
     """
     pixels, tags = radiograph.pixels, radiograph.tags
     reason = _other_modality(tags) or _lateral_by_tag(tags) or _other_part_by_tag(tags) or _coloured(radiograph)
@@ -89,7 +89,7 @@ def check_radiograph(radiograph: Radiograph) -> Verdict:
 
 
 def check_view(views: Mapping[str, float]) -> Verdict:
-    """Check what the view head says.
+    """Check the output of the view head.
 
     Args:
         views: view to its logit; empty where the model has no view head.
@@ -106,7 +106,7 @@ def check_view(views: Mapping[str, float]) -> Verdict:
         return Verdict(f"the image {_REASONS.get(other, f'looks like {other}')}")
     warnings = []
     if frontal - others[other] < _SURELY_FRONTAL:
-        warnings.append("the image hardly looks like a frontal chest radiograph")
+        warnings.append("the image may not be a frontal chest radiograph")
     if views["mirrored"] - views["frontal"] > _SURELY_MIRRORED:
         warnings.append(MIRRORED)
     return Verdict(warnings=tuple(warnings))
@@ -122,16 +122,14 @@ def check_lungs(probability: _Pixels, threshold: float) -> Verdict:
     step = max(1, min(probability.shape) // 128)
     probability = probability[::step, ::step]
     lungs = probability >= threshold
-    area, sure = float(lungs.mean()), dice_confidence(probability, threshold)
+    area, confidence = float(lungs.mean()), dice_confidence(probability, threshold)
     if not 0.02 <= area <= 0.65:
-        return Verdict(
-            f"what was found as lungs is too small or too large ({area:.0%} of the image, expected 2% to 65%)"
-        )
-    if sure < 0.7:
-        return Verdict(f"the model is not sure of the lungs (confidence {sure:.2f}, expected at least 0.7)")
+        return Verdict(f"the lung mask is too small or too large ({area:.0%} of the image, expected 2% to 65%)")
+    if confidence < 0.7:
+        return Verdict(f"the confidence of the lung mask is too low ({confidence:.2f}, expected at least 0.7)")
     warnings = []
-    if sure < 0.78:
-        warnings.append(f"the model is hardly sure of the lungs (confidence {sure:.2f}, expected at least 0.78)")
+    if confidence < 0.78:
+        warnings.append(f"the confidence of the lung mask is low ({confidence:.2f}, expected at least 0.78)")
     return Verdict(warnings=(*warnings, *_one_lung(lungs), *_cut(lungs)))
 
 
@@ -143,32 +141,32 @@ def _one_lung(lungs: npt.NDArray[np.bool_]) -> list[str]:
 
 
 def _cut(lungs: npt.NDArray[np.bool_]) -> list[str]:
-    share = max(float(edge.mean()) for edge in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1]))
-    return [] if share <= 0.05 else [f"the lungs are cut by the image's border ({share:.0%} of it is lung)"]
+    fraction = max(float(edge.mean()) for edge in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1]))
+    return [] if fraction <= 0.05 else [f"the border of the image cuts the lungs ({fraction:.0%} of it is lung)"]
 
 
 def _other_modality(tags: Mapping[str, str]) -> str:
     modality = tags.get("modality", "")
-    return "" if modality in _MODALITIES else f"the file says that it is of modality {modality}, not a radiograph"
+    return "" if modality in _MODALITIES else f"the DICOM modality is {modality}, not a radiograph"
 
 
 def _lateral_by_tag(tags: Mapping[str, str]) -> str:
     views = (tags.get("view_position", ""), *tags.get("view", "").replace("-", " ").split())
     lateral = next((view for view in views if view in _LATERAL), "")
-    return lateral and f"the file says that it is a lateral view ({lateral})"
+    return lateral and f"the DICOM tags say that it is a lateral view ({lateral})"
 
 
 def _other_part_by_tag(tags: Mapping[str, str]) -> str:
     part = tags.get("body_part") or tags.get("anatomic_region", "")
     if not part or any(word in part for word in _CHEST):
         return ""
-    return f"the file says that it shows another part of the body ({part})"
+    return f"the DICOM tags say that it shows another part of the body ({part})"
 
 
 def _coloured(radiograph: Radiograph) -> str:
-    """A film has no colour; captions, logos and an even tint occur."""
-    share = radiograph.coloured
-    return "" if share <= 0.1 else f"the image is in colour ({share:.0%} of it), and radiographs are gray"
+    """Radiographs have no colour, but may have captions, logos or an even tint."""
+    fraction = radiograph.coloured
+    return "" if fraction <= 0.1 else f"the image is in colour ({fraction:.0%} of it), and radiographs are gray"
 
 
 def _too_small(pixels: _Pixels) -> str:
@@ -197,14 +195,16 @@ def _few_shades(pixels: _Pixels) -> str:
 
 
 def _noise(small: _Pixels) -> str:
-    """Neighbours hardly correlate."""
+    """The correlation of neighbouring pixels is low."""
     pairs = ((small[1:], small[:-1]), (small[:, 1:], small[:, :-1]))
-    likeness = np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs])
-    return "" if likeness >= 0.75 else f"the image is noise (neighbours correlate by {likeness:.2f}, expected 0.75)"
+    correlation = np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs])
+    if correlation >= 0.75:
+        return ""
+    return f"the image is noise (correlation of neighbours {correlation:.2f}, expected at least 0.75)"
 
 
 def _white(small: _Pixels) -> str:
-    share = float((small > 0.95).mean())
+    white = float((small > 0.95).mean())
     return (
-        "" if share <= 0.6 else f"the image is mostly white, such as a page of text ({share:.0%}, expected at most 60%)"
+        "" if white <= 0.6 else f"the image is mostly white, such as a page of text ({white:.0%}, expected at most 60%)"
     )

@@ -20,7 +20,7 @@ _INSTALL = "pip install 'cxrseg[gpu]', with the CUDA libraries of its version"
 
 
 class OnnxRuntimeRunner:
-    """A model file in an ONNX Runtime session. May be called from many threads.
+    """A model file in an ONNX Runtime session. May be called from several threads.
 
     Args:
         path: the model file.
@@ -31,8 +31,8 @@ class OnnxRuntimeRunner:
         MissingExtraError: onnxruntime is not installed, or the first provider cannot be loaded.
 
     Attributes:
-        info: what the model file says about itself.
-        precision: what it computes with, 'float32' or 'tf32'.
+        info: the metadata of the model file.
+        precision: of the computation, 'float32' or 'tf32'.
     """
 
     def __init__(self, path: Path, providers: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -71,7 +71,7 @@ def gpu_providers(device: str, precision: str) -> list[tuple[str, dict[str, Any]
         precision: 'float32', or 'auto' for TF32 products.
 
     Raises:
-        ModelFileError: the device is not named like this.
+        ModelFileError: the name of the device is not valid.
         MissingExtraError: this installation of ONNX Runtime has no support for GPUs.
     """
     kind, _, number = device.partition(":")

@@ -1,4 +1,4 @@
-"""Whether two readers rank alike."""
+"""Rank correlation of two readers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def spearman(first: npt.ArrayLike, second: npt.ArrayLike, images: npt.ArrayLike 
     """Spearman's rank correlation, ties at their mean rank.
 
     Args:
-        first, second: (n,) float; pairs with a nan take no part.
-        images: (n,) which image each pair is of, such as the six zones of a film; None where each is one of its own.
-            Images are what the bootstrap draws, so that the zones of one film do not count as independent.
+        first, second: (n,) float; pairs with nan are left out.
+        images: (n,) the image of each pair, such as a film with six zones; None where each pair is another image. The
+            bootstrap draws images, so that the zones of one film do not count as independent.
 
     Returns:
         With its bootstrap interval and the number of pairs; nan where one side has a single value only.

@@ -71,7 +71,7 @@ def draw_pairs(cases: Sequence[Case], path: Path) -> list[Path]:
 
     Raises:
         ImageError: there is no case.
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     rows = {"X-ray": _plain, "mask": lambda case: _masks(case, case.truth, case.lungs)}
     with_lungs = any(case.lungs is not None for case in cases)
@@ -92,7 +92,7 @@ def draw_triplets(cases: Sequence[Case], path: Path, threshold: float = 0.5) -> 
 
     Raises:
         ImageError: there is no case.
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     rows = {
         "X-ray": _plain,
@@ -114,7 +114,7 @@ def draw_overlays(cases: Sequence[Case], path: Path) -> list[Path]:
 
     Raises:
         ImageError: there is no case.
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     colours = {"prediction": COLOURS["infection"], "truth": COLOURS["truth"], "lungs": COLOURS["lungs"]}
     legend = {

@@ -31,7 +31,7 @@ def draw_loss(history: History, path: Path, best_epoch: int | None = None) -> li
         the files written, PNG and SVG.
 
     Raises:
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     return _draw_curves(history, {"loss": "loss"}, path, best_epoch)
 

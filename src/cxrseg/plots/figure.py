@@ -68,7 +68,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
         the files written: `path` with '.png' and '.svg' added.
 
     Raises:
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     written = []
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):

@@ -65,10 +65,10 @@ class Distillation:
     def __call__(self, images: Tensor) -> SoftTargets:
         """(N, 1, H, W) float32 in [0, 1] to mean probabilities."""
         found = [network(images) for network in self.networks]
-        judged = [one.categories.float().softmax(1) for one in found if one.categories is not None]
+        categories = [one.categories.float().softmax(1) for one in found if one.categories is not None]
         return SoftTargets(
             torch.stack([one.maps.float().sigmoid() for one in found]).mean(0),
-            torch.stack(judged).mean(0) if judged else None,
+            torch.stack(categories).mean(0) if categories else None,
         )
 
 

@@ -1,10 +1,8 @@
-"""The weights of a model file, back in the network that they came from, so that training can go on from them.
+"""Loading the weights of a model file into a network, so that training can continue from them.
 
-The exporter folds batch norms into the convolutions before them. Here each norm is given the statistics of the
-images at hand,
-and the scale and shift with which it changes nothing: the network computes what the file does, and trains as one
-that was
-never exported.
+The exporter folds batch norms into the convolutions before them. Here each batch norm gets the statistics of the given
+images, and the scale and shift with which it does not change its input: the network computes the same as the file, and
+trains like one that was never exported.
 """
 
 from __future__ import annotations
@@ -26,14 +24,13 @@ def load_model_file(network: nn.Module, path: Path, images: Iterable[Tensor]) ->
     """Load the weights of a model file into a network.
 
     Args:
-        network: as `build_network` made it. Layers whose shapes differ, such as the last one where the targets
-        differ, stay
-            as they are.
+        network: as `build_network` returns it. Layers whose shapes differ, such as the last one where the targets
+            differ, are not changed.
         path: a model file (.onnx) of the same architecture.
-        images: batches of (N, 1, H, W) float32 in [0, 1], from which the batch norms take their statistics.
+        images: batches of (N, 1, H, W) float32 in [0, 1] for the statistics of the batch norms.
 
     Returns:
-        Names of the convolutions and linear layers that stayed as they were.
+        Names of the convolutions and linear layers that were not changed.
 
     Raises:
         TrainingError: the file is of another architecture.
@@ -55,8 +52,7 @@ def load_model_file(network: nn.Module, path: Path, images: Iterable[Tensor]) ->
     if len(kept) > len(convolutions) // 2:
         raise TrainingError(
             f"{path} is a model file of another architecture ({len(kept)} of {len(convolutions)} layers differ, such "
-            f"as "
-            f"{kept[0]}); begin with a run folder, or with the recipe that it was made with"
+            f"as {kept[0]}); start from a run folder, or use the recipe of the model file"
         )
     _set_norms(network, convolutions, stored, images)
     return kept
@@ -80,10 +76,9 @@ def _stored(path: Path) -> dict[str, Tensor]:
 def _set_norms(
     network: nn.Module, convolutions: dict[str, Any], stored: dict[str, Tensor], images: Iterable[Tensor]
 ) -> None:
-    """One pass over the images; each norm is set when its first input comes, and later batches refine its
-    statistics."""
+    """Set each batch norm at its first input in one pass over the images, with the statistics of all batches."""
     made_by: dict[int, str] = {}
-    outputs: list[Tensor] = []  # kept alive while a batch runs, so that no two have one identity
+    outputs: list[Tensor] = []  # kept alive during a batch, so that no two of them have the same id
     sums: dict[nn.Module, list[Any]] = {}
 
     def note(name: str) -> Any:

@@ -240,7 +240,7 @@ class Learner(LightningModule):
         if recipe.schedule == "plateau":
             plateau = ReduceLROnPlateau(
                 optimiser, factor=0.5, patience=2
-            )  # PyTorch's patience bears so many, then acts
+            )  # PyTorch reduces the rate one epoch after its patience
             return {
                 "optimizer": optimiser,
                 "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss", "interval": "epoch"},

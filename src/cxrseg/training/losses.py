@@ -63,18 +63,18 @@ def small_mask_weights(masks: Tensor, weight: float) -> Tensor:
     return 1 + (weight - 1) * (1 - fraction / _LARGE).clamp(min=0) * (fraction > 0)
 
 
-def evidence_loss(logits: Tensor, shown: Tensor, judged: Tensor, recipe: LossRecipe) -> Tensor:
+def evidence_loss(logits: Tensor, shown: Tensor, used: Tensor, recipe: LossRecipe) -> Tensor:
     """Whether an image shows an opacity anywhere: cross-entropy of its highest logits, as multiple-instance learning
     has it.
 
     Args:
         logits: (N, H, W) float32 of the opacity.
         shown: (N) bool, True where the image shows an opacity.
-        judged: (N) bool, False for images that are left out.
+        used: (N) bool, False for images that are left out.
         recipe: how many pixels are the highest, and the probability asked for.
 
     Returns:
-        A scalar, the mean over the images that are judged; 0 where there is none.
+        A scalar, the mean over the used images; 0 where there is none.
     """
     pixels = logits.flatten(1)
     count = max(1, round(recipe.evidence_area * pixels.shape[1]))
@@ -83,7 +83,7 @@ def evidence_loss(logits: Tensor, shown: Tensor, judged: Tensor, recipe: LossRec
     each = F.binary_cross_entropy_with_logits(highest, target, reduction="none")
     # Normal films are to show none at all: the mean of their highest may sink without limit.
     each = torch.where(shown, each, F.softplus(highest))
-    return (each * judged).sum() / judged.sum().clamp(min=1)
+    return (each * used).sum() / used.sum().clamp(min=1)
 
 
 def _parts_of(name: str) -> list[str]:

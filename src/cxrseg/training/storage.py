@@ -1,8 +1,7 @@
-"""Store training images in other ways: resampled, blurred, sharpened, noisy, as JPEG.
+"""Augmentation that imitates other ways of storing an image: resampled, blurred, sharpened, with noise, as JPEG.
 
-COVID-QU-Ex's categories come from different sources, which differ in how their films were stored. A network that
-sees each
-film in one way alone learns that blur means disease and grain means health.
+The categories of COVID-QU-Ex come from different sources, whose images were stored in different ways. Without this
+augmentation a network learns that blurred images show disease and grainy ones do not.
 """
 
 from __future__ import annotations
@@ -20,18 +19,16 @@ from torch import Tensor, nn
 __all__ = ["StorageChanges"]
 
 _MODES = (("bilinear", True), ("bicubic", True), ("area", False), ("nearest", False))
-"""Filters that shrink an image: mode of `interpolate`, and whether it is widened so that nothing aliases."""
+"""Filters that shrink an image: mode of `interpolate`, and whether it avoids aliasing."""
 
 
 class StorageChanges(nn.Module):
-    """Stores each image of a batch in a way drawn at random; torch's global generator draws.
+    """Changes each image of a batch at random; random numbers come from torch's global generator.
 
     Args:
         strength: 0 to 1, multiplies the probability of each change: resampling to 0.35 to 1.0 of the size and back
-        (0.5),
-            Gaussian blur of 0.3 to 1.2 pixels (0.25), sharpening (0.2), white or smooth noise with a standard
-            deviation up
-            to 0.04 (0.35), JPEG of quality 20 to 95 (0.3).
+            (0.5), Gaussian blur of 0.3 to 1.2 pixels (0.25), sharpening (0.2), white or smooth noise with a standard
+            deviation up to 0.04 (0.35), JPEG of quality 20 to 95 (0.3).
     """
 
     def __init__(self, strength: float) -> None:

@@ -1,4 +1,4 @@
-"""The part of a model file's graph that tells what a picture shows: finding its features, and adding its output."""
+"""The view head in the graph of a model file: finding its features, and adding its output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VIEW_FEATURES = "view_features"
 
 _POOLED = "view_pooled"
 _GRID = 2
-"""Features are averaged over this many parts of the height and of the width: enough to know up from down."""
+"""Features are averaged over this number of parts of the height and of the width, to distinguish top and bottom."""
 
 
 class _Tensor(NamedTuple):
@@ -32,10 +32,10 @@ class _Tensor(NamedTuple):
 
 
 def with_view_features(path: Path) -> onnx.ModelProto:
-    """A model file's graph with one more output, `VIEW_FEATURES`; a view head that it had is taken out.
+    """A model file's graph with the additional output `VIEW_FEATURES`; an existing view head is removed.
 
-    The features are those that the encoder's last skip connection hands to the decoder, averaged over the four quarters
-    of the image. The deepest ones tell less: they have specialised in what the network was trained for.
+    The features are those of the encoder's last skip connection to the decoder, averaged over the four quarters of the
+    image. The deepest features are less useful: they are specialised in the task of the network.
 
     Args:
         path: a model file.
@@ -91,7 +91,7 @@ def _add_output(graph: onnx.GraphProto, name: str, size: int) -> None:
 
 
 def _remove_head(graph: onnx.GraphProto) -> None:
-    """Take out what an earlier fit added."""
+    """Remove the view head of an earlier fit."""
     added = {_POOLED, VIEW_FEATURES, VIEW_OUTPUT}
     for entries in (graph.node, graph.output, graph.initializer):
         for entry in list(entries):
@@ -101,9 +101,9 @@ def _remove_head(graph: onnx.GraphProto) -> None:
 
 
 def _last_skip(graph: onnx.GraphProto, path: Path) -> _Tensor:
-    """The smallest feature map that the encoder computes and the decoder reads, the deepest ones left out.
+    """The smallest feature map that the encoder computes and the decoder reads, without the deepest ones.
 
-    The encoder is all that leads to the first of the smallest maps.
+    The encoder consists of all nodes that the first of the smallest maps depends on.
     """
     made_by = {output: node for node in graph.node for output in node.output}
     shapes = {
@@ -112,7 +112,7 @@ def _last_skip(graph: onnx.GraphProto, path: Path) -> _Tensor:
         if len(value.type.tensor_type.shape.dim) == 4 and value.type.tensor_type.shape.dim[0].dim_param
     }
     if not shapes:
-        raise ModelFileError(f"{path} has no feature maps that the input check could read")
+        raise ModelFileError(f"{path} has no feature maps for a view head; use a model with an encoder and a decoder")
     deepest = min(
         (shape for shape in shapes.values() if shape.height > 1), key=lambda shape: shape.height * shape.width
     )
@@ -126,5 +126,5 @@ def _last_skip(graph: onnx.GraphProto, path: Path) -> _Tensor:
     skips = [shapes[entry] for entry in read & encoder & shapes.keys()]
     skips = [skip for skip in skips if skip.height > deepest.height and not (skip.height % _GRID or skip.width % _GRID)]
     if not skips:
-        raise ModelFileError(f"{path} has no skip connections, whose features the input check needs")
+        raise ModelFileError(f"{path} has no skip connections, which a view head needs; use a model such as a U-Net")
     return min(skips, key=lambda skip: skip.height * skip.width)

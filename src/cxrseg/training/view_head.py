@@ -1,8 +1,8 @@
-"""Teach a model file to tell frontal chest radiographs from all else: one linear layer on features that it has.
+"""Fitting a view head, which separates frontal chest radiographs from other pictures: one linear layer on features.
 
-The layer is a linear discriminant (Fisher's, with the covariance shrunk towards a multiple of the identity): it has a
-closed form, so that fitting takes minutes, the network itself stays as it is, and the same pictures always give the
-same layer. Cross-validation tells how well it does: no film, in whatever form, is judged by a layer that has seen it.
+The layer is a linear discriminant (Fisher's, with the covariance shrunk towards a multiple of the identity). It has a
+closed form, so that fitting takes minutes, the network itself does not change, and the same pictures always give the
+same layer. Cross-validation measures its errors: no layer is evaluated on a film, in any form, that it was fitted on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Pixels = npt.NDArray[np.float32]
 _Names = npt.NDArray[np.str_]
 
 _SHRINKAGE = 0.05
-"""Share of the identity in the covariance."""
+"""Weight of the identity in the covariance."""
 
 _FOLDS = 5
 _PHANTOMS = 100
@@ -42,7 +42,7 @@ _STREAMS, _BATCH = 2, 64
 
 
 class _Layer(NamedTuple):
-    """views: K names. weights: (K, D). bias: (K). The larger weights @ features + bias, the likelier the view."""
+    """views: K names. weights: (K, D). bias: (K). The logits of the views are weights @ features + bias."""
 
     views: tuple[str, ...]
     weights: _Matrix
@@ -52,19 +52,19 @@ class _Layer(NamedTuple):
 def fit_views(
     model: Path, dataset: Dataset, not_frontal: Path | None, out: Path, *, films: int = 1500, seed: int = 0
 ) -> ModelInfo:
-    """Write a model file again with a view head: an output that tells what an image shows.
+    """Write a model file with a view head: an output that tells which view an image shows.
 
     Args:
-        model: a model file; where it has a view head, that is replaced.
-        dataset: frontal chest radiographs, upright and not mirrored; its split 'train' is taken.
-        not_frontal: a folder with a folder of pictures for each other view, such as 'lateral'; None where there are
-            none, so that the head knows only what can be made of frontal films.
-        out: where the model file goes; it may be `model`.
-        films: how many radiographs are taken at most, drawn at random.
-        seed: of what is drawn.
+        model: a model file; an existing view head is replaced.
+        dataset: frontal chest radiographs, upright and not mirrored; its split 'train' is used.
+        not_frontal: a folder with a folder of pictures for each other view, such as 'lateral'; with None, only views
+            that can be made from frontal films are used.
+        out: the new model file; it may be `model`.
+        films: largest number of radiographs, drawn at random.
+        seed: of the random numbers.
 
     Returns:
-        What the file says about itself; `view_fit` has the counts and the figures of the cross-validation.
+        The metadata of the file; `view_fit` has the counts and the figures of the cross-validation.
 
     Raises:
         ModelFileError: the model file is missing, damaged, or its network has no skip connections.
@@ -96,7 +96,7 @@ def _films(dataset: Dataset, count: int, random: np.random.Generator) -> Iterato
 
 
 def _phantoms() -> Iterator[tuple[str, _Pixels]]:
-    """Synthetic films, so that these are not refused: the package is tried out with them."""
+    """Synthetic films, so that the input check does not refuse them in the demo and in tests."""
     for seed in range(_PHANTOMS):
         image = make_phantom(seed, CATEGORIES[seed % len(CATEGORIES)]).image
         yield f"phantom {seed}", image.astype(np.float32) / np.float32(255)
@@ -117,7 +117,7 @@ def _read_folders(folder: Path | None) -> dict[str, list[Path]]:
 
 
 class _Source(NamedTuple):
-    """What `Picture` says of its pixels."""
+    """A `Picture` without its pixels."""
 
     view: str
     group: str
@@ -125,7 +125,7 @@ class _Source(NamedTuple):
 
 
 def _features(graph: bytes, pictures: Iterable[Picture], size: tuple[int, int]) -> tuple[_Matrix, list[_Source]]:
-    """(N, D) features of the pictures, in float32 on the CPU, and what they are of. The decoder is left out."""
+    """(N, D) features of the pictures, in float32 on the CPU, and their sources. The decoder is not run."""
     openvino = load_openvino()
     core = openvino.Core()
     network = core.read_model(graph, b"")
@@ -153,8 +153,8 @@ def _features(graph: bytes, pictures: Iterable[Picture], size: tuple[int, int]) 
 def _fit(features: _Matrix, views: _Names) -> _Layer:
     """Fisher's discriminant.
 
-    Each view counts in the covariance by the square root of its number of pictures: by their number, frontal films
-    alone would make it; alike, a few dozen pictures would.
+    The weight of a view in the covariance is the square root of its number of pictures. With the number itself, frontal
+    films would dominate; with equal weights, views with a few dozen pictures would.
     """
     names, index = np.unique(views, return_inverse=True)
     mean, std = features.mean(0), features.std(0) + 1e-4
@@ -171,7 +171,7 @@ def _fit(features: _Matrix, views: _Names) -> _Layer:
 
 
 def _cross_validate(features: _Matrix, views: _Names, groups: Sequence[str]) -> _Matrix:
-    """(N) margin of each picture by a layer that has not seen its group; see `ModelInfo.views`."""
+    """(N) margin of each picture, from a layer that was fitted without its group; see `ModelInfo.views`."""
     folds = np.array([zlib.crc32(group.encode()) % _FOLDS for group in groups])
     margins = np.zeros(len(views))
     for fold in range(_FOLDS):
@@ -185,7 +185,7 @@ def _cross_validate(features: _Matrix, views: _Names, groups: Sequence[str]) -> 
 
 
 def _figures(sources: Sequence[_Source], margins: _Matrix) -> dict[str, Any]:
-    """Counts, and the share that the input check would refuse, by view; changed pictures have their own."""
+    """Counts, and the fraction that the input check would refuse, by view; separately for changed pictures."""
     found: dict[str, Any] = {}
     for plain, name in ((True, "as_they_are"), (False, "changed")):
         shown: dict[str, list[bool]] = {}

@@ -1,4 +1,4 @@
-"""Pictures to fit the input check on: films stored in many ways, and what is made of them that must be refused."""
+"""Pictures for fitting a view head: films stored in different ways, and changed films that must be refused."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["MADE_VIEWS", "Picture", "film_pictures", "other_pictures"]
 _Pixels = npt.NDArray[np.float32]
 
 MADE_VIEWS = ("mirrored", "turned left", "turned right", "upside down", "inverted", "several", "part")
-"""What `film_pictures` makes of a frontal film; 'turned left' has the head on the image's left."""
+"""The views that `film_pictures` makes from frontal films; 'turned left' has the head on the image's left."""
 
 _SIDE = 256
-"""Pictures are brought to this size before they are changed, so that a change means the same for each."""
+"""Pictures are resized to this size before they are changed, so that a change is equal for all of them."""
 
 _FILTERS = (
     Image.Resampling.NEAREST,
@@ -34,8 +34,8 @@ _OTHER_COPIES = 6
 class Picture(NamedTuple):
     """One picture to fit on.
 
-    pixels: (256, 256) float32 in [0, 1]. view: what it shows. group: where it comes from; pictures of one group are
-    held out together. plain: True where it was not changed.
+    pixels: (256, 256) float32 in [0, 1]. view: that it shows. group: its origin; pictures of one group are held out
+    together. plain: True where it was not changed.
     """
 
     pixels: _Pixels
@@ -45,11 +45,11 @@ class Picture(NamedTuple):
 
 
 def film_pictures(films: Iterable[tuple[str, _Pixels]], random: np.random.Generator) -> Iterator[Picture]:
-    """Each frontal film as it is, stored in another way, and changed into one of `MADE_VIEWS`, in turn.
+    """Each frontal film unchanged, stored in another way, and changed into one of `MADE_VIEWS`, in rotation.
 
     Args:
         films: name and (H, W) float32 in [0, 1] of each.
-        random: draws the changes.
+        random: random generator of the changes.
     """
     last = None
     for number, (name, pixels) in enumerate(films):
@@ -64,12 +64,12 @@ def film_pictures(films: Iterable[tuple[str, _Pixels]], random: np.random.Genera
 def other_pictures(
     pictures: Iterable[tuple[str, _Pixels]], view: str, random: np.random.Generator
 ) -> Iterator[Picture]:
-    """Each picture that is not a frontal film as it is, and some copies stored in other ways, half of them mirrored.
+    """Each picture of another view unchanged, and some copies stored in other ways, half of them mirrored.
 
     Args:
         pictures: name and (H, W) float32 in [0, 1] of each.
-        view: what they show.
-        random: draws the changes.
+        view: that they show.
+        random: random generator of the changes.
     """
     for name, pixels in pictures:
         plain = _resized(pixels)
@@ -80,7 +80,7 @@ def other_pictures(
 
 
 def _made(view: str, film: _Pixels, other: _Pixels, random: np.random.Generator) -> _Pixels:
-    """A frontal film, changed so that it shows what `view` says."""
+    """A frontal film, changed so that it shows `view`."""
     if view == "mirrored":
         return film[:, ::-1]
     if view == "inverted":
@@ -97,7 +97,7 @@ def _made(view: str, film: _Pixels, other: _Pixels, random: np.random.Generator)
 
 
 def _inverted(film: _Pixels, random: np.random.Generator) -> _Pixels:
-    """Black and white exchanged; in half of them with a border that stays black, as collimated films have."""
+    """Black and white exchanged; in half of the cases with a black border, as in collimated films."""
     inverse = 1 - film
     if random.random() < 0.5:
         top, bottom, left, right = random.integers(2, 40, 4)
@@ -119,7 +119,7 @@ def _several(film: _Pixels, other: _Pixels, random: np.random.Generator) -> _Pix
 
 
 def _stored(pixels: _Pixels, random: np.random.Generator) -> _Pixels:
-    """The same picture, stored in a way drawn at random: size, blur, exposure, noise, border, JPEG, a small turn."""
+    """The same picture with random changes: size, blur, exposure, noise, border, JPEG, a small rotation."""
     for chance, change in (
         (0.4, _resampled),
         (0.25, _blurred),

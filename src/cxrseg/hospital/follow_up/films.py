@@ -75,9 +75,9 @@ def read_films(source: Path, table: Path | None, out: Path) -> tuple[list[Film],
 
 
 def hashed(patient: str) -> str:
-    """A key that stands for a patient: the same each time for this user, and no use to anybody else.
+    """A key for a patient: always the same for this user, and useless to others.
 
-    A plain hash would give the patient away to whoever tries all numbers of a hospital; this one is keyed by a secret
+    A plain hash could be reversed by trying all patient numbers of a hospital; this one is keyed by a secret
     that is made once, below ~/.local/state, and is readable by this user only.
     """
     return hmac.new(_secret(), patient.encode(), "sha256").hexdigest()[:12]

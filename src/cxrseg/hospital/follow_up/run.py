@@ -23,7 +23,7 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True)
 class FollowUp:
-    """What a follow-up came to.
+    """The result of a follow-up.
 
     Attributes:
         courses: a patient each, as in follow_up.json.
@@ -58,7 +58,7 @@ def follow_folder(
     Raises:
         DatasetError: the table cannot be used.
         ImageError: there is no image in `source`.
-        DiskFullError: no room was left.
+        DiskFullError: the disk is full.
     """
     films, faults = read_films(source, table, out)
     courses: list[dict[str, Any]] = []

@@ -39,7 +39,7 @@ class NodeMetrics:
         self.not_accepted = Counter(
             "cxrseg_images_not_accepted", "Images answered with an error, or aborted", registry=registry
         )
-        self.rejected = Counter("cxrseg_associations_rejected", "Associations turned away", registry=registry)
+        self.rejected = Counter("cxrseg_associations_rejected", "Associations rejected", registry=registry)
         self.done = Counter(
             "cxrseg_images_done", "Images segmented, refused, ignored or failed", ["state"], registry=registry
         )

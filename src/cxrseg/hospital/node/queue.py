@@ -54,7 +54,7 @@ class Job:
         id: in the queue.
         key: names its file and its objects: a hash of the file as received and of how it is segmented.
         instance: its SOP Instance UID.
-        attempts: how often it was begun, this time included.
+        attempts: number of starts, including this one.
         received: when, in seconds since 1970.
     """
 
@@ -157,7 +157,7 @@ class Queue:
             return Job(*found)
 
     def put_back(self, job: Job) -> None:
-        """Note that an image was begun in vain, through no fault of its own."""
+        """Record that an image was started and not finished, without a fault of the image."""
         with self._lock:
             self._base.execute("UPDATE images SET attempts = attempts - 1 WHERE id = ?", (job.id,))
 

@@ -52,7 +52,7 @@ class Tls:
     Attributes:
         certificate: this node's certificate chain.
         key: its private key.
-        authority: who must have signed the other side's certificate. A peer without one is turned away.
+        authority: who must have signed the other side's certificate. A peer without one is rejected.
     """
 
     certificate: Path
@@ -74,7 +74,7 @@ class NodeSettings:
         options: how images are segmented.
         tls: for both directions of C-STORE; None for none.
         metrics: where Prometheus may ask; None for nowhere.
-        max_associations: more at the same time are turned away.
+        max_associations: more at the same time are rejected.
         max_bytes: of one image; an association that sends more is aborted.
         min_free_bytes: below this free space no image is accepted.
         timeout: seconds of silence after which an association is closed.

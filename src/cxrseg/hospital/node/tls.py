@@ -11,7 +11,7 @@ __all__ = ["client_context", "server_context"]
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
-    """For accepting: a peer without a certificate of the authority is turned away.
+    """For accepting: a peer without a certificate of the authority is rejected.
 
     Raises:
         CxrsegError: a file is missing, is not PEM, or the key does not belong to the certificate.

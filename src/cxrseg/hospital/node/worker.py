@@ -1,4 +1,4 @@
-"""Segments what was received, one image after another, and puts its objects on disk."""
+"""Segments received images one after another, and writes their objects to the disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Worker"]
 _log = logging.getLogger(__name__)
 
 _TRIES = 3
-"""How often an image is begun: one that ended the process each time must not do so for ever."""
+"""Number of attempts for an image: an image on which the process dies each time must not block the queue forever."""
 
 _IDLE, _FULL_PAUSE = 1.0, 10.0
 
@@ -67,7 +67,7 @@ class Worker(threading.Thread):
         self._wake.set()
 
     def busy_for(self) -> float:
-        """Seconds since the image that is being segmented was begun; 0 where none is."""
+        """Seconds since the start of the image in progress; 0 where there is none."""
         began = self._began
         return 0.0 if began is None else time.monotonic() - began
 
@@ -92,7 +92,7 @@ class Worker(threading.Thread):
     def _do(self, job: Job) -> None:
         began = time.monotonic()
         if job.attempts > _TRIES:
-            self._finish(job, "failed", f"begun {_TRIES} times, and the process ended each time")
+            self._finish(job, "failed", f"started {_TRIES} times, and the process died each time")
             return
         path = self._files.image(job.key)
         try:
