@@ -187,7 +187,7 @@ def test_resumes_a_connection_that_breaks(server: Server, target: Path) -> None:
 
 def test_gives_up_in_the_end_and_keeps_what_came(server: Server, target: Path) -> None:
     server.cuts = [500] + [0] * 20
-    with pytest.raises(DownloadError, match=r"broke after 500 of 2,560,000.*the 500 bytes that came are kept"):
+    with pytest.raises(DownloadError, match=r"broke after 500 of 2,560,000.*continues after the 500 bytes"):
         download(server.url, target, MD5)
     assert len(server.requests) == 6
     assert part_of(target).read_bytes() == CONTENT[:500]
@@ -232,7 +232,7 @@ def test_server_that_does_not_tell_the_length(server: Server, target: Path) -> N
 
 def test_wrong_bytes(server: Server, target: Path) -> None:
     server.content = b"please log in"
-    with pytest.raises(DownloadError, match=f"another file than announced: expected MD5 {MD5}, got "):
+    with pytest.raises(DownloadError, match=f"sent a wrong file: expected MD5 {MD5}, got "):
         download(server.url, target, MD5)
     assert list(target.parent.iterdir()) == []
 
@@ -258,14 +258,14 @@ def test_no_server(server: Server, target: Path) -> None:
         port = closed.server_port
     with pytest.raises(DownloadError, match=r"Connection refused.*Check the network"):
         download(f"http://127.0.0.1:{port}", target, MD5)
-    with pytest.raises(DownloadError, match="no address"):
+    with pytest.raises(DownloadError, match="not a valid address"):
         download("zenodo", target, MD5)
 
 
 def test_disk_without_room_is_told_beforehand(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(target.anchor)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=560_000))
-    with pytest.raises(DiskFullError, match=r"new folder for the download; 2 MB more are needed"):
+    with pytest.raises(DiskFullError, match=r"new folder for the download; free 2 MB"):
         download(server.url, target, MD5)
 
 
@@ -292,13 +292,13 @@ def test_medsegbench(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert path == tmp_path / "covidquex_128.npz"
     assert path.read_bytes() == CONTENT
     assert server.requests == [("/files/covidquex_128.npz?download=1", None)]
-    with pytest.raises(DownloadError, match="another file than announced"):
+    with pytest.raises(DownloadError, match="sent a wrong file"):
         fetch_medsegbench(tmp_path, base_url=server.url)
 
 
 def test_medsegbench_sizes(tmp_path: Path) -> None:
     assert MEDSEGBENCH_MD5[256] == "75861f1f34a4af16f1ab91d93b5518a0"
-    with pytest.raises(DownloadError, match="128, 256 and 512, not 224"):
+    with pytest.raises(DownloadError, match=r"128, 256 or 512 .*got 224"):
         fetch_medsegbench(tmp_path, 224)
 
 
@@ -330,7 +330,7 @@ def test_archive_from_a_browser(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:\\evil", "c:evil"])
 def test_archive_that_leads_out_of_its_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "archive.zip").write_bytes(zipped({"good": b"", name: b"evil"}))
-    with pytest.raises(DownloadError, match="leads out of its folder"):
+    with pytest.raises(DownloadError, match="leads out of the folder"):
         unpack(tmp_path / "archive.zip", tmp_path / "data")
     assert listed(tmp_path) == ["archive.zip"]
 
@@ -340,13 +340,13 @@ def test_archive_that_leads_out_of_its_folder(tmp_path: Path, name: str) -> None
 )
 def test_damaged_archive(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     (tmp_path / "archive.zip").write_bytes(damage(ARCHIVE))
-    with pytest.raises(DownloadError, match=r"damaged or no zip.*download it anew"):
+    with pytest.raises(DownloadError, match=r"damaged, or is not a zip file.*download it again"):
         unpack(tmp_path / "archive.zip", tmp_path / "data")
     assert listed(tmp_path) == ["archive.zip"]
 
 
 def test_no_archive(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="no such file"):
+    with pytest.raises(DownloadError, match=r"expected an archive at .*found none"):
         unpack(tmp_path / "archive.zip", tmp_path / "data")
 
 
@@ -404,7 +404,7 @@ def test_kaggle_resumes(kaggle: Server, tmp_path: Path) -> None:
 @leaky
 def test_kaggle_resumes_in_the_next_call(kaggle: Server, tmp_path: Path) -> None:
     kaggle.cuts = [1_500_000] + [0] * 30
-    with pytest.raises(DownloadError, match=r"Check the network.*what came is kept in .*\.kagglehub"):
+    with pytest.raises(DownloadError, match=r"Check the network.*it continues from .*\.kagglehub"):
         fetch_covid_qu_ex(tmp_path / "data")
     kaggle.cuts = []
     kaggle.requests = []

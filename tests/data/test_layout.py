@@ -115,7 +115,7 @@ def test_lung_data_need_no_infection_masks(archive: Path, caplog: pytest.LogCapt
     category(lung / "Train" / "Normal", ["a"], infection=False)
     with caplog.at_level(logging.INFO):
         assert "infection" in open_dataset(archive).layout
-    assert f"for the other point at {archive / LUNG}" in caplog.text
+    assert f"for the lung data name {archive / LUNG}" in caplog.text
     for level in (archive / LUNG, lung, lung / "Train", lung / "Train" / "Normal"):
         dataset = open_dataset(level)
         assert dataset.layout == "COVID-QU-Ex lung segmentation data"
@@ -154,7 +154,7 @@ def test_every_kind_of_fault_in_one_error(archive: Path) -> None:
         f"{place}/COVID-19/images/covid_1.png: image without its infection mask",
         f"{place}/COVID-19/infection masks/covid_2.png: infection mask without an image",
         f"{place}/COVID-19/lung masks/covid_2.png: lung mask without an image",
-        f"{place}/COVID-19/images/covid_10.png: has the name of {place}/COVID-19/images/covid_10.bmp",
+        f"{place}/COVID-19/images/covid_10.png: has the same name as {place}/COVID-19/images/covid_10.bmp",
         f"{place}/Normal/lung masks/Normal (3).png: lung mask of 5x4 (width x height), but its image",
         f"{train / 'Non-COVID' / 'images' / 'non_COVID (7).png'} is none of",
         f"{train / 'Non-COVID' / 'lung masks' / 'non_COVID (7).png'} is none of",
@@ -294,7 +294,7 @@ def test_damaged_npz(tmp_path: Path) -> None:
         assert "damaged" in message_of(path)
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    assert "damaged or no .npz" in message_of(tmp_path / "one.npz")
+    assert "damaged, or is not an .npz" in message_of(tmp_path / "one.npz")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     assert "it holds: x" in message_of(tmp_path / "other.npz")
 
@@ -361,12 +361,12 @@ def test_csv_faults_are_listed_together(tmp_path: Path) -> None:
     faults = faults_of(table(tmp_path / "t.csv", rows))
     assert faults[:4] == (
         "t.csv, row 5: the cell image is empty",
-        "t.csv, row 5: split 'eval' is none of train, val, test",
-        "t.csv, row 5: category 'flu' is none of COVID-19, Non-COVID, Normal; leave it empty",
-        "t.csv, row 6: no mask is named (infection, lungs)",
+        "t.csv, row 5: expected the split train, val, test, got 'eval'",
+        "t.csv, row 5: expected the category COVID-19, Non-COVID, Normal or an empty cell, got 'flu'",
+        "t.csv, row 6: no mask is named (infection, opacity, lungs)",
     )
     text = "\n".join(faults[4:])
-    assert "a: name of 2 images (a.png, a.png)" in text
+    assert "a: 2 images have this name (a.png, a.png)" in text
     assert f"{tmp_path / 'gone.png'}, but there is no such file" in text
     assert f"expected an image at {tmp_path / '..'}" in text
     assert "m.png: infection mask of 9x9 (width x height), but its image a.png has 4x4" in text
@@ -382,7 +382,7 @@ def test_csv_faults_are_listed_together(tmp_path: Path) -> None:
         (b"image,mask,infection\na,b,c\n", "two columns for infection"),
         (b"image,mask\n", "no rows"),
         ("image,mask\nü,b".encode("latin-1"), "UTF-8"),
-        (b'image,mask\n"a,b\n', "no CSV"),
+        (b'image,mask\n"a,b\n', "not a valid CSV"),
     ],
 )
 def test_csv_that_is_none(tmp_path: Path, content: bytes, expected: str) -> None:
@@ -486,7 +486,7 @@ def test_only_headers_are_read(tmp_path: Path) -> None:
 
 
 def test_no_such_place(tmp_path: Path) -> None:
-    assert f"{tmp_path / 'x'}, but there is no such folder" in message_of(tmp_path / "x")
+    assert f"{tmp_path / 'x'}, found no folder or file" in message_of(tmp_path / "x")
 
 
 def test_empty_folder(tmp_path: Path) -> None:
@@ -502,8 +502,8 @@ def test_what_is_there_instead_is_told(tmp_path: Path) -> None:
     text = message_of(tmp_path)
     assert "folders x, y" in text
     assert "QaTa-COV19 v2:" in text
-    assert "but 1 .png" in message_of(tmp_path / "y")
-    assert f"point at {tmp_path / 'x'} instead" in message_of(tmp_path / "x" / "images")
+    assert "it contains 1 .png" in message_of(tmp_path / "y")
+    assert f"name {tmp_path / 'x'} instead" in message_of(tmp_path / "x" / "images")
 
 
 def test_images_without_any_masks(tmp_path: Path) -> None:
@@ -511,7 +511,7 @@ def test_images_without_any_masks(tmp_path: Path) -> None:
     assert faults_of(tmp_path) == (f"{tmp_path}: expected a folder of infection masks, found none",)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a.zip", "unpack it"), ("a.png", "no file that lists")])
+@pytest.mark.parametrize(("name", "expected"), [("a.zip", "unpack it"), ("a.png", "expected a folder, .npz or .csv")])
 def test_a_file_of_another_kind(tmp_path: Path, name: str, expected: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     assert expected in message_of(tmp_path / name)
@@ -633,7 +633,7 @@ def test_hold_out_refuses() -> None:
     for fraction in (0.0, 1.0, float("nan")):
         with pytest.raises(RecipeError, match="between 0 and 1"):
             hold_out(dataset, "test", fraction)
-    with pytest.raises(DatasetError, match="has images of split val"):
+    with pytest.raises(DatasetError, match="already has images of split val"):
         hold_out(dataset, "val", 0.1)
-    with pytest.raises(DatasetError, match="too few training images"):
+    with pytest.raises(DatasetError, match="at least two training images"):
         hold_out(own({("train", None): 1}), "val", 0.5)

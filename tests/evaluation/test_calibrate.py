@@ -124,14 +124,14 @@ def test_the_images_that_are_judged_are_refused(tmp_path: Path, model: Path, noi
 
 
 def test_without_an_infection_there_is_nothing_to_fit(tmp_path: Path, model: Path, noisy: Dataset) -> None:
-    with pytest.raises(DatasetError, match="expected images with an infection"):
+    with pytest.raises(DatasetError, match="expected infected and uninfected pixels"):
         fit(model, noisy.select("val", ["Normal"]), tmp_path / "fitted.onnx")
 
 
 def test_a_model_of_lungs_alone_has_nothing_to_fit(tmp_path: Path, model: Path, noisy: Dataset) -> None:
     info = ModelInfo("lungs", ("heart", "lungs"), (SIZE, SIZE), {})
     write_model(tmp_path / "lungs.onnx", model.read_bytes(), info)
-    with pytest.raises(ModelFileError, match="finds heart, lungs"):
+    with pytest.raises(ModelFileError, match="segments heart, lungs"):
         fit(tmp_path / "lungs.onnx", noisy, tmp_path / "fitted.onnx")
 
 

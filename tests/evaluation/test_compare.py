@@ -113,7 +113,7 @@ def test_an_evaluation_against_itself_differs_in_nothing(two: tuple[Path, Path])
 def test_sets_of_different_images_are_refused(evaluation: Callable[..., Path]) -> None:
     first = evaluation("first", [row(name, 0.5) for name in "abc"])
     second = evaluation("second", [row(name, 0.5) for name in "bcde"])
-    with pytest.raises(DatasetError, match="same images, but 3 of infection are in one alone") as caught:
+    with pytest.raises(DatasetError, match="same images, but 3 images of infection are in only one") as caught:
         compare(first, second)
     assert caught.value.faults == (f"only in {first}: a", f"only in {second}: d", f"only in {second}: e")
     many = evaluation("many", [row(str(number), 0.5) for number in range(50)])
@@ -132,7 +132,7 @@ def test_only_kinds_of_mask_in_common_are_compared(evaluation: Callable[..., Pat
     both = evaluation("both", [row("a", 0.5), row("a", 0.4, target="lungs")])
     lungs = evaluation("lungs", [row("a", 0.5, target="lungs")])
     assert list(compare(both, lungs).targets) == ["lungs"]
-    with pytest.raises(DatasetError, match=r"in common, got infection in .* and lungs in"):
+    with pytest.raises(DatasetError, match=r"common kind of mask, got infection in .* and lungs in"):
         compare(evaluation("one", [row("a", 0.5)]), lungs)
 
 
@@ -145,9 +145,9 @@ def test_a_table_of_fewer_columns_is_compared_by_those(evaluation: Callable[...,
 
 def test_folders_that_are_no_evaluations(tmp_path: Path, evaluation: Callable[..., Path]) -> None:
     good = evaluation("good", [row("a", 0.5)])
-    with pytest.raises(DatasetError, match="expected a folder that 'cxrseg evaluate -o' wrote"):
+    with pytest.raises(DatasetError, match=r"expected an output folder of .cxrseg evaluate"):
         compare(good, tmp_path / "none")
-    for text, message in (("a,b\n1,2\n", "is no table"), ("name,target\n", "has no rows")):
+    for text, message in (("a,b\n1,2\n", "is not a table"), ("name,target\n", "has no rows")):
         (tmp_path / "scores.csv").write_text(text, encoding="utf-8")
         with pytest.raises(DatasetError, match=message):
             compare(good, tmp_path)

@@ -239,7 +239,7 @@ def test_a_dataset_without_any_of_the_masks_is_refused(bright_model: Path, known
     bare = Dataset(
         known.root, known.layout, tuple(Sample(s.name, s.split, s.category, s.image, {}) for s in known.samples)
     )
-    with pytest.raises(DatasetError, match=r"none of the masks that the model finds \(infection, lungs\)"):
+    with pytest.raises(DatasetError, match=r"no mask of the model's channels \(infection, lungs\)"):
         evaluate(bright_model, bare)
 
 
@@ -248,7 +248,7 @@ def test_all_unreadable_images_are_listed(bright_model: Path, known: Dataset) ->
     for path in broken:
         assert isinstance(path, Path)
         path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(DatasetError, match="2 of 5 images cannot be judged") as caught:
+    with pytest.raises(DatasetError, match="2 of 5 images cannot be evaluated") as caught:
         evaluate(bright_model, known)
     assert len(caught.value.faults) == 2
     for path, fault in zip(broken, caught.value.faults, strict=True):
@@ -258,7 +258,7 @@ def test_all_unreadable_images_are_listed(bright_model: Path, known: Dataset) ->
 def test_another_threshold_is_used_and_said(bright_model: Path, known: Dataset, tmp_path: Path) -> None:
     found = evaluate(bright_model, known, threshold=0.9)
     assert found.summary()["thresholds"] == {"infection": 0.9, "lungs": 0.5}
-    with pytest.raises(ModelFileError, match="there is none"):
+    with pytest.raises(ModelFileError, match="found none"):
         evaluate(tmp_path / "none.onnx", known)
 
 
@@ -299,7 +299,7 @@ def test_the_threshold_baseline_is_found_on_one_set_and_judged_on_another(
 
 def test_a_baseline_needs_infected_images(tmp_path: Path, write_sample: Callable[..., None]) -> None:
     dataset = baseline_set(tmp_path, write_sample, "Train", NOTHING)
-    with pytest.raises(DatasetError, match="no infected image"):
+    with pytest.raises(DatasetError, match="expected an infected image"):
         threshold_baseline(dataset.select(categories=["Normal"]), dataset)
-    with pytest.raises(DatasetError, match="no infected image"):
+    with pytest.raises(DatasetError, match="expected an infected image"):
         threshold_baseline(dataset, dataset.select(categories=["Normal"]))

@@ -91,13 +91,13 @@ def test_masks_are_matched_to_their_images_where_names_repeat(
     images = tmp_path / "data" / "Train" / "COVID-19" / "images"
     predict_files(images, tmp_path / "found", Options((model,)))
     assert evaluate_predictions(tmp_path / "found", dataset.select("train")).images[0].infected
-    with pytest.raises(DatasetError, match=r"1 of 1 images of .* were not predicted") as caught:
+    with pytest.raises(DatasetError, match=r"1 of 1 images of .* have no prediction") as caught:
         evaluate_predictions(tmp_path / "found", dataset.select("val"))
     assert caught.value.faults == ("Val/COVID-19/covid_1: no prediction",)
     # Once the dataset has moved, names are all that is left, and they must not be ambiguous.
     moved = tmp_path / "moved"
     (tmp_path / "data").rename(moved)
-    with pytest.raises(DatasetError, match="share their names"):
+    with pytest.raises(DatasetError, match="match the same prediction"):
         evaluate_predictions(tmp_path / "found", open_dataset(moved))
 
 
@@ -131,12 +131,12 @@ def test_categories_of_the_whole_image_are_read_back(predicted: Path, dataset: D
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "manifest.json").unlink(), "expected a folder that 'cxrseg predict -o' wrote"),
+        (lambda folder: (folder / "manifest.json").unlink(), "expected an output folder of 'cxrseg predict'"),
         (lambda folder: (folder / "statistics.json").write_text("{"), "damaged"),
         (lambda folder: next(folder.rglob("covid_1_infection.png")).unlink(), "expected the mask .*covid_1_infection"),
     ],
 )
-def test_a_folder_that_cannot_be_judged_says_why(
+def test_a_folder_that_cannot_be_evaluated_is_an_error(
     predicted: Path, dataset: Dataset, spoil: Callable[[Path], object], message: str
 ) -> None:
     spoil(predicted)

@@ -104,12 +104,12 @@ def test_the_search_is_natural_and_passes_over_what_is_hidden_and_its_own(tmp_pa
     inputs, others = find_inputs(tmp_path, tmp_path / "out")
     assert [item.name for item in inputs] == ["IM0001", "x2.png", "x10.png", "deep/er/v.PNG"]
     assert inputs[0].stem == "IM0001" and others == {".txt": 1}
-    with pytest.raises(ImageError, match="other than the input"):
+    with pytest.raises(ImageError, match="is also the output folder"):
         find_inputs(tmp_path, tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="found nothing"):
         find_inputs(tmp_path / "empty", tmp_path / "out")
-    with pytest.raises(ImageError, match="there is none"):
+    with pytest.raises(ImageError, match="found none"):
         find_inputs(tmp_path / "missing", tmp_path / "out")
 
 

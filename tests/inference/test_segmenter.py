@@ -69,7 +69,7 @@ def test_a_threshold_out_of_range_is_refused(bright_model: Path, threshold: floa
 
 
 def test_a_missing_model_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="there is none"):
+    with pytest.raises(ModelFileError, match="found none"):
         Segmenter(tmp_path / "model.onnx")
 
 

@@ -365,7 +365,7 @@ def test_the_fitted_model_of_an_evaluation_is_shown(tmp_path: Path, place: Path)
 def test_a_dataset_without_the_judged_images_is_refused(tmp_path: Path, place: Path) -> None:
     dataset = open_dataset(place / "data")
     part = replace(dataset, samples=dataset.samples[:-1])
-    with pytest.raises(DatasetError, match="lacks 1 of the images"):
+    with pytest.raises(DatasetError, match="lacks 1 images of the evaluation"):
         write_report(read_run(place / "run"), read_evaluation(place / "judged"), tmp_path / "p.html", dataset=part)
 
 

@@ -89,5 +89,5 @@ def test_a_batch_that_fits_is_let_through(network: torch.nn.Module, tiny_recipe:
 def test_a_network_that_cannot_work_on_the_size_is_refused(tiny_recipe: Callable[..., Recipe]) -> None:
     settings: dict[str, Any] = {"name": "smp/pan", "encoder": "tu-tf_efficientnet_lite0"}
     recipe = tiny_recipe(network=settings)
-    with pytest.raises(RecipeError, match=r"cannot work on images of 64x64 .*set data.size larger"):
+    with pytest.raises(RecipeError, match=r"cannot work on images of 64x64 .*use a larger data.size"):
         check_memory(build_network(recipe.network, ("infection",)), recipe, 1)

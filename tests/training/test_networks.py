@@ -168,11 +168,11 @@ def test_the_seed_decides_the_weights() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (recipe("unett"), "there are: unet, attention-unet"),
-        (recipe("smp/unett", LITE0), "there are: deeplabv3"),
+        (recipe("unett"), "known ones are: unet, attention-unet"),
+        (recipe("smp/unett", LITE0), "known ones are: deeplabv3"),
         (recipe("smp/unet", "nonesuch"), "'nonesuch'"),
         (recipe("smp/unet", "tu-nonesuch"), "'tu-nonesuch'"),
-        (recipe("smp/unet", "resnet18", pretrained=True), "no ImageNet weights offline for 'resnet18'"),
+        (recipe("smp/unet", "resnet18", pretrained=True), "no offline ImageNet weights for 'resnet18'"),
         (recipe("smp/unet", "tu-resnet10t", pretrained=True), "tu-tf_efficientnet_lite0"),
         (recipe("smp/fpn", LITE0, decoder_channels=(8, 4)), "cannot build 'fpn'"),
     ],

@@ -82,7 +82,7 @@ def test_a_file_is_read_with_defaults_for_the_rest(written) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "near"),
     [
-        ("name: a\nepoch: 3\n", "epoch", "there are"),
+        ("name: a\nepoch: 3\n", "epoch", "known ones"),
         ("name: a\noptimizer: {}\n", "optimizer", "'optimiser'"),
         ("name: a\noptimiser: {epoch: 3}\n", "optimiser.epoch", "'epochs'"),
         ("name: a\nnetwork: {feature: 8}\n", "network.feature", "'features'"),
@@ -91,7 +91,7 @@ def test_a_file_is_read_with_defaults_for_the_rest(written) -> None:
 )
 def test_a_misspelt_key_names_the_nearest(written, text: str, place: str, near: str) -> None:
     text = message(written(text))
-    assert f"{place}: no such setting" in text
+    assert f"{place}: unknown setting" in text
     assert near in text
 
 
@@ -109,7 +109,7 @@ def test_a_misspelt_key_names_the_nearest(written, text: str, place: str, near: 
         ("data.size=4096", "4096x4096"),
         ("data.targets=[]", "data.targets"),
         ("data.targets=[heart]", "data.targets.0"),
-        ("data.targets=[lungs, lungs]", "twice"),
+        ("data.targets=[lungs, lungs]", "duplicate"),
         ("data.categories=[covid]", "data.categories.0"),
         ("data.non_covid=maybe", "data.non_covid"),
         ("network.features=2", "network.features"),
@@ -167,9 +167,9 @@ def test_the_later_override_wins(written) -> None:
     ("override", "expected"),
     [
         ("optimiser.epochs", "KEY=VALUE"),
-        ("optimiser.epochs.x=3", "single setting"),
-        ("name.x=3", "single setting"),
-        ("data.targets=[infection", "no valid YAML"),
+        ("optimiser.epochs.x=3", "is a setting"),
+        ("name.x=3", "is a setting"),
+        ("data.targets=[infection", "not valid YAML"),
         ("optimiser.epoch=3", "'epochs'"),
     ],
 )
@@ -187,7 +187,7 @@ def test_a_missing_recipe_names_the_shipped_ones_and_the_nearest(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("name: [", "no valid YAML"), ("- 3\n", "list"), ("", "NoneType"), ("seed: 1\n", "name: Field required")],
+    [("name: [", "not valid YAML"), ("- 3\n", "list"), ("", "NoneType"), ("seed: 1\n", "name: Field required")],
 )
 def test_a_file_that_is_no_recipe_is_refused(written, text: str, expected: str) -> None:
     text = message(written(text))
@@ -198,7 +198,7 @@ def test_a_file_that_is_no_recipe_is_refused(written, text: str, expected: str) 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xff\xfe\x00\x01\x80")
-    assert "no valid YAML" in message(path)
+    assert "not valid YAML" in message(path)
 
 
 def awkward(written) -> Recipe:

@@ -1,4 +1,4 @@
-"""A CSV that lists pairs of images and masks."""
+"""A CSV file that lists pairs of images and masks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["read_table"]
 _MASK_COLUMNS = {"infection": "infection", "mask": "infection", "opacity": "opacity", "lungs": "lungs"}
 _EXPECTED = (
     "expected the columns image (required), infection or lungs or both (mask is infection), "
-    "and if you like split, category, name"
+    "and optionally split, category, name"
 )
 
 
 def read_table(path: Path) -> tuple[list[Sample], list[str]]:
-    """Read a CSV of pairs, separated by commas, semicolons or tabs, in UTF-8.
+    """Read a CSV file of pairs in UTF-8, separated by commas, semicolons or tabs.
 
-    Columns: image (required); infection (or mask) and lungs, of which each row fills one at least; split,
-    'train' where empty; category; name, the image's path without its ending where empty. Paths are relative
-    to the CSV's folder.
+    Columns: image (required); infection (or mask), opacity and lungs, of which each row needs at least one; split,
+    'train' where empty; category; name, the image's path without its suffix where empty. Paths are relative to the
+    folder of the CSV file.
 
     Args:
-        path: the CSV.
+        path: the CSV file.
 
     Returns:
-        The samples in the order of the rows, and one line for each row at fault; the files are not looked at.
+        The samples in the order of the rows, and one line for each fault; the image files are not opened.
 
     Raises:
-        DatasetError: the file is no such table.
+        DatasetError: the file is not such a table.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -45,7 +45,7 @@ def read_table(path: Path) -> tuple[list[Sample], list[str]]:
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise DatasetError(f"{path} is no CSV that can be read ({error}); save it anew") from error
+        raise DatasetError(f"{path} is not a valid CSV file ({error}); save it again") from error
     columns = _columns(path, rows[0] if rows else [])
     samples, faults = [], []
     for number, row in enumerate(rows[1:], start=2):
@@ -62,7 +62,7 @@ def read_table(path: Path) -> tuple[list[Sample], list[str]]:
 
 
 def _columns(path: Path, header: list[str]) -> dict[str, int]:
-    """Column name to its place; 'mask' is called 'infection'."""
+    """Column name to its index; 'mask' becomes 'infection'."""
     columns: dict[str, int] = {}
     for place, cell in enumerate(header):
         name = cell.strip().casefold()
@@ -84,14 +84,14 @@ def _problems(cells: Mapping[str, str]) -> list[str]:
         problems.append("no mask is named (infection, opacity, lungs)")
     split, category = cells.get("split"), cells.get("category")
     if split and not as_split(split):
-        problems.append(f"split {split!r} is none of {', '.join(SPLITS)}")
+        problems.append(f"expected the split {', '.join(SPLITS)}, got {split!r}")
     if category and not as_category(category):
-        problems.append(f"category {category!r} is none of {', '.join(CATEGORIES)}; leave it empty")
+        problems.append(f"expected the category {', '.join(CATEGORIES)} or an empty cell, got {category!r}")
     return problems
 
 
 def _sample(cells: Mapping[str, str], folder: Path) -> Sample:
-    # Tables written on Windows have backslashes; forward slashes are understood everywhere.
+    # Tables written on Windows have backslashes; forward slashes work everywhere.
     paths = {kind: cells.get(kind, "").replace("\\", "/") for kind in ("image", "infection", "opacity", "lungs")}
     image = PurePosixPath(paths["image"])
     return Sample(

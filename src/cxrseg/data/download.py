@@ -1,4 +1,4 @@
-"""One file from the web to the disk: resumed, verified, never half there."""
+"""Downloading one file: resumed after an interruption, verified, and never incomplete under its final name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cxrseg.errors import DiskFullError, DownloadError
 __all__ = ["Progress", "disk_full", "download"]
 
 Progress = Callable[[int, int | None], object]
-"""Called with the bytes that are done and the bytes in all (None where the server does not say)."""
+"""Called with the downloaded bytes and all bytes (None where the server does not say)."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,46 +33,46 @@ _RANGE_NOT_SATISFIABLE = 416
 
 
 class _BrokenError(Exception):
-    """The connection failed in a way that may pass."""
+    """The connection failed, and a retry may help."""
 
 
 def download(url: str, path: Path, md5: str, progress: Progress | None = None) -> Path:
-    """Download a file, resuming what an earlier call left in `NAME.part`, and verify it.
+    """Download a file and verify it; `NAME.part` of an interrupted call is resumed.
 
-    A file that is there already with the right checksum is not downloaded again. A connection that breaks is
-    taken up where it broke, until five attempts in a row gain no byte; what has come stays for the next call.
+    A file that exists already with the right checksum is not downloaded again. A broken connection is resumed, until
+    five attempts in a row receive nothing; the received bytes are kept for the next call.
 
     Args:
         url: http or https.
-        path: the file to make; its folder is made where missing.
-        md5: the MD5 that the publisher announces, hex.
+        path: the file to write; its folder is created where missing.
+        md5: the published MD5, hex.
         progress: called after each piece.
 
     Returns:
         `path`.
 
     Raises:
-        DownloadError: the server cannot be reached or refuses, or sends something else than was announced.
-        DiskFullError: no room is left.
+        DownloadError: the server cannot be reached or refuses, or the checksum is wrong.
+        DiskFullError: the disk is full.
     """
     if path.is_file():
         if _md5(path) == md5:
             return path
-        _log.warning("%s is not what %s announces; downloading it anew", path, url)
+        _log.warning("%s has another checksum than %s; downloading it again", path, url)
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         resumed = part.exists()
         _complete(url, part, progress)
         if resumed and _md5(part) != md5:
-            _log.warning("%s, resumed, is not what %s announces; downloading it from the start", part, url)
+            _log.warning("%s was resumed and has another checksum than %s; downloading it from the start", part, url)
             part.unlink()
             _complete(url, part, progress)
         if (found := _md5(part)) != md5:
             part.unlink()
             raise DownloadError(
-                f"{url} sent another file than announced: expected MD5 {md5}, got {found}. Try again later; "
-                "if it stays so, a proxy may answer in place of the server, or the file was changed there"
+                f"{url} sent a wrong file: expected MD5 {md5}, got {found}. Try again later; if the error stays, a "
+                "proxy may answer instead of the server, or the file was changed there"
             )
         part.replace(path)
     except OSError as error:
@@ -83,9 +83,9 @@ def download(url: str, path: Path, md5: str, progress: Progress | None = None) -
 
 
 def disk_full(folder: Path, needed: int | None = None) -> DiskFullError:
-    """The error for a disk without room; `needed` is in bytes."""
-    need = f"{needed / 1e6:,.0f} MB more are needed" if needed else "free some space"
-    return DiskFullError(f"no room left on the disk of {folder} for the download; {need}, then run it again")
+    """The error for a full disk; `needed` is in bytes."""
+    need = f"free {needed / 1e6:,.0f} MB" if needed else "free some space"
+    return DiskFullError(f"no space left on the disk of {folder} for the download; {need}, then run it again")
 
 
 def _md5(path: Path) -> str:
@@ -94,7 +94,7 @@ def _md5(path: Path) -> str:
 
 
 def _complete(url: str, part: Path, progress: Progress | None) -> None:
-    """Bring `part` to its full length, however often the connection breaks."""
+    """Download the rest of `part`, also where the connection breaks several times."""
     failures = 0
     while True:
         before = _length(part)
@@ -105,21 +105,21 @@ def _complete(url: str, part: Path, progress: Progress | None) -> None:
             failures = 0 if _length(part) > before else failures + 1
             if failures > len(_PAUSES_S):
                 raise DownloadError(
-                    f"{url} cannot be downloaded: {error}. Check the network (and the proxy settings), then "
-                    f"run it again: the {_length(part):,} bytes that came are kept in {part}"
+                    f"{url} cannot be downloaded: {error}. Check the network (and the proxy settings), then run it "
+                    f"again; it continues after the {_length(part):,} bytes in {part}"
                 ) from error
             _log.info("%s: %s; trying again", url, error)
             time.sleep(_PAUSES_S[max(failures - 1, 0)])
 
 
 def _fetch_rest(url: str, part: Path, progress: Progress | None) -> None:
-    """One request for what `part` lacks."""
+    """One request for the missing bytes of `part`."""
     start = _length(part)
     reply = _ask(url, start)
     if reply is None:
         return
     with reply:
-        start = _range_start(reply)  # 0 where the server sends the whole file, whatever was asked for
+        start = _range_start(reply)  # 0 where the server sends the whole file although a part was requested
         length = reply.headers["Content-Length"]
         missing = int(length) if length else None
         if missing is not None and missing > (free := shutil.disk_usage(part.parent).free):
@@ -128,7 +128,7 @@ def _fetch_rest(url: str, part: Path, progress: Progress | None) -> None:
 
 
 def _ask(url: str, start: int) -> http.client.HTTPResponse | None:
-    """The server's reply with the bytes from `start` on, or None where it says that there are no more."""
+    """The server's reply with the bytes from `start`, or None where it says that there are no more."""
     headers = {"User-Agent": f"cxrseg/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -138,13 +138,13 @@ def _ask(url: str, start: int) -> http.client.HTTPResponse | None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == _RANGE_NOT_SATISFIABLE and start:
-            return None  # complete, or longer than the file: the checksum tells
+            return None  # complete, or longer than the file: the checksum will show it
         answer = f"the server answers {error.code} {error.reason}"
         if error.code in _WORTH_RETRYING:
             raise _BrokenError(answer) from error
         raise DownloadError(f"{url} cannot be downloaded: {answer}; check the address") from error
     except ValueError as error:
-        raise DownloadError(f"{url} is no address that can be downloaded from: {error}") from error
+        raise DownloadError(f"{url} is not a valid address: {error}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenError(str(getattr(error, "reason", error)) or type(error).__name__) from error
     return reply

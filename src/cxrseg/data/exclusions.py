@@ -1,4 +1,4 @@
-"""Names of images to leave out: the file that lists them, and a dataset without them."""
+"""Images to leave out: the file that lists them, and a dataset without them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Exclusion:
 
     Attributes:
         name: of the sample, such as 'Train/COVID-19/covid_41'.
-        reason: 'leak' (a copy of it is in a split that judges) or 'duplicate' (of one in its own split).
-        copy_of: the sample that stays.
+        reason: 'leak' (a copy of it is in another split) or 'duplicate' (a copy of it is in the same split).
+        copy_of: the sample that is kept.
     """
 
     name: str
@@ -42,18 +42,18 @@ def write_exclusions(path: Path, exclusions: Sequence[Exclusion]) -> None:
 def read_exclusions(path: Path) -> list[str]:
     """Read names of samples: the first column of a CSV such as `write_exclusions` writes, or one name a line.
 
-    Empty lines and those that begin with # are passed over.
+    Empty lines and lines that begin with # are skipped.
 
     Raises:
-        DatasetError: there is no such file, or it is no text.
+        DatasetError: there is no such file, or it is not text.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is no UTF-8 text ({error}); expected names of images, one a line") from error
+        raise DatasetError(f"expected UTF-8 text with one image name a line in {path} ({error})") from error
     except OSError as error:
         raise DatasetError(
-            f"{path}: expected a file with the names of images to leave out; {error.strerror}"
+            f"expected a file with the names of images to leave out at {path}: {error.strerror}"
         ) from error
     rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row and row[0].strip()]
     names = [row[0].strip() for row in rows if not row[0].lstrip().startswith("#")]
@@ -64,7 +64,7 @@ def exclude(dataset: Dataset, path: Path | str) -> Dataset:
     """A dataset without the samples that a file names.
 
     Args:
-        dataset: the whole one, since the file names samples of all its splits.
+        dataset: the whole dataset, since the file names samples of all its splits.
         path: see `read_exclusions`.
 
     Raises:
@@ -76,11 +76,11 @@ def exclude(dataset: Dataset, path: Path | str) -> Dataset:
     if unknown:
         more = [f"and {len(unknown) - _SHOWN} more"] if len(unknown) > _SHOWN else []
         raise DatasetError(
-            f"{path} names {len(unknown)} of {len(names)} images that {dataset.root} does not have (its names look "
+            f"{dataset.root} does not have {len(unknown)} of the {len(names)} images that {path} names (its names are "
             f"like {dataset.samples[0].name}); use the file with the whole dataset that it was made from, or remove:",
             unknown[:_SHOWN] + more,
         )
     kept = tuple(sample for sample in dataset.samples if sample.name not in names)
     if not kept:
-        raise DatasetError(f"{path} names every image of {dataset.root}; nothing would be left")
+        raise DatasetError(f"{path} names all images of {dataset.root}; at least one must be left")
     return Dataset(dataset.root, dataset.layout, kept)

@@ -44,23 +44,23 @@ def fetch_medsegbench(
 ) -> Path:
     """Download MedSegBench's covidquex_SIZE.npz: the COVID-19 images of COVID-QU-Ex with infection masks.
 
-    A broken download is resumed, a complete one verified and left alone.
+    An interrupted download is resumed. A complete one is verified and not downloaded again.
 
     Args:
-        destination: the folder to put it in.
+        destination: the folder for the file.
         size: 128, 256 or 512 pixels a side.
-        base_url: where the files are; Zenodo record 13358372.
-        progress: called with the bytes that are done and the bytes in all.
+        base_url: of the files; Zenodo record 13358372.
+        progress: called with the downloaded bytes and all bytes.
 
     Returns:
         The .npz file, for `open_dataset`.
 
     Raises:
-        DownloadError: no such size, the server cannot be reached, or it sends something else.
-        DiskFullError: no room is left.
+        DownloadError: there is no such size, the server cannot be reached, or the checksum is wrong.
+        DiskFullError: the disk is full.
     """
     if size not in MEDSEGBENCH_MD5:
-        raise DownloadError(f"MedSegBench has COVID-QU-Ex in sizes 128, 256 and 512, not {size}")
+        raise DownloadError(f"expected the size 128, 256 or 512 of MedSegBench's COVID-QU-Ex, got {size}")
     name = f"covidquex_{size}.npz"
     url = f"{base_url.rstrip('/')}/{name}?download=1"
     return download(url, Path(destination) / name, MEDSEGBENCH_MD5[size], progress)
@@ -69,24 +69,24 @@ def fetch_medsegbench(
 def fetch_covid_qu_ex(destination: Path | str, *, archive: Path | str | None = None) -> Path:
     """Download COVID-QU-Ex from Kaggle (anasmohammedtahir/covidqu) with kagglehub, or unpack its archive.
 
-    What kagglehub has downloaded when it is cut off lies in `destination` and is taken up by the next call.
-    Where the dataset is there already, nothing is downloaded. kagglehub shows its own progress bar.
+    After an interruption, the next call continues the download. Where the dataset exists already, nothing is
+    downloaded. kagglehub shows its own progress bar.
 
     Args:
-        destination: the folder to make the folder 'COVID-QU-Ex' in.
-        archive: the archive as downloaded with a browser; then no connection is made.
+        destination: the folder in which the folder 'COVID-QU-Ex' is created.
+        archive: the archive, downloaded with a browser; then no connection is made.
 
     Returns:
         The folder 'COVID-QU-Ex', for `open_dataset`.
 
     Raises:
         MissingExtraError: kagglehub is not installed.
-        DownloadError: Kaggle cannot be reached or refuses, or what came is not COVID-QU-Ex.
-        DiskFullError: no room is left.
+        DownloadError: Kaggle cannot be reached or refuses, or the download is not COVID-QU-Ex.
+        DiskFullError: the disk is full.
     """
     folder = Path(destination) / _FOLDER
     if folder.is_dir():
-        _log.info("%s is there already; nothing was downloaded", folder)
+        _log.info("%s exists already; nothing was downloaded", folder)
         return folder
     if archive is not None:
         return unpack(Path(archive), folder)
@@ -95,11 +95,11 @@ def fetch_covid_qu_ex(destination: Path | str, *, archive: Path | str | None = N
         found = _from_kaggle(cache)
         if not any(found.glob("*Segmentation Data")):
             raise DownloadError(
-                f"Kaggle sent no COVID-QU-Ex: {found} has no 'Infection Segmentation Data'. Delete {cache} "
-                "and run it again; if it stays so, the dataset was changed there"
+                f"the download from Kaggle is not COVID-QU-Ex: {found} has no 'Infection Segmentation Data'. Delete "
+                f"{cache} and run this command again; if the error stays, the dataset was changed at Kaggle"
             )
         if not found.is_relative_to(cache.resolve()):
-            return found  # Kaggle's and Google's notebooks have the dataset mounted, to read only
+            return found  # Kaggle's and Google's notebooks have the dataset mounted read-only
         found.replace(folder)
         shutil.rmtree(cache, ignore_errors=True)
     except OSError as error:
@@ -110,18 +110,18 @@ def fetch_covid_qu_ex(destination: Path | str, *, archive: Path | str | None = N
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a zip archive into a new folder, as a whole or not at all.
+    """Unpack a zip archive into a new folder, completely or not at all.
 
     Args:
         archive: the .zip file.
-        folder: the folder to make.
+        folder: the folder to create.
 
     Returns:
         `folder`.
 
     Raises:
-        DownloadError: the archive is missing or damaged, or a name in it leads out of the folder.
-        DiskFullError: no room is left.
+        DownloadError: the archive is missing or damaged, or a path in it leads out of the folder.
+        DiskFullError: the disk is full.
     """
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
@@ -134,13 +134,13 @@ def unpack(archive: Path, folder: Path) -> Path:
             stored.extractall(beside)
         beside.replace(folder)
     except FileNotFoundError as error:
-        raise DownloadError(f"expected an archive at {archive}, but there is no such file") from error
+        raise DownloadError(f"expected an archive at {archive}, found none") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(folder.parent) from error
         raise DownloadError(f"{archive} cannot be unpacked to {folder}: {error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise DownloadError(f"{archive} is damaged or no zip ({error}); download it anew") from error
+        raise DownloadError(f"{archive} is damaged, or is not a zip file ({error}); download it again") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
@@ -149,37 +149,39 @@ def unpack(archive: Path, folder: Path) -> Path:
 def _checked(archive: Path, entry: zipfile.ZipInfo) -> zipfile.ZipInfo:
     path = PureWindowsPath(entry.filename)  # knows both kinds of slash, and drives
     if path.drive or path.root or ".." in path.parts:
-        raise DownloadError(f"{archive} holds {entry.filename!r}, which leads out of its folder; do not trust it")
+        raise DownloadError(
+            f"{archive} contains the path {entry.filename!r}, which leads out of the folder; do not use this archive"
+        )
     return entry
 
 
 def _from_kaggle(cache: Path) -> Path:
-    """The folder into which kagglehub has downloaded and unpacked the dataset."""
+    """The folder into which kagglehub downloads and unpacks the dataset."""
     try:
         kagglehub = importlib.import_module("kagglehub")
     except ImportError as error:
         raise MissingExtraError(
-            "downloading from Kaggle needs kagglehub: pip install 'cxrseg[fetch]'. Or download the archive "
-            f"with a browser from {_PAGE} and name it (archive)"
+            "downloading from Kaggle needs kagglehub: pip install 'cxrseg[fetch]'. Or download the archive with a "
+            f"browser from {_PAGE}, and name it with --archive"
         ) from error
     cache.mkdir(parents=True, exist_ok=True)
     with _kagglehub_cache(cache):
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return Path(kagglehub.dataset_download(_HANDLE)).resolve()
-            except Exception as error:  # kagglehub has a dozen kinds of error and no common base
+            except Exception as error:  # the errors of kagglehub have no common base class
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 reason = error
-                # Kaggle's answers carry a response and stay the same; a broken connection carries none.
+                # An answer of Kaggle has a response, and a retry would not help; a broken connection has none.
                 if not isinstance(error, OSError) or getattr(error, "response", None) is not None:
                     break
                 _log.info("Kaggle, attempt %d of %d: %s", attempt, _ATTEMPTS, error)
                 time.sleep(_PAUSE_S)
     raise DownloadError(
-        f"COVID-QU-Ex cannot be downloaded from Kaggle: {reason}. Check the network, then run it again: what "
-        f"came is kept in {cache}. If Kaggle asks who you are, set KAGGLE_API_TOKEN; or download the archive "
-        f"with a browser from {_PAGE} and name it (archive)"
+        f"COVID-QU-Ex cannot be downloaded from Kaggle: {reason}. Check the network, then run this command again; it "
+        f"continues from {cache}. If Kaggle needs a login, set KAGGLE_API_TOKEN; or download the archive with a "
+        f"browser from {_PAGE}, and name it with --archive"
     ) from reason
 
 

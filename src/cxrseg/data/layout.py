@@ -1,4 +1,4 @@
-"""Whatever a user points at, a folder or a file of images and masks, to a `Dataset`."""
+"""Recognising the layout of a folder or file of images and masks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["list_dataset", "open_dataset"]
 _log = logging.getLogger(__name__)
 
 _LAYOUTS = """
-Understood are:
+Known layouts:
   COVID-QU-Ex: {Train,Val,Test}/{COVID-19,Non-COVID,Normal}/{images,lung masks,infection masks}, at any level
   QaTa-COV19 v2: {Train Set,Test Set}/{Images,Ground-truths}, masks named mask_NAME.png
   MedSegBench: covidquex_128.npz, covidquex_256.npz, covidquex_512.npz
@@ -59,26 +59,25 @@ _LEVELS = 6
 
 
 def open_dataset(path: Path | str) -> Dataset:
-    """Understand a folder or file of images and masks, check it and list its samples.
+    """Recognise the layout of a folder or file of images and masks, check it and list its samples.
 
-    Understood are COVID-QU-Ex as its Kaggle archive unpacks (infection or lung segmentation data, from any
-    level down to one split or category), QaTa-COV19 v2, MedSegBench's .npz files, a CSV of pairs, and folders
-    of the user's own. Masks belong to images of the same stem. Where no folder names a split, all is 'train'
-    (see `hold_out`). The samples are ordered by split, category and natural order of names, those of a CSV as
-    its rows are.
+    Known layouts: COVID-QU-Ex as in its Kaggle archive (infection or lung segmentation data, from any level down to
+    one split or category), QaTa-COV19 v2, MedSegBench's .npz files, a CSV file of pairs, and folders of your own. A
+    mask belongs to the image with the same stem. Without a folder of a split, all images are 'train' (see `hold_out`).
+    Samples are ordered by split, category and natural order of names; those of a CSV file as its rows.
 
     Args:
         path: the folder or file.
 
     Raises:
-        DatasetError: nothing is there, nothing fits, or images and masks do not match (lists all faults).
+        DatasetError: it does not exist, no layout fits, or images and masks do not match (lists all faults).
     """
     dataset, faults = list_dataset(path)
     if faults:
         raise DatasetError(
             f"{dataset.root}, read as {dataset.layout}, has {len(faults)} fault{'s' * (len(faults) > 1)}; expected "
-            "each image once, with a mask of its own size for every kind there is. Mend or remove these (a CSV of "
-            "pairs may leave a mask out):",
+            "each image once, with one mask of the same size for each kind of mask (in a CSV file of pairs, masks may "
+            "be missing). Correct or remove:",
             faults,
         )
     _log.info("%s: %s, %s", dataset.root, dataset.layout, dataset.describe())
@@ -86,16 +85,16 @@ def open_dataset(path: Path | str) -> Dataset:
 
 
 def list_dataset(path: Path | str) -> tuple[Dataset, list[str]]:
-    """Understand a folder or file of images and masks, as `open_dataset` does, whatever its faults.
+    """List the samples of a folder or file as `open_dataset` does, also where it has faults.
 
     Args:
         path: the folder or file.
 
     Returns:
-        The samples that there are, and one line for each fault.
+        The samples, and one line for each fault.
 
     Raises:
-        DatasetError: nothing is there, or nothing fits.
+        DatasetError: it does not exist, or no layout fits.
     """
     root = Path(path)
     try:
@@ -114,14 +113,14 @@ def _from_file(path: Path) -> tuple[str, list[Sample], list[str]]:
         case ".csv" | ".tsv":
             return "CSV of pairs", *read_table(path)
         case ".zip" | ".tar" | ".gz" | ".7z" | ".rar":
-            raise DatasetError(f"{path} is an archive; unpack it and point at the folder")
+            raise DatasetError(f"{path} is an archive; unpack it and name the folder")
         case _:
-            raise DatasetError(f"{path} is no file that lists images and masks.{_LAYOUTS}")
+            raise DatasetError(f"expected a folder, .npz or .csv of images and masks, got {path}.{_LAYOUTS}")
 
 
 def _from_folder(root: Path) -> tuple[str, list[Sample], list[str]]:
     if not root.is_dir():
-        raise DatasetError(f"expected images and masks at {root}, but there is no such folder or file")
+        raise DatasetError(f"expected images and masks at {root}, found no folder or file there")
     folder: Path | None = root
     for _ in range(_LEVELS):
         if folder is None:
@@ -133,7 +132,7 @@ def _from_folder(root: Path) -> tuple[str, list[Sample], list[str]]:
 
 
 def _named_by(folder: Path) -> tuple[str | None, str | None]:
-    """Split and category that the names of a folder and the one above it tell."""
+    """Split and category of the names of a folder and the folder above it."""
     place = folder.resolve()
     if category := as_category(place.name):
         return as_split(place.parent.name), category
@@ -141,12 +140,12 @@ def _named_by(folder: Path) -> tuple[str | None, str | None]:
 
 
 def _inner(folder: Path) -> Path | None:
-    """The folder to go on in where this one only wraps another."""
+    """The folder to continue in, where this one only contains another one."""
     children = visible_folders(folder)
     named = {child.name.casefold(): child for child in children}
     if _INFECTION_DATA in named and _LUNG_DATA in named:
         _log.info(
-            "%s holds infection and lung data: took the infection data; for the other point at %s",
+            "%s has infection and lung data: using the infection data; for the lung data name %s",
             folder,
             named[_LUNG_DATA],
         )
@@ -157,7 +156,7 @@ def _inner(folder: Path) -> Path | None:
 
 
 def _pools(folder: Path, split: str | None, category: str | None) -> Iterator[Pool]:
-    """What a folder holds of images and masks, itself and in its folders of splits and categories."""
+    """The images and masks in a folder and in its folders of splits and categories."""
     folders = visible_folders(folder)
     if any(_role(child) for child in folders):
         yield _in_folders(folder, folders, split, category)
@@ -171,7 +170,7 @@ def _pools(folder: Path, split: str | None, category: str | None) -> Iterator[Po
 
 
 def _role(folder: Path) -> str | None:
-    """'images', the target whose masks a folder holds, or None, by the folder's name."""
+    """'images', the target of the masks in a folder, or None, by the folder's name."""
     name = folder.name.casefold().replace("_", " ").replace("-", " ")
     return "images" if name in _IMAGE_FOLDERS else _MASK_FOLDERS.get(name)
 
@@ -221,7 +220,7 @@ def _paired(root: Path, folder: Path, pools: list[Pool]) -> tuple[str, list[Samp
 
 
 def _layout(folder: Path, pools: list[Pool]) -> tuple[str, tuple[str, ...]]:
-    """What to call the layout, and the targets that every image must have a mask for."""
+    """The name of the layout, and the targets for which every image must have a mask."""
     around = {part.casefold() for part in folder.resolve().parts}
     has = {target for pool in pools for target in pool.masks}
     published = not around.isdisjoint({_INFECTION_DATA, _LUNG_DATA})
@@ -237,8 +236,8 @@ def _layout(folder: Path, pools: list[Pool]) -> tuple[str, tuple[str, ...]]:
 
 
 def _nothing_fits(root: Path) -> str:
-    """What is there instead, for a user who pointed at the wrong place."""
-    files = Counter(entry.suffix.casefold() or "no ending" for entry in root.iterdir() if entry.is_file())
+    """The message for a folder without a known layout: what it contains instead."""
+    files = Counter(entry.suffix.casefold() or "without suffix" for entry in root.iterdir() if entry.is_file())
     folders = [child.name for child in visible_folders(root)]
     if not files and not folders:
         return f"{root} is an empty folder; expected images and masks.{_LAYOUTS}"
@@ -247,5 +246,5 @@ def _nothing_fits(root: Path) -> str:
         found.append(f"folders {', '.join(folders[:20])}{', ...' if len(folders) > 20 else ''}")
     above = root.resolve().parent
     if any(suffix in RASTER_SUFFIXES for suffix in files) and any(map(_role, visible_folders(above))):
-        found.append(f"and masks may be beside it: point at {shown(above, root)} instead")
-    return f"{root} holds no images with masks that can be understood, but {', '.join(found)}.{_LAYOUTS}"
+        found.append(f"and masks may be beside it: name {shown(above, root)} instead")
+    return f"{root} has no known layout of images and masks; it contains {', '.join(found)}.{_LAYOUTS}"

@@ -20,19 +20,19 @@ _EXPECTED = (
 
 
 def read_arrays(path: Path) -> tuple[list[Sample], list[str]]:
-    """Read an .npz file in the form of MedSegBench (Kuş and Aydin, Scientific Data 2024), without pickle.
+    """Read an .npz file in the format of MedSegBench (Kuş and Aydin, Scientific Data 2024), without pickle.
 
-    Images are 8-bit; three channels become luma (ITU-R 601). Labels are 0 and one other value (1 or 255),
-    taken as infection masks. The images of covidquex_*.npz are all of COVID-19; other files do not say.
+    Images are 8-bit; three channels become luma (ITU-R 601). Labels are 0 and one other value (1 or 255), and are
+    used as infection masks. All images of covidquex_*.npz are of COVID-19; in other files the category is unknown.
 
     Args:
         path: the file.
 
     Returns:
-        The samples, whose pixels are views of the arrays, and one line for each array at fault.
+        The samples, whose pixels are views of the arrays, and one line for each fault.
 
     Raises:
-        DatasetError: the file is damaged or holds no such arrays.
+        DatasetError: the file is damaged or does not have such arrays.
     """
     arrays, names = _load(path)
     category = "COVID-19" if path.name.casefold().startswith("covidquex") else None
@@ -56,13 +56,15 @@ def read_arrays(path: Path) -> tuple[list[Sample], list[str]]:
 def _load(path: Path) -> tuple[dict[str, npt.NDArray[np.generic]], list[str]]:
     wanted = [f"{split}_{kind}" for split in SPLITS for kind in ("images", "label")]
     try:
-        # NumPy leaves a damaged file open that it has opened itself.
+        # NumPy does not close a damaged file that it has opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: stored[key] for key in wanted if key in stored.files}, list(stored.files)
     except MemoryError as error:
         raise DatasetError(f"{path} does not fit into memory; use the file of a smaller size") from error
     except Exception as error:  # NumPy, zipfile and zlib raise nearly anything on a damaged file
-        raise DatasetError(f"{path} is damaged or no .npz of plain arrays ({error}); download it anew") from error
+        raise DatasetError(
+            f"{path} is damaged, or is not an .npz file of arrays ({error}); download it again"
+        ) from error
 
 
 def _problems(images: npt.NDArray[np.generic], labels: npt.NDArray[np.generic]) -> list[str]:
@@ -90,7 +92,7 @@ def _flat(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
 
 
 def _gray(images: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """(N, H, W) uint8; image by image, so that no second set of floating point numbers stands in memory."""
+    """(N, H, W) uint8; image by image, so that memory never holds all images as floating point numbers."""
     if images.ndim == 3 or images.shape[-1] == 1:
         return _flat(images)
     gray = np.empty(images.shape[:3], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Files of images and masks to samples: which belongs to which, and does it fit."""
+"""Matching files of images and masks, and checking their sizes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 MASK_WORDS = {"infection": "infection mask", "lungs": "lung mask"}
-"""Target name to what its mask is called in messages."""
+"""Target name to the name of its mask in messages."""
 
 _JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
 
-# Longest first, so that 'a_lung_mask' is the lung mask of 'a' and no infection mask of 'a_lung'.
+# Longest first, so that 'a_lung_mask' is the lung mask of 'a', not the infection mask of 'a_lung'.
 _MASK_NAMES = (
     (re.compile(r"(?P<stem>.+)[_-]infection[_-]masks?", re.I | re.S), "infection"),
     (re.compile(r"(?P<stem>.+)[_-]lungs?[_-]masks?", re.I | re.S), "lungs"),
@@ -51,13 +51,13 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Pool:
-    """Images of one split and category, and the files among which their masks are.
+    """Images of one split and category, and the files that can be their masks.
 
     Attributes:
-        where: the folder that holds them, for messages.
+        where: their folder, for messages.
         split: 'train', 'val' or 'test'.
         category: one of `CATEGORIES`, or None.
-        prefix: what the samples' names begin with, such as 'Val/COVID-19/'.
+        prefix: the beginning of the samples' names, such as 'Val/COVID-19/'.
         images: the image files.
         masks: target name ('infection', 'lungs') to the mask files of that kind.
     """
@@ -71,7 +71,7 @@ class Pool:
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key that puts 'a2' before 'a10', whatever the case, the platform and the spelling of accents."""
+    """Sort key that puts 'a2' before 'a10', for any case, platform and encoding of accents."""
     name = unicodedata.normalize("NFC", name)
     parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
     return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts], name
@@ -83,7 +83,7 @@ def visible_folders(folder: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The image files in a folder in natural order; other files are left out, which is logged."""
+    """The image files in a folder in natural order; other files are skipped, with a message in the log."""
     others: Counter[str] = Counter()
     images = []
     for entry in _visible(folder):
@@ -91,15 +91,15 @@ def visible_files(folder: Path) -> list[Path]:
         if suffix in RASTER_SUFFIXES:
             images.append(entry)
         elif not entry.is_dir():
-            others[suffix or "no ending"] += 1
+            others[suffix or "without suffix"] += 1
     if images and others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.items())
-        _log.warning("%s: left out files that are no %s: %s", folder, ", ".join(RASTER_SUFFIXES), kinds)
+        _log.warning("%s: skipped files other than %s: %s", folder, ", ".join(RASTER_SUFFIXES), kinds)
     return images
 
 
 def mask_of(stem: str) -> tuple[str, str] | None:
-    """The image's stem and the target that a mask's stem names, or None where it names no mask.
+    """The image's stem and the target of a mask's stem, or None where it is not the name of a mask.
 
     'a_mask', 'mask_a' and 'a_infection' are the infection mask of 'a', 'a_lungs' its lung mask.
     """
@@ -114,11 +114,11 @@ def pair(pool: Pool, required: Collection[str], root: Path) -> tuple[list[Sample
 
     Args:
         pool: the files.
-        required: targets that there must be, besides those that `pool.masks` has.
-        root: what messages show paths relative to.
+        required: targets that must exist, besides those of `pool.masks`.
+        root: messages show paths relative to it.
 
     Returns:
-        The samples, and one line for each image without a mask, mask without an image, and name given twice.
+        The samples, and one line for each image without a mask, mask without an image, and duplicate name.
     """
     where = shown(pool.where, root)
     images, faults = _by_stem(pool.images, (), root)
@@ -155,19 +155,21 @@ def pair(pool: Pool, required: Collection[str], root: Path) -> tuple[list[Sample
 
 
 def repeated_names(samples: Iterable[Sample], root: Path) -> list[str]:
-    """One line for each name that several samples bear."""
+    """One line for each name of several samples."""
     places: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         places[sample.name].append(_place(sample.image, root))
     return [
-        f"{name}: name of {len(found)} images ({', '.join(found)})" for name, found in places.items() if len(found) > 1
+        f"{name}: {len(found)} images have this name ({', '.join(found)})"
+        for name, found in places.items()
+        if len(found) > 1
     ]
 
 
 def wrong_sizes(samples: Sequence[Sample], root: Path) -> list[str]:
-    """One line for each mask that has not the size of its image, and for each file that cannot be opened.
+    """One line for each mask whose size differs from its image's, and for each file that cannot be opened.
 
-    Only headers are read, by several threads.
+    Only headers are read, in several threads.
     """
     files = dict.fromkeys(p for s in samples for p in (s.image, *s.masks.values()) if isinstance(p, Path))
     sizes = _read_sizes(list(files))
@@ -185,7 +187,7 @@ def wrong_sizes(samples: Sequence[Sample], root: Path) -> list[str]:
 
 
 def shown(path: Path, root: Path) -> str:
-    """A path as messages show it: relative to the root where it lies below it."""
+    """A path for messages: relative to the root where it is below it."""
     inside = path.is_relative_to(root) and path != root
     return path.relative_to(root).as_posix() if inside else str(path)
 
@@ -198,17 +200,17 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _by_stem(files: Iterable[Path], known: Collection[str], root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Files by the image's stem that they bear or, as masks, name; and a line for each stem borne twice."""
+    """Files by the stem of their image, and a line for each stem of two files."""
     found: dict[str, Path] = {}
     faults = []
     for path in files:
-        # macOS takes accents apart (NFD) and other systems do not; both spellings are one name.
+        # macOS decomposes accents (NFD) and other systems do not; both encodings are one name.
         stem = unicodedata.normalize("NFC", path.stem)
         if known and stem not in known and (named := mask_of(stem)):
             stem = named[0]
         first = found.setdefault(stem, path)
         if first != path:
-            faults.append(f"{shown(path, root)}: has the name of {shown(first, root)}; one of them must go")
+            faults.append(f"{shown(path, root)}: has the same name as {shown(first, root)}; remove one of them")
     return found, faults
 
 
@@ -217,7 +219,7 @@ def _read_sizes(files: list[Path]) -> dict[Path, tuple[int, int] | str]:
         return [_size_or_reason(path) for path in chunk]
 
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-    # `read_size` is quiet by itself; quiet around all of them, that costs nothing for each.
+    # `read_size` uses `quiet` itself; around all of them it is entered only once.
     with quiet(), ThreadPoolExecutor(_THREADS) as threads:
         found = [size for chunk in threads.map(sizes, chunks) for size in chunk]
     return dict(zip(files, found, strict=True))

@@ -1,4 +1,4 @@
-"""One image of a dataset with its masks, and the dataset itself."""
+"""A dataset and its samples: images with their masks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cxrseg.io.raster import read_raster
 __all__ = ["CATEGORIES", "PHANTOM_LAYOUT", "PHANTOM_MARK", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
 
 CATEGORIES = ("COVID-19", "Non-COVID", "Normal")
-"""The categories of COVID-QU-Ex, in its own words."""
+"""The categories of COVID-QU-Ex, with its names."""
 
 SPLITS = ("train", "val", "test")
 """The splits, as commands name them."""
@@ -29,10 +29,10 @@ TARGETS = ("infection", "lungs")
 
 
 PHANTOM_LAYOUT = "phantom"
-"""`Dataset.layout` of synthetic images, as model files trained on them repeat it."""
+"""`Dataset.layout` of synthetic images; model files that were trained on them record it."""
 
 PHANTOM_MARK = "phantom.txt"
-"""File beside the splits that says that these images are synthetic: no figure on them is a figure on patients."""
+"""File beside the splits that marks the images as synthetic: figures on them say nothing about patients."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class ArrayItem:
 
 @dataclass(frozen=True)
 class Sample:
-    """One radiograph with what is known about it.
+    """One radiograph with its masks.
 
     Attributes:
         name: unique in its dataset, such as 'Val/COVID-19/covid_1'.
         split: 'train', 'val' or 'test'.
         category: 'COVID-19', 'Non-COVID', 'Normal', or None where the dataset does not say.
-        image: where the pixels are.
-        masks: target name ('infection', 'lungs') to where the mask is; absent kinds have no entry.
+        image: the file, or the array.
+        masks: target name ('infection', 'lungs') to the file or array of the mask; missing kinds have no entry.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Sample:
         return Radiograph(self.image.pixels.astype(np.float32) / np.float32(255), source=source)
 
     def read_mask(self, target: str) -> npt.NDArray[np.bool_] | None:
-        """Read one mask, (H, W) bool, or None where the dataset has none of that kind for this image.
+        """Read one mask, (H, W) bool, or None where this image has no mask of that kind.
 
         Raises:
             ImageError: the file cannot be read.
@@ -94,7 +94,7 @@ class Sample:
 
     @property
     def infection_is_by_definition(self) -> bool:
-        """True where an empty infection mask means 'not COVID-19' rather than 'no opacity to be seen'.
+        """True where an empty infection mask means 'not COVID-19', not 'no visible opacity'.
 
         Non-COVID images of COVID-QU-Ex are other pneumonias: they show opacities, and their infection masks are
         empty by the definition of the dataset.
@@ -104,12 +104,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder or file of images and masks, understood.
+    """The samples of a folder or file of images and masks.
 
     Attributes:
-        root: what the user pointed at.
-        layout: how it was understood, such as 'COVID-QU-Ex infection segmentation data'.
-        samples: every sample, in a fixed order.
+        root: the folder or file that the user named.
+        layout: its recognised layout, such as 'COVID-QU-Ex infection segmentation data'.
+        samples: all samples, in a fixed order.
     """
 
     root: Path
@@ -124,7 +124,7 @@ class Dataset:
             categories: names out of `CATEGORIES`, or None for all.
 
         Raises:
-            DatasetError: nothing is left; the message says what the dataset has.
+            DatasetError: no sample is left; the message says what the dataset has.
         """
         kept = tuple(
             sample
@@ -137,7 +137,7 @@ class Dataset:
         return Dataset(self.root, self.layout, kept)
 
     def describe(self) -> str:
-        """How many images of which split and category, in one line."""
+        """The number of images by split and category, in one line."""
         counts: dict[str, int] = {}
         for sample in self.samples:
             key = f"{sample.split} {sample.category}" if sample.category else sample.split
@@ -146,7 +146,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the names and contents of all images and masks, independent of where they lie."""
+        """SHA-256 (hex) of the names and contents of all images and masks, independent of their folder."""
         digest = hashlib.sha256()
         for sample in self.samples:
             digest.update(f"{sample.name}\0{sample.split}\0{sample.category}\0".encode())

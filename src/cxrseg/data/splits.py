@@ -1,4 +1,4 @@
-"""What a name says of split and category, and holding out a part of the training images."""
+"""Split and category from the names of folders and cells, and holding out training images."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ _CATEGORY_WORDS = {
 
 
 def as_split(name: str) -> str | None:
-    """The split that a folder or cell names, such as 'train' for 'Train Set', or None."""
+    """The split of a folder's or cell's name, such as 'train' for 'Train Set', or None."""
     return _SPLIT_WORDS.get(name.casefold().strip().removesuffix("set").rstrip(" _-"))
 
 
 def as_category(name: str) -> str | None:
-    """The category that a folder or cell names, such as 'COVID-19' for 'covid19', or None."""
+    """The category of a folder's or cell's name, such as 'COVID-19' for 'covid19', or None."""
     return _CATEGORY_WORDS.get("".join(letter for letter in name.casefold() if letter.isalnum()))
 
 
 def hold_out(dataset: Dataset, split: str, fraction: float, seed: int = 0) -> Dataset:
     """Move a fraction of the training images into a split that the dataset does not have.
 
-    The same images go on every machine: in their category they are ranked by the SHA-256 of seed and name.
-    Each category gives its share, rounded, and one image at least where it has two. Names do not tell
-    patients apart: two images of one patient may part.
+    The choice is the same on every machine: within their category, images are ranked by the SHA-256 of seed and name.
+    The fraction is taken of each category, rounded, and at least one image of a category with two. Patients are not
+    known: two images of one patient may get into different splits.
 
     Args:
-        dataset: what to split; it stays as it is.
+        dataset: the dataset; it is not changed.
         split: 'val' or 'test'.
         fraction: of the training images, between 0 and 1.
-        seed: another seed, other images.
+        seed: another seed chooses other images.
 
     Raises:
         RecipeError: `split` or `fraction` is out of range.
@@ -65,13 +65,14 @@ def hold_out(dataset: Dataset, split: str, fraction: float, seed: int = 0) -> Da
         raise RecipeError(f"expected to hold out a fraction between 0 and 1, got {fraction:g}")
     if any(sample.split == split for sample in dataset.samples):
         raise DatasetError(
-            f"{dataset.root} has images of split {split} ({dataset.describe()}); use those, or take them away"
+            f"{dataset.root} already has images of split {split} ({dataset.describe()}); leave out --val-fraction, or "
+            f"remove these images"
         )
     held = _lowest_ranked([s for s in dataset.samples if s.split == "train"], fraction, seed)
     if not held:
         raise DatasetError(
-            f"{dataset.root} has too few training images to hold some out for {split}: "
-            f"expected two of a category, got {dataset.describe()}"
+            f"expected at least two training images of a category to hold out some for {split}, got "
+            f"{dataset.describe()} in {dataset.root}"
         )
     _log.info("%s: held out %d training images for %s (seed %d)", dataset.root, len(held), split, seed)
     samples = tuple(replace(s, split=split) if s.name in held else s for s in dataset.samples)

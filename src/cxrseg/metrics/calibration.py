@@ -1,8 +1,8 @@
-"""Whether probabilities mean what they say, and what every threshold would give: all from one histogram an image.
+"""Calibration of probabilities, and figures at all thresholds, from one histogram for each image.
 
-The pixels of an image are counted by their logit in 2,048 bins, those of the truth and the others apart. Every
-threshold on an edge of the bins is then exact, and temperature, reliability and Brier score come from the same counts
-with each pixel taken at its bin's centre, which is off by 1/64 at most: figures differ in the fourth decimal.
+The pixels of an image are counted by their logit in 2,048 bins, separately inside and outside of the true mask. Every
+threshold at an edge of the bins is exact. Temperature, reliability and Brier score use the centre of each bin, which
+differs from a pixel's logit by at most 1/64: the figures differ in the fourth decimal.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ THRESHOLDS: _Values = expit(np.arange(_FIRST, _LAST + 1) / _PER_UNIT - _LIMIT)
 """The thresholds of `sweep`: 321 from 0.007 to 0.993, 0.008 apart at 0.5 and closer towards both ends."""
 
 _FLAT = 0.001
-"""Mean Dice that no validation set tells from none: its standard error over 400 images is some 0.01."""
+"""Difference of mean Dice that is too small to measure: the standard error over 400 images is about 0.01."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,8 @@ class PixelBins:
     """Pixels of one image or of many, counted by their predicted logit; `+` pools images.
 
     Attributes:
-        negative, positive: (2048,) int64, the pixels outside and inside of the truth, by logit from -32 to 32;
-            what lies below is counted in the first bin, and a probability of 1 as the last below it of float32.
+        negative, positive: (2048,) int64, the pixels outside and inside of the true mask, by logit from -32 to 32;
+            lower logits are counted in the first bin, and a probability of 1 as the largest float32 below 1.
     """
 
     negative: _Counts
@@ -70,7 +70,7 @@ class PixelBins:
 
     @property
     def infected(self) -> bool:
-        """The truth holds pixels."""
+        """True where the true mask is not empty."""
         return bool(self.positive.any())
 
 
@@ -92,7 +92,7 @@ def bin_pixels(
     if region is not None:
         probability, truth = probability[region], truth[region]
     if not np.isfinite(probability).all():
-        raise ImageError("expected probabilities in [0, 1], got nan or inf; the model's output is unusable")
+        raise ImageError("expected probabilities in [0, 1], got nan or inf; use another model file")
     chance = np.clip(probability, _LOWEST, _HIGHEST, dtype=np.float64)
     logit = np.log(chance) - np.log1p(-chance)
     # 1e-9 undoes the rounding of a logarithm, so that a probability that is an edge falls above it.
@@ -103,21 +103,21 @@ def bin_pixels(
 
 
 def pool(images: Iterable[PixelBins]) -> PixelBins:
-    """All pixels of many images together; of none, no pixels."""
+    """All pixels of many images together; no pixels where there is no image."""
     nothing = np.zeros(_BINS, np.int64)
     return sum(images, PixelBins(nothing, nothing))
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What each threshold would give on images with a mask.
+    """Figures at each threshold on images with a mask.
 
     Attributes:
-        thresholds: (T,) rising, `THRESHOLDS`.
+        thresholds: (T,) ascending, `THRESHOLDS`.
         dice: (T,) mean of the images' Dice.
-        precision: (T,) of all images' pixels together; nan where nothing is marked.
-        recall: (T,) of all images' pixels together.
-        images: how many.
+        precision: (T,) of the pixels of all images together; nan where nothing is marked.
+        recall: (T,) of the pixels of all images together.
+        images: number of images.
     """
 
     thresholds: _Values
@@ -127,17 +127,17 @@ class Sweep:
     images: int
 
     def at_temperature(self, temperature: float) -> Sweep:
-        """The same masks, named by the thresholds that give them once logits are divided by `temperature`.
+        """The same masks with the thresholds that give them after the logits are divided by `temperature`.
 
-        Exact where the image has the network's size; where the map is resized, off by how little averaging
-        probabilities and averaging logits differ.
+        Exact where the image has the network's size. Where the map is resized, there is a small error, since averaging
+        probabilities and averaging logits differ slightly.
         """
         logits = np.log(self.thresholds / (1 - self.thresholds))
         return replace(self, thresholds=expit(logits / temperature))
 
 
 def sweep(images: Sequence[PixelBins]) -> Sweep:
-    """Try every threshold of `THRESHOLDS` on the images with a mask; images without are left out."""
+    """Compute the figures at all `THRESHOLDS` on the images with a mask; images without a mask are left out."""
     infected = [image for image in images if image.infected]
     dices = np.zeros(len(THRESHOLDS))
     for image in infected:
@@ -155,7 +155,7 @@ def sweep(images: Sequence[PixelBins]) -> Sweep:
 
 
 def marked_fractions(lungs: Sequence[PixelBins], limit: float = MARKED_LIMIT) -> _Values:
-    """Fraction of the uninfected images of whose lungs more than `limit` is marked, for each of `THRESHOLDS`.
+    """Fraction of the uninfected images with more than `limit` of the lungs marked, for each of `THRESHOLDS`.
 
     Args:
         lungs: the pixels within the lungs of each image; images with a mask are left out.
@@ -169,13 +169,13 @@ def marked_fractions(lungs: Sequence[PixelBins], limit: float = MARKED_LIMIT) ->
 
 
 def best_threshold(thresholds: _Values, dice: _Values) -> float:
-    """The threshold to keep: the middle of where the mean Dice is as good as its best.
+    """The best threshold: the middle of the range in which the mean Dice is at most 0.001 below its maximum.
 
-    As good is within 0.001. Where that holds on several stretches, the widest is taken: a threshold on a flat top
-    holds on other images, a spike does not. It is given to two decimals where that leaves it on the top, else to four.
+    Of several ranges, the widest is used: a threshold in a wide range is also good on other images, a narrow peak may
+    not be. It is rounded to two decimals where that stays in the range, else to four.
 
     Args:
-        thresholds: (T,) rising, in (0, 1).
+        thresholds: (T,) ascending, in (0, 1).
         dice: (T,) mean Dice.
 
     Returns:
@@ -186,7 +186,7 @@ def best_threshold(thresholds: _Values, dice: _Values) -> float:
     first, last = max(
         ((thresholds[run[0]], thresholds[run[-1]]) for run in stretches), key=lambda ends: ends[1] - ends[0]
     )
-    middle = min(max(float(first + last) / 2, 0.001), 0.999)  # where a temperature is extreme, it may round to 0 or 1
+    middle = min(max(float(first + last) / 2, 0.001), 0.999)  # at an extreme temperature, rounding could give 0 or 1
     return round(middle, 2) if first <= round(middle, 2) <= last else round(middle, 4)
 
 
@@ -201,13 +201,13 @@ def average_precision(pixels: PixelBins) -> float:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The pixels whose probability lies in one span.
+    """The pixels whose probability is in one interval.
 
     Attributes:
-        low, high: the span, [low, high).
-        pixels: how many.
-        predicted: their mean probability; nan where there are none.
-        observed: the fraction of them that the truth marks; nan where there are none.
+        low, high: the interval [low, high).
+        pixels: their number.
+        predicted: their mean probability; nan without pixels.
+        observed: the fraction of them inside the true mask; nan without pixels.
     """
 
     low: float
@@ -218,12 +218,12 @@ class ReliabilityBin:
 
 
 def reliability(pixels: PixelBins, temperature: float = 1.0, bins: int = 15) -> list[ReliabilityBin]:
-    """Predicted against observed, in spans of equal width of the probability (DeGroot & Fienberg 1983).
+    """Predicted and observed probability in bins of equal width (DeGroot & Fienberg 1983).
 
     Args:
         pixels: of all images together.
-        temperature: by which logits are divided first.
-        bins: how many spans.
+        temperature: divides the logits first.
+        bins: number of bins.
     """
     chance = expit(_CENTRES / temperature)
     place = np.minimum((chance * bins).astype(np.intp), bins - 1)
@@ -238,7 +238,7 @@ def reliability(pixels: PixelBins, temperature: float = 1.0, bins: int = 15) -> 
 
 
 def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
-    """Mean distance of observed from predicted, weighed by pixels (Guo et al. 2017, Eq. 3, for one class); or nan."""
+    """Mean of |observed - predicted| over pixels (Guo et al. 2017, Eq. 3, for one class); nan without pixels."""
     filled = [each for each in bins if each.pixels]
     total = sum(each.pixels for each in filled)
     return (
@@ -262,7 +262,7 @@ def fit_temperature(pixels: PixelBins) -> float:
     """The temperature with the least `log_loss` (Guo et al. 2017, section 4.2), between 0.05 and 20.
 
     Args:
-        pixels: of all images together; both truths must occur.
+        pixels: of all images together; some must be inside and some outside of the true mask.
     """
     span = math.log(20)
     found = minimize_scalar(

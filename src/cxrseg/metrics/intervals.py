@@ -1,15 +1,14 @@
-"""How sure a figure is: 95% intervals over images.
+"""95% confidence intervals of figures over images.
 
 Means, and figures made of sums over images, get percentile bootstrap intervals (Efron and Tibshirani 1993, chapter 13):
-images are drawn with replacement, as many as there are, and the figure is computed anew each time. Fractions of
-images get
-Wilson's intervals (Wilson 1927), since a bootstrap of 0 out of n would pretend to be sure of 0.
+images are drawn with replacement, as many as there are, and the figure is computed for each such resample. Fractions
+of images get Wilson's intervals (Wilson 1927), since a bootstrap of 0 out of n would give an interval of width 0.
 
-A resample is a row of weights, how often each image was drawn, so that the figures of all resamples are a matrix
-product: 10,000 resamples of 932 images and 20 figures take a tenth of a second, where `scipy.stats.bootstrap` takes
-half a second or more for each figure. Both find the same intervals.
+A resample is a row of weights: how often each image was drawn. The figures of all resamples are then a matrix product:
+10,000 resamples of 932 images and 20 figures take a tenth of a second, while `scipy.stats.bootstrap` takes half a
+second or more for each figure. Both give the same intervals.
 
-Images are taken as independent. Where several are of one patient, the truth is less certain than the interval says.
+Images are treated as independent. Where several are of one patient, the intervals are too narrow.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ __all__ = [
 ]
 
 LEVEL = 0.95
-"""How often intervals made this way are meant to hold the truth."""
+"""Confidence level of the intervals."""
 
 RESAMPLES = 10_000
 """Resamples of a bootstrap."""
 
 SEED = 0
-"""Of every bootstrap, so that the same scores give the same intervals."""
+"""Random seed of every bootstrap, so that the same scores give the same intervals."""
 
 _CHUNK = 100_000
-"""Weights in memory at a time: more are slower, since they leave the processor's cache."""
+"""Number of weights in memory at a time: more are slower, since they do not fit into the processor's cache."""
 
 _Array = npt.NDArray[np.float64]
 
@@ -54,12 +53,12 @@ Statistic = Callable[[_Array], _Array]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure of several images.
+    """A figure over several images.
 
     Attributes:
         value: the figure; nan where undefined.
-        n: the number of images behind it.
-        low, high: its 95% interval; nan where fewer than two images are behind it.
+        n: the number of its images.
+        low, high: its 95% interval; nan for fewer than two images.
     """
 
     value: float
@@ -68,7 +67,7 @@ class Estimate:
     high: float = np.nan
 
     def as_json(self, name: str = "mean") -> dict[str, Any]:
-        """`{name: value, "n": n, "interval": [low, high]}`, with None in place of nan."""
+        """`{name: value, "n": n, "interval": [low, high]}`, with None instead of nan."""
         known = np.isfinite(self.low) and np.isfinite(self.high)
         return {
             name: float(self.value) if np.isfinite(self.value) else None,
@@ -85,14 +84,14 @@ def estimate(
     Resamples in which a figure is undefined are left out of its interval.
 
     Args:
-        statistic: makes k figures of the images' weights.
-        images: how many images there are.
-        n: the number to report; None takes `images`.
-        resamples: how many.
-        seed: of the generator.
+        statistic: computes k figures from the weights of the images.
+        images: the number of images.
+        n: the number to report; None for `images`.
+        resamples: the number of resamples.
+        seed: of the random generator.
 
     Returns:
-        One for each of the k figures.
+        One estimate for each of the k figures.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(np.ones((1, images)))[0]
@@ -112,8 +111,8 @@ def estimate_means(
 
     Args:
         columns: name to (n,) values, one for each image, the same images in every column; nan where undefined.
-        resamples: how many.
-        seed: of the generator.
+        resamples: the number of resamples.
+        seed: of the random generator.
 
     Returns:
         Name to the mean over the images where it is defined, with their number.
@@ -140,7 +139,7 @@ def estimate_fraction(hits: int, n: int) -> Estimate:
 
 
 def mean_of(table: npt.NDArray[np.floating]) -> Statistic:
-    """The means of the columns of (n, k) `table` as a statistic; nan takes no part."""
+    """The means of the columns of (n, k) `table` as a statistic; nan is left out."""
     known = ~np.isnan(table)
     values, counts = np.where(known, table, 0.0), known.astype(np.float64)
     return lambda weights: (weights @ values) / (weights @ counts)
@@ -153,7 +152,7 @@ def _resamples(images: int, resamples: int, seed: int) -> Iterator[_Array]:
         yield _drawn(images, min(rows, resamples - start), seed, start).astype(np.float64)
 
 
-@lru_cache(maxsize=256)  # some 25 MB at most: an evaluation asks again and again for as many images
+@lru_cache(maxsize=256)  # at most about 25 MB; an evaluation needs the same numbers of images many times
 def _drawn(images: int, rows: int, seed: int, start: int) -> npt.NDArray[np.uint8]:
     """How often each image is drawn in each of `rows` resamples."""
     drawn = np.random.default_rng((seed, start)).integers(0, images, (rows, images))

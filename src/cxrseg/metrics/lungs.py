@@ -1,4 +1,4 @@
-"""The two lungs told apart in one lung mask.
+"""Separating the two lungs of a lung mask.
 
 Left and right are the patient's: in the usual radiological view the patient's right lung is on the image's
 left.
@@ -21,13 +21,13 @@ _Mask = npt.NDArray[np.bool_]
 _Labels = npt.NDArray[np.signedinteger]
 
 _ISLAND = 0.05
-"""A connected piece below this fraction of the largest piece is an island: it goes to the lung nearest to it."""
+"""A connected piece below this fraction of the largest piece is an island: it belongs to the nearest lung."""
 
 _VALLEY = 0.8
 """A connected piece is two lungs where a column between two peaks is below this fraction of the lower peak."""
 
 _WIDE = 0.6
-"""A connected piece is two lungs where it is wider than this fraction of the image; one lung hardly ever is."""
+"""A connected piece is two lungs where it is wider than this fraction of the image; one lung is rarely so wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Lung:
 
     Attributes:
         mask: (H, W) bool; empty where the lung was not found.
-        top, bottom: the rows [top, bottom) of its large pieces; islands belong to it, but do not stretch it.
+        top, bottom: the rows [top, bottom) of its large pieces, without islands.
     """
 
     mask: _Mask
@@ -45,18 +45,18 @@ class Lung:
 
     @property
     def spans(self) -> tuple[slice, slice, slice, slice]:
-        """Rows of the whole lung and of the thirds of its height, from above; each with the islands beyond its end."""
+        """Rows of the whole lung and of the thirds of its height, from the top; the outer thirds include islands."""
         third = (self.bottom - self.top) / 3
         edges = (0, self.top + round(third), self.top + round(2 * third), self.mask.shape[0])
         return slice(None), slice(*edges[:2]), slice(*edges[1:3]), slice(*edges[2:])
 
 
 def split_lungs(lungs: _Mask) -> tuple[_Mask, _Mask]:
-    """Tell the two lungs apart.
+    """Separate the two lungs.
 
-    Pieces one above the other make one lung. Lungs that touch are cut along the narrowest column near the
-    middle of the piece, or, where it has no waist, along its middle. Where only one lung is seen, the half of
-    the image that holds its centroid says which one it is. Islands go to the nearest lung.
+    Pieces one above the other form one lung. Lungs that touch are cut at the narrowest column near the middle of the
+    piece or, where no column is narrow, at its middle. Where only one lung is visible, the half of the image with its
+    centroid tells which one it is. Islands belong to the nearest lung.
 
     Args:
         lungs: (H, W) bool, both lungs, in the usual view (the patient's right on the image's left).
@@ -69,7 +69,7 @@ def split_lungs(lungs: _Mask) -> tuple[_Mask, _Mask]:
 
 
 def find_lungs(lungs: _Mask) -> tuple[Lung, Lung]:
-    """The patient's left and right lung, as `split_lungs` tells them apart.
+    """The patient's left and right lung, separated as in `split_lungs`.
 
     Args:
         lungs: (H, W) bool.
@@ -109,31 +109,31 @@ def _pieces(mask: _Mask) -> tuple[_Labels, _Labels]:
 
 
 def _among(labels: _Labels, chosen: Iterable[int]) -> _Mask:
-    """Where the label is among the chosen; a table look-up, several times faster than np.isin."""
+    """Where the label is one of the chosen; a table look-up, several times faster than np.isin."""
     table = np.zeros(int(labels.max()) + 1, dtype=bool)
     table[list(chosen)] = True
     return table[labels]
 
 
 def _groups(labels: _Labels, pieces: _Labels) -> list[list[int]]:
-    """Put pieces that lie one above the other together: they share over half of the narrower's columns."""
+    """Group pieces that are one above the other: they share more than half of the columns of the narrower one."""
     boxes = ndimage.find_objects(labels)
     spans = [(int(piece), boxes[piece - 1][1].start, boxes[piece - 1][1].stop) for piece in pieces]
     groups: list[list[tuple[int, int, int]]] = []
     for span in spans:
-        over = [group for group in groups if any(_fractions_columns(span, other) for other in group)]
+        over = [group for group in groups if any(_share_columns(span, other) for other in group)]
         groups = [group for group in groups if group not in over]
         groups.append([span, *(other for group in over for other in group)])
     return [[piece for piece, _, _ in group] for group in groups]
 
 
-def _fractions_columns(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
+def _share_columns(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
     shared = min(a[2], b[2]) - max(a[1], b[1])
     return shared > 0.5 * min(a[2] - a[1], b[2] - b[1])
 
 
 def _cut(piece: _Mask) -> int | None:
-    """The column at which two touching lungs part, or None where the piece is one lung."""
+    """The column that separates two touching lungs, or None where the piece is one lung."""
     widths = np.count_nonzero(piece, axis=0)
     columns = np.flatnonzero(widths)
     first, span = int(columns[0]), int(columns[-1] - columns[0] + 1)
@@ -153,7 +153,7 @@ def _centre(mask: _Mask) -> float:
 
 
 def _two_sides(labels: _Labels, groups: list[list[int]]) -> tuple[_Mask, _Mask]:
-    """The patient's left and right lung: groups in order of their centroids, parted at the widest gap."""
+    """The patient's left and right lung: groups in order of their centroids, separated at the widest gap."""
     masks = sorted((_among(labels, group) for group in groups), key=_centre)
     part = int(np.argmax(np.diff([_centre(mask) for mask in masks]))) + 1
     return np.logical_or.reduce(masks[part:]), np.logical_or.reduce(masks[:part])

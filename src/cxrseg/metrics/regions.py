@@ -1,4 +1,4 @@
-"""Prediction against truth within each lung and zone of it; left and right are the patient's."""
+"""Counts within each lung and its zones; left and right are the patient's."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How well a mask or a probability map agrees with the truth: counts first, ratios after.
+"""Agreement of a mask or a probability map with the true mask: counts first, ratios after.
 
-What an empty mask makes of each figure, here and in every result of cxrseg:
+Figures where a mask is empty, here and in every result of cxrseg:
 
 ==============  ================  ===============  =========  ======  ==============  =====
 status          masks             Dice, IoU        precision  recall  HD95            NSD
@@ -10,9 +10,9 @@ missed          truth only        0                nan        0       image diag
 false alarm     prediction only   0                0          nan     image diagonal  0
 ==============  ================  ===============  =========  ======  ==============  =====
 
-HD95, ASSD and NSD of a missed image are thus the worst that the image can show, and count in every mean. nan means
-undefined and enters no mean: each mean of `cxrseg.metrics.summary` comes with the number of images behind it. The one
-mean that counts empty-on-empty as 1 says so by its name.
+HD95, ASSD and NSD of a missed image are the worst possible values, and are part of every mean. nan means undefined and
+is not part of a mean: each mean of `cxrseg.metrics.summary` has the number of its images. The mean that counts empty
+against empty as 1 says so in its name.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 MARKED_LIMIT = 0.01
-"""Fraction of the lungs; an uninfected image with more than this marked is counted by `cxrseg.metrics.summary`."""
+"""Fraction of the lungs; `cxrseg.metrics.summary` counts uninfected images with more than this marked."""
 
 NSD_TOLERANCES = (2.0, 4.0)
-"""Tolerances of the normalised surface Dice in `score`, in pixels of the masks given to it."""
+"""Tolerances of the normalised surface Dice in `score`, in pixels of its masks."""
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -51,7 +51,7 @@ _Mask = npt.NDArray[np.bool_]
 class Counts:
     """Pixels by prediction and truth; `+` pools images.
 
-    Ratios are nan where their denominator is 0: what such a case counts as is for the caller to say.
+    Ratios are nan where their denominator is 0; the caller decides what to do with them.
 
     Attributes:
         tp, fp, fn, tn: predicted and true; predicted only; true only; neither.
@@ -97,22 +97,22 @@ class Counts:
 
     @property
     def both_empty(self) -> bool:
-        """Neither truth nor prediction holds a pixel."""
+        """True where both masks are empty."""
         return self.tp + self.fn + self.fp == 0
 
     @property
     def missed(self) -> bool:
-        """The truth holds pixels, the prediction none at all."""
+        """True where only the prediction is empty."""
         return self.fn > 0 and self.tp + self.fp == 0
 
     @property
     def false_alarm(self) -> bool:
-        """The prediction holds pixels, the truth none at all."""
+        """True where only the true mask is empty."""
         return self.fp > 0 and self.tp + self.fn == 0
 
     @property
     def status(self) -> str:
-        """'both empty', 'missed', 'false alarm', or '' where both masks hold pixels."""
+        """'both empty', 'missed', 'false alarm', or '' where neither mask is empty."""
         if self.both_empty:
             return "both empty"
         return "missed" if self.missed else "false alarm" if self.false_alarm else ""
@@ -137,7 +137,7 @@ def count(prediction: _Mask, truth: _Mask) -> Counts:
 
 
 def squared_error(probability: npt.NDArray[np.floating], mask: _Mask) -> tuple[float, int]:
-    """Sum over all pixels of (probability - mask)^2, and the number of pixels: add both up to pool images.
+    """Sum over all pixels of (probability - mask)^2, and the number of pixels; sum both to pool images.
 
     Args:
         probability: (..., H, W) float in [0, 1].
@@ -151,15 +151,15 @@ def squared_error(probability: npt.NDArray[np.floating], mask: _Mask) -> tuple[f
     difference = np.subtract(probability, mask, dtype=np.float64).ravel()
     total = float(difference @ difference)
     if not math.isfinite(total):
-        raise ImageError("expected probabilities in [0, 1], got nan or inf; the model's output is unusable")
+        raise ImageError("expected probabilities in [0, 1], got nan or inf; use another model file")
     return total, mask.size
 
 
 def rmse(probability: npt.NDArray[np.floating], mask: _Mask) -> float:
     """Root mean squared error, Eq. 1 of the reports: the root of the mean of (probability - mask)^2.
 
-    The mean runs over all pixels of all images, so several images are passed as one (N, H, W) array or pooled
-    with `squared_error`; a mean of the values of single images is another, smaller figure.
+    The mean is over all pixels of all images, so pass several images as one (N, H, W) array, or pool them with
+    `squared_error`. The mean of the RMSE of single images is another, smaller figure.
 
     Args:
         probability: (..., H, W) float in [0, 1].
@@ -177,7 +177,7 @@ class ImageScore:
     """Every figure of one image; nan where undefined.
 
     Attributes:
-        status: 'both empty', 'missed', 'false alarm', or '' where both masks hold pixels.
+        status: 'both empty', 'missed', 'false alarm', or '' where neither mask is empty.
         tp, fp, fn, tn: pixels, as in `Counts`.
         rmse: root mean squared error of the probabilities, Eq. 1 of the reports.
         dice, iou, precision, recall, specificity: ratios of these counts, as in `Counts`.
@@ -206,11 +206,11 @@ class ImageScore:
 
     @property
     def counts(self) -> Counts:
-        """The counts that the ratios are made of."""
+        """The counts of the ratios."""
         return Counts(self.tp, self.fp, self.fn, self.tn)
 
     def as_row(self) -> dict[str, Any]:
-        """Name to value, in the order of the attributes, for CSV and JSON: None in place of nan."""
+        """Name to value, in the order of the attributes, for CSV and JSON: None instead of nan."""
         return {name: _defined(value) for name, value in asdict(self).items()}
 
 
@@ -222,14 +222,14 @@ def score(
     *,
     prediction: _Mask | None = None,
 ) -> ImageScore:
-    """Measure one image in every way.
+    """Compute all figures of one image.
 
     Args:
         probability: (H, W) float in [0, 1].
         truth: (H, W) bool, the infection.
         lungs: (H, W) bool, or None where unknown.
-        threshold: in [0, 1]; a pixel is predicted as infected from here upwards.
-        prediction: (H, W) bool, the predicted infection where it was decided already; `threshold` is then not used.
+        threshold: in [0, 1]; probability from which a pixel is predicted as infected.
+        prediction: (H, W) bool, the predicted infection; where it is given, `threshold` is not used.
 
     Raises:
         ImageError: the shapes differ, or a probability is not finite.

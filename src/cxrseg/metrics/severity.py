@@ -1,4 +1,4 @@
-"""How much of the lungs is infected: fractions per lung and zone, and the extent score of Wong et al.
+"""How much of the lungs is infected: fraction of each lung and zone, and the extent score of Wong et al.
 
 Left and right are the patient's: in the usual radiological view the patient's right lung is on the image's
 left.
@@ -30,7 +30,7 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Severity:
-    """How much of the lungs is infected; None where it cannot be said.
+    """How much of the lungs is infected; None where it cannot be determined.
 
     Attributes:
         infected_fraction: fraction of both lungs' pixels that are infected, in [0, 1]; None without lungs.
@@ -70,14 +70,14 @@ def measure_severity(
     *,
     sides: tuple[Lung, Lung] | None = None,
 ) -> Severity:
-    """Measure the infection within the lungs; what lies outside of them is not counted.
+    """Measure the infection within the lungs; infection outside of them is not counted.
 
     Args:
         infection: (H, W) bool.
         lungs: (H, W) bool, both lungs.
-        spacing_mm: (row, column) distance of pixel centres in mm, or None where unknown. Where it is that of
-            the detector, areas are larger than in the body, since a radiograph magnifies.
-        sides: the left and right lung, where `find_lungs` has told them apart already.
+        spacing_mm: (row, column) distance of pixel centres in mm, or None where unknown. Where it is measured at the
+            detector, areas are larger than in the body, since a radiograph magnifies.
+        sides: the left and right lung, where `find_lungs` was called before.
 
     Raises:
         ImageError: the masks differ in shape.
@@ -149,10 +149,10 @@ def extent_score(fraction_left: float | None, fraction_right: float | None) -> i
 
 
 def grade(score: int) -> str:
-    """Extent score in a word: 0 'none', 1 and 2 'mild', 3 to 5 'moderate', 6 to 8 'severe'.
+    """Extent score as a word: 0 'none', 1 and 2 'mild', 3 to 5 'moderate', 6 to 8 'severe'.
 
-    A convention of cxrseg that makes tables easier to read. No published cut points were found for this
-    score, and the word says nothing about how ill the patient is.
+    A convention of cxrseg that makes tables easier to read. We found no published cut points for this score, and the
+    word does not say how ill the patient is.
 
     Args:
         score: extent score, 0 to 8.

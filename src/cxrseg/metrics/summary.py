@@ -1,4 +1,4 @@
-"""The scores of many images to the means that published figures mix, side by side, each with its interval."""
+"""The different means over images that publications report, each with its interval."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from cxrseg.metrics.segmentation import MARKED_LIMIT, ImageScore
 __all__ = ["FIGURES", "per_image", "pooled_rmse", "summarise"]
 
 FIGURES = ("dice", "iou", "precision", "recall", "specificity", "rmse", "hd95", "assd", "nsd2", "nsd4")
-"""The figures of an `ImageScore` of which means per image are made."""
+"""The figures of an `ImageScore` for which there are means per image."""
 
 _RATIOS = ("dice", "iou", "precision", "recall", "specificity")
 _WITH_EMPTY = ("dice", "iou", "nsd2", "nsd4")
 
 
 def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
-    """Bring the scores of many images down to the four means that published figures mix.
+    """The four means of the scores of many images that publications report.
 
     Returns:
-        a dict ready for JSON; each figure stands beside `n`, the number of images behind it, and its 95% `interval`
-        (see `cxrseg.metrics.intervals`). What is undefined is None.
+        a dict of JSON values; each figure has `n`, the number of its images, and its 95% `interval` (see
+        `cxrseg.metrics.intervals`). Undefined values are None.
 
         - images, infected, both_empty, missed, false_alarm: numbers of images.
         - rmse: {value, n, interval}, Eq. 1 of the reports over all pixels of all images.
         - infected_per_image: images with infection only; name to {mean, n, interval}.
-        - infected_pooled: the same images, their pixels counted together first; name to {value, n, interval}.
-        - all_images_empty_on_empty_is_1: every image; Dice, IoU and NSD of empty on empty count as 1.
-        - uninfected_marked: {share, n, interval, limit}, the share of images without infection of whose lungs more
-          than `limit` (1%) is marked.
+        - infected_pooled: the same images, with the pixels of all images pooled; name to {value, n, interval}.
+        - all_images_empty_on_empty_is_1: all images; Dice, IoU and NSD of empty against empty count as 1.
+        - uninfected_marked: {fraction, n, interval, limit}, the fraction of the images without infection in which
+          more than `limit` (1%) of the lungs is marked.
     """
     infected = [row for row in rows if row.tp + row.fn]
     fractions = np.array([row.lungs_marked for row in rows if not row.tp + row.fn])
@@ -77,7 +77,7 @@ def pooled_rmse(rows: Sequence[ImageScore]) -> Estimate:
 
 
 def _pooled(rows: Sequence[ImageScore]) -> dict[str, Estimate]:
-    """The ratios of the counts of all images taken together."""
+    """The ratios of the pooled counts of all images."""
     counts = np.array([[row.tp, row.fp, row.fn, row.tn] for row in rows], dtype=np.float64).reshape(-1, 4)
 
     def statistic(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

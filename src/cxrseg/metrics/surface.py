@@ -1,7 +1,7 @@
-"""How far the boundaries of two masks lie apart: HD95, ASSD and normalised surface Dice.
+"""Distances between the boundaries of two masks: HD95, ASSD and normalised surface Dice.
 
-Where both masks are empty these are undefined (nan); where exactly one is, HD95 and ASSD are the diagonal of
-the image (the worst that an image can show) and NSD is 0.
+Where both masks are empty they are undefined (nan). Where exactly one is empty, HD95 and ASSD are the diagonal of the
+image (the worst possible value) and NSD is 0.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _Mask = npt.NDArray[np.bool_]
 _Distances = npt.NDArray[np.float64]
 _PIXELS = (1.0, 1.0)
 _FEW = 20
-"""Up to so many points, such as a lung mask's islands, do not need a tree, whose import takes long."""
+"""For up to this number of points, such as islands of a lung mask, no KD-tree is used: its import is slow."""
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """Distances between the boundaries of a prediction and the truth, both ways.
+    """Distances between the boundaries of a predicted and a true mask, in both directions.
 
     Attributes:
-        forth: (n,) float64, from each boundary pixel of the prediction to the nearest of the truth's; of
-            length 0 where either mask is empty.
-        back: (m,) float64, from each boundary pixel of the truth to the nearest of the prediction's; same.
-        otherwise: what HD95 and ASSD are where a mask is empty: nan if both are, else the image's diagonal.
+        forth: (n,) float64, from each boundary pixel of the prediction to the nearest one of the true mask; of length 0
+            where a mask is empty.
+        back: (m,) float64, from each boundary pixel of the true mask to the nearest one of the prediction; likewise.
+        otherwise: HD95 and ASSD where a mask is empty: nan if both are, else the image's diagonal.
     """
 
     forth: _Distances
@@ -42,7 +42,7 @@ class SurfaceDistances:
     def hd95(self) -> float:
         """The larger of the two directed 95th percentiles (linear interpolation), as in MONAI.
 
-        MedPy takes one percentile of both sets put together instead, which gives other, mostly smaller ones.
+        MedPy uses one percentile of both sets together instead, which gives other, mostly smaller values.
         """
         if not self.forth.size:
             return self.otherwise
@@ -50,15 +50,15 @@ class SurfaceDistances:
 
     @property
     def assd(self) -> float:
-        """Average symmetric surface distance: the mean of both sets put together."""
+        """Average symmetric surface distance: the mean of both sets together."""
         if not self.forth.size:
             return self.otherwise
         return float((self.forth.sum() + self.back.sum()) / (self.forth.size + self.back.size))
 
     def nsd(self, tolerance: float) -> float:
-        """Normalised surface Dice: the fraction of both boundaries that lies within `tolerance` of the other.
+        """Normalised surface Dice: the fraction of both boundaries that is within `tolerance` of the other one.
 
-        After Nikolov et al. 2021 (arXiv:1809.04430); boundary pixels are counted where they measure lengths.
+        As in Nikolov et al. 2021 (arXiv:1809.04430), but with numbers of boundary pixels instead of lengths.
         """
         if not self.forth.size:
             return math.nan if math.isnan(self.otherwise) else 0.0
@@ -67,10 +67,10 @@ class SurfaceDistances:
 
 
 def surface_distances(prediction: _Mask, truth: _Mask, spacing: tuple[float, float] = _PIXELS) -> SurfaceDistances:
-    """Measure the boundaries of two masks against each other.
+    """Measure the distances between the boundaries of two masks.
 
-    A boundary pixel is a pixel of the mask with at least one of its 4 neighbours outside the mask. Beyond the
-    image's border all is outside, so a mask that the border cuts has a boundary there (as in MONAI).
+    A boundary pixel is a pixel of the mask with at least one of its 4 neighbours outside the mask. Pixels beyond the
+    image's border count as outside, so a mask that the border cuts has a boundary there (as in MONAI).
 
     Args:
         prediction: (H, W) bool.

@@ -1,7 +1,7 @@
-"""A made-up patient: the outlines of the chest, and how much each part dims the X-rays.
+"""A synthetic patient: the outlines of the chest, and how much each part attenuates the X-rays.
 
-Everything is in body coordinates (see `canvas`). Densities are in units of the dimming by the
-middle of the trunk: soft tissue about 0.8 to 1, lung about 0.3, outside 0.
+Everything is in body coordinates (see `canvas`). Densities are relative to the attenuation in the middle of the trunk:
+soft tissue about 0.8 to 1, lung about 0.3, outside 0.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SOFT_PIXELS = 144
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """The outlines that the parts of the chest fraction.
+    """The outlines from which the parts of the chest are drawn.
 
     Attributes:
         right, left: outlines of the lungs (aerated field, without heart and mediastinum).
         middle: outline of mediastinum and heart between them.
-        belly: outline of what lies below the diaphragm.
+        belly: outline of the part below the diaphragm.
         half_width: half of the rib cage's largest width.
         top: v of the apices of the lungs.
         base: v of the costophrenic angles.
@@ -47,7 +47,7 @@ class Patient:
 
     @classmethod
     def make(cls, rng: np.random.Generator) -> Patient:
-        """Draw a patient at random."""
+        """Make a random patient."""
         half_width = rng.uniform(0.62, 0.72)
         top, base = rng.uniform(-0.80, -0.70), rng.uniform(0.30, 0.52)
         heart = rng.uniform(0.85, 1.25) * half_width
@@ -79,7 +79,7 @@ class Patient:
 
 
 def _cage(v: Grid, half_width: float, top: float, base: float) -> Grid:
-    """An egg: half an ellipse that ends a little above the apices, straight sides below."""
+    """Egg-shaped: half an ellipse that ends slightly above the apices, with straight sides below."""
     rise = np.clip((base - 0.12 - v) / (base - top), 0, 1.02)
     half: Grid = half_width * np.sqrt(np.clip(1 - 0.87 * rise**2, 0, None))
     return half
@@ -167,7 +167,7 @@ def _trunk(skin: float, top: float) -> Points:
 
 
 def _arms(tile: Frame, rng: np.random.Generator, skin: float) -> Grid:
-    """Upper arms beside the trunk, more or less lifted."""
+    """Upper arms beside the trunk, raised to different degrees."""
     arms = np.zeros(tile.shape, np.float32)
     for side in (-1, 1):
         away = rng.uniform(0.1, 0.5)
@@ -177,7 +177,7 @@ def _arms(tile: Frame, rng: np.random.Generator, skin: float) -> Grid:
 
 
 def _breasts(tile: Frame, rng: np.random.Generator, patient: Patient) -> Grid:
-    """Two drops whose lower edge crosses or hangs below the lung bases."""
+    """Two drop shapes whose lower edge crosses the lung bases or is below them."""
     angles = np.linspace(0, 2 * np.pi, 40)
     radius, low = rng.uniform(0.24, 0.36), patient.base - rng.uniform(-0.05, 0.25)
     drop = np.zeros(tile.shape, np.float32)
@@ -191,7 +191,7 @@ def _breasts(tile: Frame, rng: np.random.Generator, patient: Patient) -> Grid:
 
 
 def bones(patient: Patient, frame: Frame, rng: np.random.Generator) -> Grid:
-    """Ribs, spine, clavicles and shoulder blades, less the trachea: (H, W) float32 density to add."""
+    """Ribs, spine, clavicles and shoulder blades minus the trachea: (H, W) float32 density to add."""
     u, v = frame.coordinates()
     density = _ribs(patient, u, v, rng) + _spine(u, v, rng)
     blur = 0.008 * frame.pixels_per_unit
@@ -207,7 +207,7 @@ def bones(patient: Patient, frame: Frame, rng: np.random.Generator) -> Grid:
 
 
 def _ribs(patient: Patient, u: Grid, v: Grid, rng: np.random.Generator) -> Grid:
-    """Rings tilted forward: seen from the front each is an ellipse, whose upper half is the rib's back."""
+    """Rings tilted forward: from the front each is an ellipse, whose upper half is the back of the rib."""
     spacing = (patient.base - patient.top) * rng.uniform(0.095, 0.115)
     drop = rng.uniform(0.8, 1.25) * (0.17 + 0.07 * np.clip(v - patient.top, 0, 1.3))
     strength, half_width = rng.uniform(0.08, 0.20), spacing * rng.uniform(0.24, 0.31)

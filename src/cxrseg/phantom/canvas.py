@@ -25,7 +25,7 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where the body lies in an image.
+    """The position of the body in an image.
 
     Attributes:
         shape: (height, width) of the image in pixels.
@@ -62,7 +62,7 @@ class Frame:
         return u.astype(np.float32), v.astype(np.float32)
 
     def fill(self, outline: Points) -> Grid:
-        """The fraction of each pixel that lies inside a closed outline, in [0, 1]."""
+        """The fraction of each pixel inside a closed outline, in [0, 1]."""
         image, pen, times = self._sheet()
         pen.polygon(self._places(outline, times), fill=255)
         return _coverage(image, times)
@@ -77,13 +77,13 @@ class Frame:
         scale = times * self.pixels_per_unit
         for points, width in lines:
             wide = width * scale
-            # Lines thinner than a pixel are drawn fainter: the pen draws no fractions.
+            # Lines thinner than a pixel are drawn fainter, since the pen has a whole number of pixels.
             ink = round(255 * min(1.0, wide))
             pen.line(self._places(points, times), fill=ink, width=max(1, round(wide)), joint="curve")
         return _coverage(image, times)
 
     def sample(self, tile: Grid, reach: float) -> Grid:
-        """Look up a square tile that shows u and v from -reach to reach; its border values go on outside.
+        """Look up a square tile that shows u and v from -reach to reach; outside, its border values are repeated.
 
         Returns:
             (H, W) float32.
@@ -98,7 +98,7 @@ class Frame:
         shift = len(padded) / 2 - turn @ self.origin
         data = (turn[0, 0], turn[0, 1], shift[0], turn[1, 0], turn[1, 1], shift[1])
         image = Image.fromarray(padded)
-        # Bicubic costs four times as much and shows only where the tile is enlarged a lot.
+        # Bicubic takes four times as long and makes a difference only where the tile is enlarged a lot.
         enlarged = self.pixels_per_unit > 2.5 * per_unit
         between = Image.Resampling.BICUBIC if enlarged else Image.Resampling.BILINEAR
         return np.array(image.transform((width, height), Image.Transform.AFFINE, data, between))
@@ -121,10 +121,10 @@ def smooth_noise(rng: np.random.Generator, pixels: int, cells: Iterable[int], fa
     """Noise of several scales on a square tile, made at low resolution and enlarged.
 
     Args:
-        rng: where the numbers come from.
+        rng: random generator.
         pixels: width and height of the tile.
-        cells: how many independent values span the tile, for each scale, coarse first.
-        fall: amplitude of each scale over that of the one before.
+        cells: number of independent values across the tile, for each scale, coarse first.
+        fall: amplitude of each scale relative to the one before.
 
     Returns:
         (pixels, pixels) float32 of mean 0 and standard deviation 1.

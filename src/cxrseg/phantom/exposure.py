@@ -14,11 +14,11 @@ __all__ = ["expose", "place"]
 
 
 def place(rng: np.random.Generator, shape: tuple[int, int]) -> Frame:
-    """Stand a patient before the detector: turned by up to 8 degrees, shifted, nearer or farther.
+    """Place a patient in front of the detector: rotated by up to 8 degrees, shifted, scaled.
 
     Args:
-        rng: where the numbers come from.
-        shape: (height, width) in pixels; the shorter side decides how large the patient appears.
+        rng: random generator.
+        shape: (height, width) in pixels; the shorter side determines the size of the patient.
     """
     angle = np.deg2rad(np.clip(rng.normal(0, 3.5), -8, 8))
     scale = rng.uniform(0.92, 1.28) * min(shape) / 2
@@ -32,13 +32,13 @@ def place(rng: np.random.Generator, shape: tuple[int, int]) -> Frame:
 def expose(
     density: Grid, frame: Frame, rng: np.random.Generator, grain: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Take the picture.
+    """Simulate the exposure.
 
     Args:
-        density: (H, W) float32, how much the patient dims the X-rays.
-        frame: where the patient is.
-        rng: for everything that does not depend on the size.
-        grain: for the noise of each pixel.
+        density: (H, W) float32, attenuation by the patient.
+        frame: position of the patient.
+        rng: random generator for everything that does not depend on the image size.
+        grain: random generator for the noise of each pixel.
 
     Returns:
         (H, W) uint8, bright is dense, and (H, W) bool, False where the collimator's border hides the patient.
@@ -64,7 +64,7 @@ def expose(
 
 
 def _scattered(density: Grid, rng: np.random.Generator) -> Grid:
-    """Scatter veils large contrasts, digital processing lifts small ones: both blend in a blur."""
+    """Scatter reduces large contrasts, and digital processing increases small ones: both are a blend with a blur."""
     height, width = density.shape
     step = max(1, min(height, width) // 64)
     small = Image.fromarray(density).reduce(step)
@@ -76,7 +76,7 @@ def _scattered(density: Grid, rng: np.random.Generator) -> Grid:
 
 
 def _devices(frame: Frame, rng: np.random.Generator) -> Grid:
-    """Now and then: leads with electrodes, a tube in the trachea, a line into the vena cava, a pacemaker."""
+    """In some images: leads with electrodes, a tube in the trachea, a line into the vena cava, a pacemaker."""
     lines: list[tuple[Points, float]] = []
     chance = rng.random(4)
     if chance[0] < 0.22:
@@ -130,7 +130,7 @@ def _marker(shape: tuple[int, int], rng: np.random.Generator) -> Grid:
 
 
 def _collimation(shape: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """(H, W) bool: the exposed field, at times with slightly slanting black borders."""
+    """(H, W) bool: the exposed field, in some images with slightly oblique black borders."""
     height, width = shape
     shown = rng.random(4) < 0.22
     edges = np.where(shown, rng.uniform(0.01, 0.07, 4), 0.0)

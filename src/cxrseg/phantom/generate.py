@@ -1,8 +1,8 @@
-"""Chest X-rays made by rule, with known lungs and infection: the dataset that cxrseg carries with it.
+"""Synthetic chest X-rays with known lungs and infection: a dataset that needs no download.
 
-A frontal radiograph is put together from a patient (`anatomy`), opacities in the lungs, and an `exposure`.
-The seed fixes patient and exposure; the category only changes what is in the lungs. So nothing but the
-opacity itself tells the categories apart: tubes, markers and borders are as frequent in all three.
+A frontal radiograph is composed of a patient (`anatomy`), opacities in the lungs, and an `exposure`. The seed
+determines patient and exposure; the category changes only the lungs. So the categories differ only in the opacity:
+tubes, markers and borders are equally frequent in all three.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ DEFAULT_COUNTS: Mapping[str, Mapping[str, int]] = {
     "val": {"COVID-19": 32, "Non-COVID": 16, "Normal": 16},
     "test": {"COVID-19": 64, "Non-COVID": 16, "Normal": 32},
 }
-"""Images of each split and category that `write_phantoms` makes unless told otherwise: 596 in all, so that
-making them, training on them and judging take minutes on a small CPU."""
+"""Default number of images of each split and category in `write_phantoms`: 596 in all, so that making them, training
+and evaluation take minutes on a small CPU."""
 
 MASK_FRACTION = 0.3
-"""The infection mask is where the opacity drawn exceeds this fraction of its amplitude."""
+"""The infection mask is where the drawn opacity exceeds this fraction of its amplitude."""
 
 _SIZES = (64, 2048)
 _NAMES = {"COVID-19": "covid_{}.png", "Non-COVID": "non_COVID ({}).png", "Normal": "Normal ({}).png"}
@@ -44,7 +44,7 @@ _LUNG_PIXELS, _LUNG_REACH = 176, 0.95
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """One synthetic frontal chest X-ray and the truth about it.
+    """One synthetic frontal chest X-ray with its true masks.
 
     Attributes:
         image: (H, W) uint8, bright is dense.
@@ -78,7 +78,7 @@ def make_phantom(seed: int, category: str, size: int | tuple[int, int] = 256) ->
         size: width and height, or (height, width), each 64 to 2048 pixels.
 
     Raises:
-        DatasetError: the seed, category or size is none of these.
+        DatasetError: the seed, category or size is invalid.
     """
     shape = size if isinstance(size, tuple) else (size, size)
     _check(seed, category, shape)
@@ -106,7 +106,7 @@ def _check(seed: int, category: str, shape: tuple[int, int]) -> None:
 
 
 def _density(patient: Patient, frame: Frame, rng: np.random.Generator, lungs: Grid, filled: Grid) -> Grid:
-    """All that dims the X-rays; `filled` is the fraction of the lung's air that opacity replaces."""
+    """The total attenuation; `filled` is the fraction of the lung's air that opacity replaces."""
     unit = frame.pixels_per_unit
     tissue = frame.sample(anatomy.soft_tissue(patient, rng), anatomy.SOFT_REACH)
     middle, belly = frame.fill(patient.middle), frame.fill(patient.belly)
@@ -123,7 +123,7 @@ def _density(patient: Patient, frame: Frame, rng: np.random.Generator, lungs: Gr
 
 
 def _thickness(patient: Patient) -> Grid:
-    """How deep the lungs are from front to back, 0.55 to 1: shallow at their borders."""
+    """Depth of the lungs from front to back, 0.55 to 1: smaller at their borders."""
     tile = Frame.square(_LUNG_PIXELS, _LUNG_REACH)
     right, left = anatomy.lungs_of(patient, tile)
     depth = gaussian_filter(right + left, 0.10 * tile.pixels_per_unit)
@@ -153,7 +153,7 @@ def _opacity(patient: Patient, category: str, rng: np.random.Generator) -> _Opac
     field = likely + 0.5 * noise
     lungs = right + left > 0.5
     level = np.quantile(field[lungs], 1 - fraction) if fraction < 1 else field.min() - 1
-    # Few pixels of a speck lie far above the level: with a narrower feather they still become dense.
+    # In a small lesion few pixels are far above the level: with a narrower feather they still become dense.
     feather = rng.uniform(0.2, 0.5) * min(1.0, 0.4 + 4 * fraction)
     edge = np.clip((field - level) / feather + 0.5, 0, 1)
     edge = edge * edge * (3 - 2 * edge)
@@ -163,7 +163,7 @@ def _opacity(patient: Patient, category: str, rng: np.random.Generator) -> _Opac
 
 
 def _covid(patient: Patient, tile: Frame, right: Grid, left: Grid, rng: np.random.Generator) -> tuple[float, Grid]:
-    """Fraction of the lungs and where: mostly both, peripheral, in the lower zones; specks to whole lungs."""
+    """Infected fraction and likely places: mostly both lungs, peripheral, lower zones; very small to whole lungs."""
     kind = rng.random()
     if kind < 0.06:
         fraction = 10 ** rng.uniform(-2.4, -1.4)
@@ -185,7 +185,7 @@ def _covid(patient: Patient, tile: Frame, right: Grid, left: Grid, rng: np.rando
 
 
 def _lobar(tile: Frame, right: Grid, left: Grid, rng: np.random.Generator) -> tuple[float, Grid]:
-    """Fraction of the lungs and where: one focus in one lung, at times with a straight edge along a fissure."""
+    """Infected fraction and likely places: one focus in one lung, sometimes with a straight edge along a fissure."""
     lung = right if rng.random() < 0.5 else left
     places = np.argwhere(lung > 0.9)
     row, column = places[rng.integers(len(places))]
@@ -202,21 +202,21 @@ def write_phantoms(
 ) -> Path:
     """Write phantoms as PNG files in the layout of COVID-QU-Ex's infection segmentation data.
 
-    Every image shows another patient. An image depends on the seed, its split, its category and its place
-    there, not on how many others are made.
+    Every image shows another patient. An image depends on the seed, its split, its category and its index there, not on
+    the number of other images.
 
     Args:
-        root: the folder to fill; files of the same names are replaced, others stay.
+        root: the output folder; files with the same names are replaced, others are kept.
         counts: split ('train', 'val', 'test') to category to number of images; `DEFAULT_COUNTS` where None.
         size: width and height in pixels, 64 to 2048.
         seed: 0 or more.
 
     Returns:
-        `root`, which now holds 'Infection Segmentation Data', as the unpacked archive does.
+        `root`, which then contains 'Infection Segmentation Data', as the unpacked archive does.
 
     Raises:
-        DatasetError: an unknown split or category, a negative number, a size or seed that cannot be.
-        DiskFullError: no room was left.
+        DatasetError: a split or category is unknown, a number is negative, or the size or seed is invalid.
+        DiskFullError: the disk is full.
     """
     counts = DEFAULT_COUNTS if counts is None else counts
     _check(seed, CATEGORIES[0], (size, size))
@@ -239,7 +239,7 @@ def _jobs(base: Path, counts: Mapping[str, Mapping[str, int]], seed: int) -> lis
         if split not in SPLITS or category not in CATEGORIES or number < 0
     ]
     if faults:
-        raise DatasetError(f"expected {known} to make phantoms of; change:", faults)
+        raise DatasetError(f"expected {known} of phantoms; correct:", faults)
     before = dict.fromkeys(CATEGORIES, 0)
     jobs = []
     for split, category, number in rows:

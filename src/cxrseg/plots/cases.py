@@ -35,7 +35,7 @@ class Case:
     """One radiograph to draw.
 
     Attributes:
-        title: stands above it, such as its name and Dice; may hold line breaks.
+        title: text above it, such as its name and Dice; may contain line breaks.
         pixels: (H, W) float32 in [0, 1].
         truth: (H, W) bool, the true infection, or None.
         lungs: (H, W) bool, or None.
@@ -63,7 +63,7 @@ def draw_pairs(cases: Sequence[Case], path: Path) -> list[Path]:
     """Draw radiographs, each above its mask: the infection white, the lungs (where known) gray.
 
     Args:
-        cases: at least one; four stand in a row.
+        cases: at least one; four in a row.
         path: of the figure, without suffix.
 
     Returns:
@@ -83,7 +83,7 @@ def draw_triplets(cases: Sequence[Case], path: Path, threshold: float = 0.5) -> 
     """Draw radiograph, truth and prediction, one above the other.
 
     Args:
-        cases: at least one; four stand in a row.
+        cases: at least one; four in a row.
         path: of the figure, without suffix.
         threshold: that the predictions were cut at, for the label.
 
@@ -106,7 +106,7 @@ def draw_overlays(cases: Sequence[Case], path: Path) -> list[Path]:
     """Draw predictions on their radiographs, with the contours of the truth and of the lungs, and a legend.
 
     Args:
-        cases: at least one; four stand in a row.
+        cases: at least one; four in a row.
         path: of the figure, without suffix.
 
     Returns:

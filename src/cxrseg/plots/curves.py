@@ -25,7 +25,7 @@ def draw_loss(history: History, path: Path, best_epoch: int | None = None) -> li
     Args:
         history: a row for each epoch with 'epoch', 'train_loss' and 'val_loss'; None and nan leave a gap.
         path: of the figure, without suffix.
-        best_epoch: marked in the figure; by default the one of the best value on validation.
+        best_epoch: the epoch to mark; by default the one with the best validation value.
 
     Returns:
         the files written, PNG and SVG.
@@ -47,7 +47,7 @@ def draw_dice(history: History, path: Path, best_epoch: int | None = None) -> li
 
 
 def _draw_curves(history: History, panels: Mapping[str, str], path: Path, best_epoch: int | None) -> list[Path]:
-    """One panel for each metric that the history has (the first in any case), train and val in each."""
+    """One panel with train and val for each metric that the history has; the first one is always drawn."""
     shown = [name for name in panels if any(_points(history, f"{part}_{name}") for part in ("train", "val"))]
     shown = shown or list(panels)[:1]
     with print_style():

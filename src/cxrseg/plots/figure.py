@@ -1,4 +1,4 @@
-"""Figures for print: one style, fixed widths, written as PNG and SVG."""
+"""Figures for print with one style and fixed widths, written as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "lines.markersize": 3.5,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text, that can be searched and edited
+    "svg.fonttype": "none",  # text stays text, which can be searched and edited
     "svg.hashsalt": "cxrseg",
-    "text.parse_math": False,  # a file's name may hold dollar signs
+    "text.parse_math": False,  # names of files may contain dollar signs
 }
 
 
 @contextmanager
 def print_style() -> Iterator[None]:
-    """Matplotlib's settings for every figure of cxrseg, while the context lasts."""
+    """Matplotlib's settings for figures of cxrseg, inside the context."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
@@ -74,7 +74,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
         data = io.BytesIO()
         with print_style(), warnings.catch_warnings():
-            # A name in a script that the font lacks is drawn as boxes; the figure is whole all the same.
+            # Characters that the font lacks are drawn as boxes; the figure is still complete.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(data, format=kind, metadata=metadata)
         file = path.with_name(f"{path.name}.{kind}")

@@ -1,4 +1,4 @@
-"""Masks drawn on a radiograph, and the preview with numbers beneath."""
+"""Masks drawn on a radiograph, and the preview with numbers below it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Mask = npt.NDArray[np.bool_]
 _Picture = npt.NDArray[np.uint8]
 
 _OPACITY = 0.35
-"""How much of the colour covers the radiograph inside an infection; its texture stays visible."""
+"""Opacity of the colour inside an infection; the texture of the radiograph stays visible."""
 
 _SMALLEST, _LARGEST = 640, 2048
 """A preview's radiograph is enlarged or reduced so that its longest side lies between these, in pixels."""
@@ -137,7 +137,7 @@ def preview(
     lines: Sequence[str] = (),
     truth: _Mask | None = None,
 ) -> _Picture:
-    """Draw the overlay with a caption beneath: a legend, the given lines, and 'Research use only'.
+    """Draw the overlay with a caption below it: a legend, the given lines, and 'Research use only'.
 
     The radiograph is enlarged or reduced to a longest side of 640 to 2048 pixels; text is wrapped to fit.
 
@@ -202,7 +202,7 @@ def _grown(mask: _Mask, reach: int) -> _Mask:
 
 
 def _caption(width: int, legend: Sequence[str], lines: Sequence[str], size: int) -> Image.Image:
-    """The strip beneath a preview: a legend of coloured squares, then lines of text, wrapped."""
+    """The strip below a preview: a legend of coloured squares, then lines of text, wrapped."""
     font = ImageFont.load_default(size)
     margin, step = size // 2, round(1.4 * size)
     wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * margin)]
@@ -230,14 +230,14 @@ def _entry_width(name: str, font: _Font, size: int) -> float:
 
 def _legend_rows(names: Sequence[str], font: _Font, width: float, size: int) -> list[list[str]]:
     rows: list[list[str]] = []
-    room = 0.0
+    left = 0.0
     for name in names:
         needed = _entry_width(name, font, size)
-        if needed > room:
+        if needed > left:
             rows.append([])
-            room = width
+            left = width
         rows[-1].append(name)
-        room -= needed
+        left -= needed
     return rows
 
 

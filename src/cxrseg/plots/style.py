@@ -1,13 +1,13 @@
-"""Colours and words that every picture of cxrseg shares."""
+"""Colours and words that all pictures of cxrseg use."""
 
 from __future__ import annotations
 
 __all__ = ["BLUE", "COLOURS", "GREEN", "NOTICE", "SKY_BLUE", "VERMILLION", "YELLOW", "hex_colour"]
 
 NOTICE = "Research use only. Not for diagnosis."
-"""Stands on every picture that shows a prediction."""
+"""Text on every picture of a prediction."""
 
-# Okabe & Ito 2008, "Color Universal Design": told apart with every kind of colour blindness.
+# Okabe & Ito 2008, "Color Universal Design": distinguishable with every kind of colour blindness.
 BLUE = (0, 114, 178)
 GREEN = (0, 158, 115)
 SKY_BLUE = (86, 180, 233)
@@ -15,7 +15,7 @@ VERMILLION = (213, 94, 0)
 YELLOW = (240, 228, 66)
 
 COLOURS = {"infection": VERMILLION, "lungs": SKY_BLUE, "truth": YELLOW}
-"""What is drawn on a radiograph, to its (red, green, blue) of 0 to 255."""
+"""Kind of mask to its colour, (red, green, blue) of 0 to 255."""
 
 
 def hex_colour(colour: tuple[int, int, int]) -> str:
