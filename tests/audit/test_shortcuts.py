@@ -25,6 +25,12 @@ def test_a_wave_lies_at_its_number_of_cycles_across_the_image(shape: tuple[int, 
     assert above(wave, 80) < 0.001
 
 
+def test_both_directions_count_alike() -> None:
+    place = np.linspace(0, 1, 256)
+    waves = 0.5 + 0.2 * np.cos(2 * np.pi * 70 * place)[:, None] + 0.2 * np.cos(2 * np.pi * 20 * place)
+    assert above(waves, 64) == pytest.approx(0.5, abs=0.01)
+
+
 def test_white_noise_lies_where_its_area_does() -> None:
     noise = np.random.default_rng(0).random((256, 256))
     # The square of the spectrum is 256 cycles wide; what lies above 64 is all but a disc of that radius.

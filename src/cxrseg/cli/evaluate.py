@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ __all__ = ["compare", "evaluate", "report"]
     type=click.IntRange(min=1),
     default=60,
     show_default=True,
-    help="Number of images of each category for --stress, drawn at random; each is segmented 39 times.",
+    help="Number of images of each category for --stress, drawn at random; each is segmented some 40 times.",
 )
 @click.option("-o", "--out", type=FOLDER, default="evaluation", show_default=True, help="Output folder.")
 def evaluate(
@@ -72,16 +73,7 @@ def evaluate(
     from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
     from cxrseg.model_file import shipped_model
 
-    if model is not None and predictions is not None:
-        raise click.UsageError("expected a model file or --predictions, got both; remove one of them")
-    if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
-        raise click.UsageError(
-            "--task, --threshold and --fit cannot change stored predictions; use them with 'cxrseg predict'"
-        )
-    if predictions is not None and stressed:
-        raise click.UsageError("--stress segments changed images, so it needs a model file instead of --predictions")
-    if threshold is not None and fit_split is not None:
-        raise click.UsageError("--fit finds a threshold and --threshold sets one; use one of them")
+    _check_options(model, predictions, stressed, threshold, fit_split, task)
     dataset = open_dataset(dataset_path)
     if exclude is not None:
         dataset = without(dataset, exclude)
@@ -102,13 +94,34 @@ def evaluate(
     write_evaluation(found, out)
     write_calibration(calibration, found.thresholds, out)
     files = [*([("model", model)] if fit_split else []), ("curves", out / "calibration.json")]
-    if stressed:
-        _stress(found, model, stress_images, out)
-        files += [("stress", out / "stress.json"), ("films", out / "stress.csv")]
-    _print_evaluation(found, out, *files)
+    lines = _stress(found, model, stress_images, out) if stressed else []
+    files += [("stress", out / "stress.json"), ("stored", out / "stress.csv")] if stressed else []
+    _print_evaluation(found, out, *files, lines=lines)
 
 
-def _stress(found: Evaluation, model: Path, images: int, out: Path) -> None:
+def _check_options(
+    model: Path | None,
+    predictions: Path | None,
+    stressed: bool,
+    threshold: float | None,
+    fit_split: str | None,
+    task: str,
+) -> None:
+    """Raise a usage error where options contradict each other."""
+    if model is not None and predictions is not None:
+        raise click.UsageError("expected a model file or --predictions, got both; remove one of them")
+    if predictions is not None and (threshold is not None or fit_split is not None or task != "opacity"):
+        raise click.UsageError(
+            "--task, --threshold and --fit cannot change stored predictions; use them with 'cxrseg predict'"
+        )
+    if predictions is not None and stressed:
+        raise click.UsageError("--stress segments changed images, so it needs a model file instead of --predictions")
+    if threshold is not None and fit_split is not None:
+        raise click.UsageError("--fit finds a threshold and --threshold sets one; use one of them")
+
+
+def _stress(found: Evaluation, model: Path, images: int, out: Path) -> list[str]:
+    """Evaluate the same images stored in other ways, write the figures, and return them as lines of text."""
     from cxrseg.evaluation.stress import stress
     from cxrseg.evaluation.stress_summary import write_stress
     from cxrseg.inference.segmenter import Segmenter
@@ -117,15 +130,13 @@ def _stress(found: Evaluation, model: Path, images: int, out: Path) -> None:
     segmenter = Segmenter(model, threshold, input_check=False, precision="float32", task=found.task)
     stressed = stress(segmenter, found.dataset.samples, count=images)
     write_stress(stressed, out)
-    for line in stressed.lines():
-        click.echo(line)
-    click.echo()
+    return ["", *stressed.lines()]
 
 
-def _print_evaluation(found: Evaluation, out: Path, *others: tuple[str, Path]) -> None:
+def _print_evaluation(found: Evaluation, out: Path, *others: tuple[str, Path], lines: Sequence[str] = ()) -> None:
     from cxrseg.evaluation.evaluate import summary_table
 
-    for line in summary_table(found):
+    for line in (*summary_table(found), *lines):
         click.echo(line)
     click.echo()
     for name, path in (("rows", out / "scores.csv"), ("means", out / "summary.json"), *others):

@@ -164,11 +164,12 @@ def _covered(pixels: _Pixels, _: np.random.Generator, value: float) -> _Pixels:
 
 
 def _turn(pixels: _Pixels, _: np.random.Generator, degrees: float) -> _Pixels:
-    return ndimage.rotate(pixels, degrees, reshape=False, order=1, mode="constant", cval=0, prefilter=False)
+    # Cubic, since a turned film is no blurred film.
+    return ndimage.rotate(pixels, degrees, reshape=False, order=3, mode="constant", cval=0)
 
 
 def _turned_back(map_: _Pixels, _: tuple[int, int], degrees: float) -> _Pixels:
-    return _turn(map_, np.random.default_rng(0), -degrees)
+    return ndimage.rotate(map_, -degrees, reshape=False, order=1, mode="constant", cval=0)
 
 
 def _shift(pixels: _Pixels, _: np.random.Generator, down: int, right: int) -> _Pixels:
