@@ -1,9 +1,10 @@
 """Make the weights that come with the package of a finished run, and print their figures.
 
-    python benchmarks/release.py runs/cxrseg --dataset covid-qu-ex [-o src/cxrseg/weights/cxrseg.onnx]
+    python benchmarks/release.py runs/cxrseg --dataset covid-qu-ex --not-frontal FOLDER [-o OUT.onnx]
 
-Threshold, temperature and the threshold of the task covid19 are fitted on Val, both tasks are judged there, and the
-model file is written with the figures in it. Its recipe must be the shipped one of the same name.
+The view head of the input check is fitted as by `cxrseg fit-check`. Threshold, temperature and the threshold of the
+task covid19 are fitted on Val, both tasks are judged there, and the model file is written with the figures in it. Its
+recipe must be the shipped one of the same name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.model_file import read_model, write_model
 from cxrseg.run_folder import RunFolder
 from cxrseg.training.recipe_file import load_recipe
+from cxrseg.training.view_head import fit_views
 
 OF = (
     "Val of COVID-QU-Ex, on which threshold, temperature and covid19_threshold were fitted; means per image; "
@@ -80,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--not-frontal", type=Path, required=True, help="as for 'cxrseg fit-check'")
     parser.add_argument("-o", "--out", type=Path, default=Path("src/cxrseg/weights/cxrseg.onnx"))
     arguments = parser.parse_args()
     folder = RunFolder(arguments.run)
@@ -88,10 +91,12 @@ def main() -> None:
         parser.error(f"{arguments.run} is not finished; go on with it with 'cxrseg train --resume'")
     if recipe != load_recipe(recipe.name):
         parser.error(f"{folder.recipe} is not the recipe {recipe.name} that comes with the package")
-    val = open_dataset(arguments.dataset).select("val")
+    dataset = open_dataset(arguments.dataset)
+    val = dataset.select("val")
     with tempfile.TemporaryDirectory() as scratch:
         fitted = Path(scratch) / "fitted.onnx"
-        fit(folder.model, val, fitted)
+        fit_views(folder.model, dataset, arguments.not_frontal, fitted)
+        fit(fitted, val, fitted)
         info = read_model(fitted)[1]
         found = figures(fitted, val)
         write_model(arguments.out, fitted.read_bytes(), dataclasses.replace(info, figures={"val": found}))
