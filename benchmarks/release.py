@@ -3,9 +3,8 @@
     python benchmarks/release.py runs/cxrseg --dataset covid-qu-ex --films films.csv --not-frontal not-frontal
 
 Threshold, temperature and the threshold of the task covid19 are fitted on Val; the view head on the films of the CSV
-that
-benchmarks/release_data.py writes and on pictures that are not frontal films. All tasks are evaluated on Val, and the
-model file is written with the figures in it. Its recipe must be the shipped one of the same name.
+that benchmarks/release_data.py writes and on pictures that are not frontal films. All tasks are evaluated on Val, and
+the model file is written with the figures in it. Its recipe must be the shipped one of the same name.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ def test_the_file_is_small_and_complete() -> None:
     assert (info.name, info.channels, info.size) == ("cxrseg", ("infection", "opacity", "lungs"), (128, 128))
     assert info.categories == CATEGORIES
     assert Recipe.model_validate(dict(info.recipe)) == load_recipe("cxrseg")
+    assert {"frontal", "mirrored", "inverted", "lateral", "ct", "other-body"} <= set(info.views)
+    assert info.view_fit["as_they_are"]["frontal"]["refused"] <= 0.005
     assert info.fitted_on is not None and info.fitted_on["split"] == "val"
     assert "train COVID-19 2080" in info.dataset["images"] and len(info.dataset["sha256"]) == 64
     assert 0 < info.threshold < 1 and info.temperature > 0 and 0 < info.covid19_threshold < 1
