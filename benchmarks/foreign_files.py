@@ -19,12 +19,13 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFilter
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
 from cxrseg import Segmenter
 from cxrseg.errors import ImageError
+from cxrseg.io.masks import read_mask
 from cxrseg.io.read import read_radiograph
 from cxrseg.phantom.generate import make_phantom
 
@@ -56,8 +57,17 @@ def with_marker(values: np.ndarray, value: int, side: int = 40) -> np.ndarray:
     return values
 
 
+def with_frame(values: np.ndarray, value: int, width: int = 12) -> np.ndarray:
+    return np.pad(values[width:-width, width:-width], width, constant_values=value)
+
+
 def png(values: np.ndarray) -> Write:
     return lambda path: Image.fromarray(values).save(path, "PNG")
+
+
+def jpeg(image: np.ndarray | Image.Image, quality: int = 95, **options: object) -> Write:
+    drawn = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    return lambda path: drawn.save(path, "JPEG", quality=quality, **options)
 
 
 def tiff(values: np.ndarray, **options: object) -> Write:
@@ -81,12 +91,7 @@ def ranges() -> Iterator[Case]:
     yield kind, "12 bits, marker of 4095", ".png", png(with_marker(deep(12), 4095))
     yield kind, "13 bits, marker of 65535", ".png", png(with_marker(deep(13), 65535))
     yield kind, "15 bits, marker of 65535", ".png", png(with_marker(deep(15), 65535))
-    yield (
-        kind,
-        "12 bits, white frame of 65535",
-        ".png",
-        png(np.pad(deep(12), 12, constant_values=65535)[12:-12, 12:-12]),
-    )
+    yield kind, "12 bits, white frame of 65535", ".png", png(with_frame(deep(12), 65535))
     yield kind, "8 bits in a 16-bit PNG", ".png", png(FILM.astype(np.uint16))
     yield kind, "8 bits, one pixel of 65535", ".png", png(with_pixels(FILM.astype(np.uint16), 65535, 1))
     yield kind, "8 bits times 257", ".png", png(FILM.astype(np.uint16) * 257)
@@ -112,8 +117,7 @@ def ranges() -> Iterator[Case]:
         ("float 0 to 1e6", film * 1e6),
         ("float64 0 to 1", film.astype(np.float64)),
     ]:
-        values = values if name.startswith("float64") else values.astype(np.float32)  # noqa: PLW2901
-        yield kind, name, ".tif", tiff(values)
+        yield kind, name, ".tif", tiff(values.astype(np.float64 if name.startswith("float64") else np.float32))
     yield kind, "int16 -2048 to 2047", ".tif", tiff(deep(12).astype(np.int16) - 2048)
     yield kind, "int16 -1024 to 3071", ".tif", tiff(deep(12).astype(np.int16) - 1024)
     yield kind, "int16 -32768 to 32767", ".tif", tiff((deep(16).astype(np.int32) - 32768).astype(np.int16))
@@ -181,12 +185,8 @@ def tiffs() -> Iterator[Case]:
     yield kind, "JPEG in TIFF, 8 bits", ".tif", tiff(FILM, compression="jpeg")
     yield kind, "JPEG in TIFF, 12 bits", ".tif", tiff(deep(12), compression="jpeg", bitspersample=12)
     yield kind, "horizontal predictor", ".tif", tiff(deep(16), compression="zlib", predictor=True)
-    yield (
-        kind,
-        "float predictor",
-        ".tif",
-        tiff((deep(16) / 65535).astype(np.float32), compression="zlib", predictor=True),
-    )
+    film = (deep(16) / 65535).astype(np.float32)
+    yield kind, "float predictor", ".tif", tiff(film, compression="zlib", predictor=True)
     yield kind, "tiles", ".tif", tiff(deep(16), tile=(128, 128))
     yield kind, "big endian", ".tif", tiff(deep(16), byteorder=">")
     yield kind, "BigTIFF", ".tif", tiff(deep(16), bigtiff=True)
@@ -197,22 +197,12 @@ def tiffs() -> Iterator[Case]:
         yield kind, f"white is zero, {bits} bits, of the type", ".tif", tiff(top - values, photometric="miniswhite")
     yield kind, "white is zero, 12 bits, of 4095", ".tif", tiff(4095 - deep(12), photometric="miniswhite")
     yield kind, "white is zero, uint32", ".tif", tiff(2**32 - 1 - full32, photometric="miniswhite")
-    yield (
-        kind,
-        "white is zero, float",
-        ".tif",
-        tiff((1 - deep(16) / 65535).astype(np.float32), photometric="miniswhite"),
-    )
+    yield kind, "white is zero, float", ".tif", tiff(1 - film, photometric="miniswhite")
     yield kind, "thumbnail as second page", ".tif", thumbnail()
-    yield kind, "ImageJ", ".tif", lambda path: tifffile.imwrite(path, deep(16), imagej=True)
-    yield kind, "OME", ".ome.tif", lambda path: tifffile.imwrite(path, deep(16), ome=True)
+    yield kind, "ImageJ", ".tif", tiff(deep(16), imagej=True)
+    yield kind, "OME", ".ome.tif", tiff(deep(16), ome=True)
     yield kind, "two full pages", ".tif", tiff(np.stack([deep(16)] * 2))
-    yield (
-        kind,
-        "ImageJ stack of two",
-        ".tif",
-        lambda path: tifffile.imwrite(path, np.stack([deep(16)] * 2), imagej=True),
-    )
+    yield kind, "ImageJ stack of two", ".tif", tiff(np.stack([deep(16)] * 2), imagej=True)
     kind = "JPEG kinds"
     yield kind, "12 bits", ".jpg", raw(imagecodecs.jpeg8_encode(deep(12), bitspersample=12, level=95))
     yield (
@@ -226,14 +216,9 @@ def tiffs() -> Iterator[Case]:
     yield kind, "lossless, 16 bits", ".jpg", raw(imagecodecs.jpeg8_encode(deep(16), lossless=True, bitspersample=16))
     yield kind, "JPEG-LS", ".jls", raw(bytes(imagecodecs.jpegls_encode(deep(12))))
     yield kind, "JPEG 2000", ".jp2", raw(bytes(imagecodecs.jpeg2k_encode(deep(12), level=0)))
-    yield (
-        kind,
-        "progressive",
-        ".jpg",
-        lambda path: Image.fromarray(FILM).save(path, "JPEG", progressive=True, quality=95),
-    )
+    yield kind, "progressive", ".jpg", jpeg(FILM, progressive=True)
     yield kind, "two pictures (MPO)", ".jpg", mpo
-    yield kind, "CMYK", ".jpg", lambda path: Image.fromarray(FILM).convert("RGB").convert("CMYK").save(path, "JPEG")
+    yield kind, "CMYK", ".jpg", jpeg(Image.fromarray(FILM).convert("RGB").convert("CMYK"))
 
 
 def thumbnail() -> Write:
@@ -356,13 +341,9 @@ def dicoms() -> Iterator[Case]:
         window = {"WindowCenter": 2048, "WindowWidth": 4096}
         yield kind, name, ".dcm", raw(dicom(values, PatientOrientation=tag, **window))
     kind = "DICOM kinds"
-    yield kind, "float pixel data, 0 to 1", ".dcm", raw(dicom((deep(16) / 65535).astype(np.float32)))
-    yield (
-        kind,
-        "float pixel data, -1000 to 3000",
-        ".dcm",
-        raw(dicom((deep(16) / 65535 * 4000 - 1000).astype(np.float32))),
-    )
+    film = (deep(16) / 65535).astype(np.float32)
+    yield kind, "float pixel data, 0 to 1", ".dcm", raw(dicom(film))
+    yield kind, "float pixel data, -1000 to 3000", ".dcm", raw(dicom(film * 4000 - 1000))
     yield (
         kind,
         "12 bits, no window, marker of 65535",
@@ -410,6 +391,109 @@ def grouped(data: Dataset) -> None:
     data.SharedFunctionalGroupsSequence = Sequence([shared])
 
 
+MARKED = PHANTOM.infection
+LUNG = PHANTOM.lungs
+
+
+def masks() -> Iterator[Case]:
+    kind = "masks"
+    one = MARKED.astype(np.uint8)
+    classes = LUNG.astype(np.uint8) + one
+    for low, high in [(0, 255), (0, 1), (0, 127), (0, 2), (1, 2), (90, 200), (0, 254), (3, 7), (0, 100)]:
+        yield kind, f"{low} and {high}", ".png", png(np.where(MARKED, high, low).astype(np.uint8))
+    yield kind, "0 and 65535", ".png", png(one.astype(np.uint16) * 65535)
+    yield kind, "0 and 1 in 16 bits", ".png", png(one.astype(np.uint16))
+    yield kind, "float 0 and 1", ".tif", tiff(one.astype(np.float32))
+    yield kind, "float 0 and 0.5", ".tif", tiff(one.astype(np.float32) / 2)
+    yield kind, "int32 0 and 1", ".tif", tiff(one.astype(np.int32))
+    yield kind, "int8 0 and -1", ".tif", tiff(-one.astype(np.int8))
+    yield kind, "1 bit", ".png", png(MARKED)
+    yield kind, "1 bit, white is zero", ".tif", tiff(~MARKED, photometric="miniswhite")
+    yield kind, "classes 0, 1, 2", ".png", png(classes)
+    yield kind, "classes 0, 127, 255", ".png", png(classes * 127)
+    yield kind, "classes 0, 1, 255 (ignored edge)", ".png", png(with_marker(one, 255))
+    yield kind, "classes 0, 85, 170, 255", ".png", png(with_marker(classes * 85, 255))
+    yield kind, "classes in 16 bits", ".png", png(classes.astype(np.uint16) * 1000)
+
+
+def coloured_masks() -> Iterator[Case]:
+    kind = "masks"
+    one = MARKED.astype(np.uint8)
+    colours = np.zeros((*FILM.shape, 3), np.uint8)
+
+    def painted(mark: tuple[int, int, int], ground: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+        return np.where(MARKED[..., None], np.array(mark), np.array(ground)).astype(np.uint8)
+
+    for name, mark, ground in [
+        ("red on black", (255, 0, 0), (0, 0, 0)),
+        ("blue on black", (0, 0, 255), (0, 0, 0)),
+        ("dark red on black", (128, 0, 0), (0, 0, 0)),
+        ("green on gray", (0, 255, 0), (128, 128, 128)),
+        ("red on white", (255, 0, 0), (255, 255, 255)),
+        ("white on black", (255, 255, 255), (0, 0, 0)),
+        ("yellow on blue", (255, 255, 0), (0, 0, 255)),
+    ]:
+        yield kind, name, ".png", png(painted(mark, ground))
+    yield kind, "red on black, JPEG", ".jpg", jpeg(painted((255, 0, 0)), 80)
+    yield (
+        kind,
+        "red on black, reduced and enlarged",
+        ".png",
+        lambda path: Image.fromarray(painted((255, 0, 0))).resize((256, 256)).resize((512, 512)).save(path),
+    )
+    colours[LUNG], colours[MARKED] = (0, 255, 0), (255, 0, 0)
+    yield kind, "lungs green, infection red", ".png", png(colours)
+    film = np.dstack([FILM] * 3)
+    film[MARKED] = (255, 0, 0)
+    yield kind, "film with red drawn on it", ".png", png(film)
+    yield kind, "the film itself", ".png", png(FILM)
+    for name, colour in [("white", 255), ("black", 0), ("red", (255, 0, 0)), ("gray", 90)]:
+        rgba = np.zeros((*FILM.shape, 4), np.uint8)
+        rgba[..., :3], rgba[..., 3] = colour, one * 255
+        yield kind, f"{name} on transparent", ".png", png(rgba)
+    half = np.dstack([np.full(FILM.shape, 255, np.uint8), one * 128])
+    yield kind, "gray and alpha, half transparent", ".png", png(half)
+    yield kind, "white on transparent black", ".png", png(np.dstack([one * 255] * 4))
+    yield kind, "white on opaque black, alpha everywhere", ".png", png(np.dstack([one * 255] * 3 + [one * 0 + 255]))
+    yield (
+        kind,
+        "white and black, frame transparent",
+        ".png",
+        png(np.dstack([one * 255] * 3 + [np.pad(np.full((472, 472), 255, np.uint8), 20)])),
+    )
+    yield kind, "alpha 0 everywhere", ".png", png(np.dstack([one * 255] * 3 + [one * 0]))
+    sixteen = np.dstack([np.full(FILM.shape, 65535, np.uint16)] * 3 + [one.astype(np.uint16) * 65535])
+    yield kind, "white on transparent, 16 bits", ".png", raw(imagecodecs.png_encode(sixteen))
+
+
+def smoothed_masks() -> Iterator[Case]:
+    kind = "masks"
+    one = MARKED.astype(np.uint8)
+    classes = LUNG.astype(np.uint8) + one
+    for count, values in ((2, one), (3, classes)):
+        image = Image.fromarray(values).convert("P")
+        image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+        yield kind, f"palette of {count} colours", ".png", lambda path, image=image: image.save(path)
+    for quality in (30, 60, 95):
+        yield kind, f"JPEG of quality {quality}", ".jpg", jpeg(one * 255, quality)
+        buffer = BytesIO()
+        Image.fromarray(one * 255).save(buffer, "JPEG", quality=quality)
+        yield kind, f"PNG of a JPEG of quality {quality}", ".png", png(np.asarray(Image.open(buffer)))
+    for side in (64, 128, 1024):
+        small = Image.fromarray(one * 255).resize((side, side), Image.Resampling.BILINEAR)
+        yield (
+            kind,
+            f"resized from {side}",
+            ".png",
+            lambda path, small=small: small.resize((512, 512), Image.Resampling.BICUBIC).save(path),
+        )
+    soft = np.asarray(Image.fromarray(one * 255).filter(ImageFilter.GaussianBlur(6)))
+    yield kind, "blurred edges", ".png", png(soft)
+    yield kind, "empty", ".png", png(one * 0)
+    smooth = np.asarray(Image.fromarray(one * 255).filter(ImageFilter.GaussianBlur(60)))
+    yield kind, "probability map", ".png", png(smooth)
+
+
 def main() -> None:
     """Make, read, segment, print."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -422,9 +506,9 @@ def main() -> None:
     path = folder / "reference.png"
     png(FILM)(path)
     right = _result(segmenter, path)[0]
-    print(f"right: {right}")
+    print(f"right: {right}; masks: Dice with the phantom's own of at least 0.9")
     print("| kind | file | came | right | warnings |\n|---|---|---|---|---|")
-    for make in (ranges, colours, tiffs, numbers, dicoms):
+    for make in (ranges, colours, tiffs, numbers, dicoms, masks, coloured_masks, smoothed_masks):
         for number, (kind, name, ending, write) in enumerate(make()):
             if chosen.k not in kind:
                 continue
@@ -433,6 +517,11 @@ def main() -> None:
                 write(path)
             except Exception as error:
                 print(f"| {kind} | {name} | could not be made: {error} | | |", flush=True)
+                continue
+            if kind == "masks":
+                came = _overlap(path, np.zeros_like(MARKED) if name == "empty" else MARKED)
+                good = "refused" if "Error" in came else "yes" if float(came) >= 0.9 else "NO"
+                print(f"| {kind} | {name} | {came} | {good} | |", flush=True)
                 continue
             came, notes = _result(segmenter, path)
             good = "refused" if isinstance(came, str) else "yes" if abs(came - float(right)) <= 0.03 else "NO"
@@ -452,6 +541,15 @@ def _result(segmenter: Segmenter, path: Path) -> tuple[float | str, str]:
         return f"refused: {found.reason[:80]}", notes
     assert found.severity is not None
     return round(float(getattr(found.severity, "infected_fraction", None) or 0), 3), notes[:160]
+
+
+def _overlap(path: Path, expected: np.ndarray) -> str:
+    try:
+        mask = read_mask(path)
+    except ImageError as error:
+        return f"{type(error).__name__}: {str(error).replace(str(path), 'FILE')[:150]}"
+    total = mask.sum() + expected.sum()
+    return f"{2 * (mask & expected).sum() / total if total else 1.0:.3f}"
 
 
 if __name__ == "__main__":

@@ -29,13 +29,15 @@ def dice(one: object, other: object) -> float:
 def test_the_file_is_small_and_complete() -> None:
     assert shipped_model().stat().st_size < 25e6
     info = read_model(shipped_model())[1]
-    assert (info.name, info.channels, info.size) == ("cxrseg", ("infection", "lungs"), (256, 256))
+    assert (info.name, info.channels, info.size) == ("cxrseg", ("infection", "opacity", "lungs"), (128, 128))
     assert info.categories == CATEGORIES
     assert Recipe.model_validate(dict(info.recipe)) == load_recipe("cxrseg")
+    assert {"frontal", "mirrored", "inverted", "lateral", "ct", "other-body"} <= set(info.views)
+    assert info.view_fit["as_they_are"]["frontal"]["refused"] <= 0.005
     assert info.fitted_on is not None and info.fitted_on["split"] == "val"
-    assert info.dataset["images"].startswith("train COVID-19 1864") and len(info.dataset["sha256"]) == 64
+    assert "train COVID-19 2080" in info.dataset["images"] and len(info.dataset["sha256"]) == 64
     assert 0 < info.threshold < 1 and info.temperature > 0 and 0 < info.covid19_threshold < 1
-    assert set(info.figures["val"]) == {"of", "opacity", "lungs", "covid19"}
+    assert set(info.figures["val"]) == {"of", "opacity", "infection", "lungs", "covid19"}
     assert "CC BY-SA 4.0" in info.licence and "10.1016/j.compbiomed.2021.105002" in info.licence
 
 

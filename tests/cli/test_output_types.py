@@ -71,3 +71,15 @@ def test_resuming_with_other_types_is_refused(tmp_path: Path, model: Path) -> No
     assert predict(film, model, "--output-type", "dicom_sr").exit_code == 0
     assert predict(film, model, "--output-type", "dicom_sr", "--resume").exit_code == 0
     assert predict(film, model, "--output-type", "dicom_seg", "--resume").exit_code == 1
+
+
+def test_the_folder_contract_of_mercure(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_film(tmp_path / "in" / "film.dcm", PIXELS)
+    make_film(tmp_path / "in" / "lateral.dcm", PIXELS, ViewPosition="LL")
+    monkeypatch.setenv("MERCURE_IN_DIR", str(tmp_path / "in"))
+    monkeypatch.setenv("MERCURE_OUT_DIR", str(tmp_path / "out"))
+    arguments = ["predict", "-m", str(model), "--output-type", "dicom_seg", "dicom_sr"]
+    assert CliRunner().invoke(main, arguments).exit_code == 1
+    done = CliRunner().invoke(main, [*arguments, "--allow-refused"])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.dcm")) == ["film_seg.dcm", "film_sr.dcm"]

@@ -197,7 +197,7 @@ def test_the_command_gives_nobody_away(tmp_path: Path, model: Path) -> None:
     films_of_two(tmp_path / "films")
     done = follow(tmp_path / "films", model)
     assert done.exit_code == 0, done.output
-    assert "2 patients, 3 films used, 1 not used" in done.output and "1 within noise" in done.output
+    assert "patients 2, films used 3, not used 1" in done.output and "1 within noise" in done.output
     out = tmp_path / "out"
     assert {path.name.partition("_")[0] for path in out.iterdir()} == {"follow", "patient"}
     for path in out.glob("follow_up.*"):

@@ -93,7 +93,7 @@ def test_lungs_that_are_not_lungs_are_refused() -> None:
 def test_what_may_still_be_lungs_is_only_warned_of() -> None:
     reason, warnings = lungs_said(ellipse(0.45, 0.3, 0.3, 0.13))
     assert reason == "" and len(warnings) == 1 and "only one lung" in warnings[0]
-    reason, warnings = lungs_said(ellipse(0.2, 0.3, 0.3, 0.13) | ellipse(0.2, 0.7, 0.3, 0.13))
+    reason, warnings = lungs_said(ellipse(0.1, 0.3, 0.3, 0.13) | ellipse(0.1, 0.7, 0.3, 0.13))
     assert reason == "" and len(warnings) == 1 and "cuts the lungs" in warnings[0]
     reason, warnings = lungs_said(PAIR, sure=0.6)
     assert reason == "" and len(warnings) == 1 and "confidence of the lung mask is low" in warnings[0]

@@ -287,3 +287,22 @@ def test_a_probability_map_comes_back_as_it_was_written(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.png", probability > 0.1)
     with pytest.raises(ImageError, match="expected a probability map of 16 bits"):
         read_probability(tmp_path / "mask.png")
+
+
+def test_colour_is_told_from_a_tint_and_a_caption(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    gray = np.tile(np.linspace(0, 255, 128), (128, 1))
+    pictures = {
+        "gray": np.stack([gray] * 3, 2),
+        "tinted": np.stack([gray, 0.8 * gray, 0.5 * gray], 2),
+        "captioned": np.stack([gray] * 3, 2),
+        "photo": random.integers(0, 255, (128, 128, 3)).astype(float),
+    }
+    pictures["captioned"][:8, :64] = (255, 0, 0)
+    found = {}
+    for name, values in pictures.items():
+        Image.fromarray(values.astype(np.uint8)).save(tmp_path / f"{name}.png")
+        found[name] = read_raster(tmp_path / f"{name}.png").coloured
+    Image.fromarray(gray.astype(np.uint8)).save(tmp_path / "plain.png")
+    assert found["gray"] == 0 == read_raster(tmp_path / "plain.png").coloured
+    assert found["tinted"] < 0.01 < found["captioned"] < 0.1 and found["photo"] > 0.8

@@ -57,6 +57,7 @@ def follow(
     films = [film for course in found.courses for film in course["films"]]
     counts = Counter(film["since_last"]["verdict"] for film in films if "since_last" in film)
     used = sum(film["status"] == "ok" for film in films)
-    click.echo(f"{len(found.courses)} patients, {used} films used, {len(films) - used} not used")
-    click.echo("changes from film to film: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+    click.echo(f"patients {len(found.courses)}, films used {used}, not used {len(films) - used}")
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    click.echo(f"changes from film to film: {said or 'none, since no patient has two films'}")
     click.echo(f"page  {page}\n{NOTICE}")

@@ -49,7 +49,14 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of images, objects and the queue.  [default: a folder in ~/.local/state/cxrseg]",
 )
-@click.option("-m", "--model", "models", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Use this model file instead of the weights that come with cxrseg.",
+)
 @click.option("--metrics", metavar="[HOST:]PORT", help="Address for Prometheus.")
 @click.option(
     "--tls",
@@ -57,7 +64,9 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     metavar="CERTIFICATE KEY AUTHORITY",
     help="PEM files. Both directions are encrypted; peers must have a certificate of the authority.",
 )
-@click.option("--max-associations", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option(
+    "--max-associations", type=click.IntRange(1, 1000), default=10, show_default=True, help="At the same time."
+)
 @click.option("--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Largest image.")
 @click.option(
     "--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Network timeout in seconds."

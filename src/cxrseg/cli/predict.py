@@ -33,10 +33,22 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
 
 @command("cxrseg predict -i images -o results --preview")
 @click.option(
-    "-i", "--input", "source", required=True, type=click.Path(exists=True, path_type=Path), help="An image or a folder."
+    "-i",
+    "--input",
+    "source",
+    required=True,
+    envvar=["MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH"],
+    type=click.Path(exists=True, path_type=Path),
+    help="An image or a folder.",
 )
 @click.option(
-    "-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The output folder."
+    "-o",
+    "--output",
+    "out",
+    required=True,
+    envvar=["MERCURE_OUT_DIR", "HOLOSCAN_OUTPUT_PATH", "MONAI_OUTPUTPATH"],
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The output folder.",
 )
 @click.option(
     "-m",
@@ -87,6 +99,7 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
 )
 @click.option("--save-probabilities", is_flag=True, help="Write the infection's probability map as a 16-bit PNG.")
 @click.option("--force", is_flag=True, help="Segment images that the input check refuses, with a warning.")
+@click.option("--allow-refused", is_flag=True, help="Exit with 0 also where images were refused, such as laterals.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run in the same output folder.")
 @click.option(
     "--engine",
@@ -108,6 +121,7 @@ def predict(
     statistics: bool,
     output_type: str,
     more_types: tuple[str, ...],
+    allow_refused: bool,
     resume: bool,
     engine: str,
     ray_address: str | None,
@@ -149,7 +163,8 @@ def predict(
     if not quiet:
         counts = ", ".join(f"{count} {status}" for status, count in found.counts.items() if count)
         click.echo(f"{counts} in {found.seconds:.1f} s\nstatistics  {found.statistics}\n{NOTICE}")
-    sys.exit(0 if not found.counts["refused"] + found.counts["failed"] else 1)
+    bad = found.counts["failed"] + (0 if allow_refused else found.counts["refused"])
+    sys.exit(1 if bad else 0)
 
 
 def _line(row: Mapping[str, Any]) -> str:

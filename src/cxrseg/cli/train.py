@@ -131,7 +131,7 @@ def recipes(name: str | None) -> None:
         click.echo(f"{shipped:<22}{load_recipe(shipped).description}")
 
 
-@command("cxrseg fit-check runs/mine/model.onnx --dataset covid-qu-ex --not-frontal not-frontal -o checked.onnx")
+@command("cxrseg fit-check model.onnx --dataset covid-qu-ex --not-frontal pictures -o checked.onnx")
 @click.argument("model", type=PATH)
 @dataset_option
 @click.option(

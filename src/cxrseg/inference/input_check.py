@@ -85,7 +85,7 @@ def check_radiograph(radiograph: Radiograph) -> Verdict:
     if reason:
         return Verdict(reason)
     small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((_SIDE, _SIDE), Image.Resampling.BOX))
-    return Verdict(_blank(small) or _few_shades(pixels) or _noise(small) or _white(small))
+    return Verdict(_blank(small) or _few_shades(pixels) or _white(small) or _noise(small))
 
 
 def check_view(views: Mapping[str, float]) -> Verdict:
@@ -141,8 +141,9 @@ def _one_lung(lungs: npt.NDArray[np.bool_]) -> list[str]:
 
 
 def _cut(lungs: npt.NDArray[np.bool_]) -> list[str]:
+    """Lungs reach the border of many films, so only a long stretch counts: 2% of the films of Val have one."""
     fraction = max(float(edge.mean()) for edge in (lungs[0], lungs[-1], lungs[:, 0], lungs[:, -1]))
-    return [] if fraction <= 0.05 else [f"the border of the image cuts the lungs ({fraction:.0%} of it is lung)"]
+    return [] if fraction <= 0.3 else [f"the border of the image cuts the lungs ({fraction:.0%} of it is lung)"]
 
 
 def _other_modality(tags: Mapping[str, str]) -> str:

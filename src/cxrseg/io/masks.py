@@ -174,7 +174,7 @@ def _along_colours(values: _Values, decoded: Decoded) -> _Values:
 def _binary(values: _Values, lossy: bool) -> _Mask:
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
-    found, counts = np.unique(values, return_counts=True)
+    found, counts = _counted(values)
     if len(found) == 1:
         return _uniform(values, found[0])
     if found[-1] <= 0:
@@ -191,6 +191,15 @@ def _binary(values: _Values, lossy: bool) -> _Mask:
         own = _groups(values)
     low, high = _ends(own, float(found[0]), float(found[-1]))
     return np.asarray(values > (low + high) / 2)
+
+
+def _counted(values: _Values) -> tuple[_Values, _Values]:
+    """The different values in order, and how many pixels have each."""
+    if values.dtype != np.uint8:
+        return np.unique(values, return_counts=True)
+    counts = np.bincount(values.ravel(), minlength=256)
+    found = np.flatnonzero(counts)
+    return found, counts[found]
 
 
 def _uniform(values: _Values, value: Any) -> _Mask:

@@ -28,7 +28,8 @@ _NEAR_BINS = 12  # images of few shades of gray have empty bins between them
 _FAR = 4.0  # an empty stretch this wide, compared with the image's own values, parts outliers from it
 _TWICE = 1.9  # and so does a value this many times the image's largest
 _OFFSET = 0.03  # values that begin above this fraction of the full range ...
-_USED = 0.55  # ... and fill less than this are shifted, not dark
+_USED = 0.55  # ... and fill less than this are shifted, not dark;
+_USED_USUAL = 0.35  # less than this where the number of bits is a usual one
 _FILLED = (0.05, 0.75)  # whole numbers that begin below and reach beyond these fractions of their bits fill them
 _USUAL_BITS = (8, 10, 12, 14, 16, 32)
 _FLOAT_TOPS = (1.0, 100.0, 255.0)
@@ -168,7 +169,8 @@ def _whole_scale(low: float, high: float, bits: int | None, above_padding: float
             return Scale(-half, half - 1, f"signed values: {-half:g} to {half - 1:g} assumed")
         return _shifted(low, high, whole=True)
     usual = needed in _USUAL_BITS or needed == bits
-    for start, used in ((low, _USED), (above_padding, 0.35 if usual else _USED)):
+    for start in (low, above_padding):
+        used = _USED_USUAL if usual else _USED
         if needed > 8 and high - start < used * top and start > _OFFSET * top:
             return _shifted(start, high, whole=True)
     step = f"{needed} bits used: 0 to {top:g} assumed"

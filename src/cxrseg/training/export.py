@@ -17,12 +17,14 @@ from cxrseg.model_file import CATEGORY_OUTPUT, INPUT, OUTPUT, ModelInfo, write_m
 from cxrseg.training.networks import input_normalisation
 from cxrseg.training.recipe import Recipe
 
-__all__ = ["export_model"]
+__all__ = ["COVID_QU_EX_LICENCE", "export_model"]
 
-_COVID_QU_EX_LICENCE = (
+COVID_QU_EX_LICENCE = (
     "CC BY-SA 4.0, as derived from COVID-QU-Ex; cite Tahir et al. 2021, "
     "doi:10.1016/j.compbiomed.2021.105002, and doi:10.34740/kaggle/dsv/3122898. Research use only, not for diagnosis."
 )
+"""Terms of weights that learned from COVID-QU-Ex."""
+
 _SMALL = 1024
 """Number of values; smaller tensors keep float32, since float16 would save nearly nothing."""
 
@@ -60,7 +62,7 @@ def export_model(
             "sha256": dataset.fingerprint,
         },
         figures=figures,
-        licence=_COVID_QU_EX_LICENCE if derived else _OTHER_LICENCE,
+        licence=COVID_QU_EX_LICENCE if derived else _OTHER_LICENCE,
     )
     outputs = [OUTPUT, CATEGORY_OUTPUT] if recipe.network.classification_head else [OUTPUT]
     graph = _to_onnx(network, recipe.data.size, outputs)
