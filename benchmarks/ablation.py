@@ -1,13 +1,13 @@
-"""What each choice of a recipe is worth: trains it with one change at a time, and prints a table.
+"""The effect of each setting of a recipe: trains it with one change at a time, and prints a table.
 
     python benchmarks/ablation.py --dataset covid-qu-ex -o ablation [--base cxrseg-128] [--set data.size=96 ...]
         [--rows 'loss: focal' ...] [--seeds 0 1 2] [--val-fraction 0.2] [--jobs 2] [--threads 1] [--device cpu]
 
-Every row is trained with `cxrseg train`'s own function and judged with `cxrseg evaluate`'s on images held out of Train
-(the same ones for all rows), which have also chosen the best of its epochs. Val has no part in it, so that choices made
-by this table leave Val clean; a teacher must not have seen them either. A row that is done is not done again, so a
-stopped run goes on where it was. The table has all rows that are there, as table.md and table.csv; the difference to
-the base is of the means over seeds.
+Every row is trained with the function of `cxrseg train` and evaluated with that of `cxrseg evaluate` on images held out
+of Train (the same for all rows), which also select the best epoch. Val is not used, so that decisions by this table do
+not depend on it; models for --distill-from must not have been trained on these images. Finished rows are not run again,
+so a stopped run can be continued. The table of all finished rows is written as table.md and table.csv; differences to
+the base are of the means over seeds.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ COLUMNS = {
     "nsd2": ("NSD, 2 px", 3),
     "normal_marked": ("Normal over 1%", 3),
     "lungs_dice": ("lungs Dice", 3),
-    "share_error": ("share, MAE", 3),
+    "fraction_error": ("infected fraction, MAE", 3),
     "accuracy": ("category", 3),
 }
 
 
 def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Train and judge one row with one seed, in a process of its own."""
+    """Train and evaluate one row with one seed, in its own process."""
     import torch
 
     from cxrseg.evaluation.evaluate import evaluate
@@ -106,7 +106,9 @@ def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -
     torch.set_num_threads(arguments.threads)
     recipe = load_recipe(arguments.base, [*arguments.settings, *ROWS[name], f"seed={seed}"])
     dataset = data_of(arguments)
-    done = train(recipe, dataset, folder / "run", device=arguments.device, resume=True, teachers=arguments.teacher)
+    done = train(
+        recipe, dataset, folder / "run", device=arguments.device, resume=True, distill_from=arguments.distill_from
+    )
     if done.interrupted:
         raise KeyboardInterrupt
     summary = evaluate(done.folder.model, dataset.select("val")).summary()
@@ -122,7 +124,7 @@ def run_row(arguments: argparse.Namespace, name: str, seed: int, folder: Path) -
 
 
 def figures_of(summary: Mapping[str, Any]) -> dict[str, float | None]:
-    """The table's figures, of an evaluation's summary: of the COVID-19 images where nothing else is said."""
+    """The figures of the table from the summary of an evaluation; of the COVID-19 images unless named otherwise."""
     infection = summary["infection"]
     covid = infection["by_category"]["COVID-19"]
     severity = summary["severity"]
@@ -139,7 +141,7 @@ def figures_of(summary: Mapping[str, Any]) -> dict[str, float | None]:
 
 def data_of(arguments: argparse.Namespace) -> Dataset:
     """Train, with a fraction of it held out as 'val'."""
-    return hold_out(open_dataset(arguments.dataset).select("train"), "val", arguments.hold_out)
+    return hold_out(open_dataset(arguments.dataset).select("train"), "val", arguments.val_fraction)
 
 
 def table(out: Path) -> list[list[str]]:
@@ -187,19 +189,19 @@ def slug(name: str) -> str:
 
 
 def check_same(arguments: argparse.Namespace) -> None:
-    """All rows of a table are of one base on the same images; end where OUT was begun otherwise."""
+    """Exit where OUT has rows of another base or of other images."""
     made_of = {
         "base": arguments.base,
         "set": arguments.settings,
-        "hold_out": arguments.hold_out,
-        "teachers": [str(teacher) for teacher in arguments.teacher],
+        "val_fraction": arguments.val_fraction,
+        "distill_from": [str(run) for run in arguments.distill_from],
         "images": data_of(arguments).fingerprint,
     }
     path = arguments.out / "ablation.json"
     if not path.exists():
         write_json(path, made_of)
     elif (before := json.loads(path.read_text(encoding="utf-8"))) != made_of:
-        raise SystemExit(f"{arguments.out} was begun with {before}, now {made_of}; name another folder with -o")
+        raise SystemExit(f"{arguments.out} has rows with {before}, now {made_of}; name another folder with -o")
 
 
 def run_rows(arguments: argparse.Namespace, waiting: Sequence[tuple[str, int, Path]]) -> int:
@@ -230,7 +232,9 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", nargs="*", default=[])
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
-    parser.add_argument("--distill-from", nargs="*", type=Path, default=[], help="run folders that teach every row")
+    parser.add_argument(
+        "--distill-from", nargs="*", type=Path, default=[], help="run folders that every row is distilled from"
+    )
     parser.add_argument("--val-fraction", type=float, default=0.2)
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     parser.add_argument("--threads", type=int, default=1, help="threads of each")
@@ -246,7 +250,7 @@ def main() -> None:
     faults = run_rows(arguments, waiting)
     write_tables(table(arguments.out), arguments.out)
     if faults:
-        raise SystemExit(f"{faults} rows failed, as said above")
+        raise SystemExit(f"{faults} rows failed, see above")
 
 
 if __name__ == "__main__":

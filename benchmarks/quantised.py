@@ -3,9 +3,9 @@
     python benchmarks/quantised.py MODEL.onnx --dataset COVID-QU-EX [--size 224 --size 192 --weights RUN]
 
 int8 is post-training quantisation by NNCF (pip install nncf): activations' ranges come from images of the train split,
-and no weight is trained. A smaller input is the same network with the same weights, exported anew, which --weights (the
-run folder or a checkpoint) makes possible; it was not trained at that size. Dice is the mean over the images of the
-judged split that have infection, at the model's threshold, on the images' own pixels; false alarms are the fraction of
+and no weight is trained. A smaller input is the same network with the same weights, exported again, which needs
+--weights (the run folder or a checkpoint); it was not trained at that size. Dice is the mean over the images of the
+evaluated split with infection, at the model's threshold, on the images' own pixels; false alarms are the fraction of
 those without that have more than 1% of their pixels marked. Speed is of the network alone, on all processors.
 """
 

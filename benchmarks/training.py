@@ -1,8 +1,8 @@
-"""Images per second of cxrseg's training step against a plain PyTorch loop, with one network, in one run.
+"""Images per second of cxrseg's training step and of a plain PyTorch loop, with one network, in one run.
 
     python benchmarks/training.py [--recipe baseline-unet-small] [--steps 12] [--rounds 3] [--compile] [--device cpu]
 
-The peer is the loop that tutorials show: a Dataset that opens PNGs, varies each image on the CPU (flip, rotation,
+The peer is the loop that tutorials show: a Dataset that opens PNGs, augments each image on the CPU (flip, rotation,
 scale, shift, brightness, contrast; torchvision), a DataLoader with two workers, float32. Both train the same network
 on the same phantoms with the same loss and optimiser, infection alone. Rounds alternate, so that a machine whose speed
 drifts does not favour one of them; the median round counts.

@@ -1,4 +1,4 @@
-"""What many tests fraction: a tiny phantom dataset, tiny recipes, and one tiny trained run."""
+"""Shared by many tests: a tiny phantom dataset, tiny recipes, and one tiny trained run."""
 
 from __future__ import annotations
 

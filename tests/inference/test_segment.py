@@ -103,7 +103,7 @@ def test_several_models_are_averaged(model: Path, tmp_path: Path) -> None:
         ("opacity", 0.01, 0.5, False),
     ],
 )
-def test_the_task_covid19_empties_the_map_by_the_image_head(
+def test_the_task_covid19_empties_the_map_by_the_classification_head(
     tmp_path: Path, task: str, covid19: float, threshold: float, emptied: bool
 ) -> None:
     judged = (covid19, 0.9 - covid19, 0.1)
@@ -133,7 +133,7 @@ def test_the_task_decides_which_map_is_given(tmp_path: Path, model: Path) -> Non
     assert np.array_equal(plain.mask("infection"), cxrseg.segment(pixels, model, task="infection").mask("infection"))
 
 
-def test_several_models_share_their_image_heads(tmp_path: Path, model: Path) -> None:
+def test_probabilities_of_several_classification_heads_are_averaged(tmp_path: Path, model: Path) -> None:
     sure = hand_model(tmp_path / "sure.onnx", categories=(0.9, 0.05, 0.05))
     unsure = hand_model(tmp_path / "unsure.onnx", categories=(0.2, 0.75, 0.05), covid19_threshold=0.7)
     pixels = chest((256, 256))[0]

@@ -229,7 +229,7 @@ def test_a_decoder_that_stops_early_gives_maps_of_full_size(stride: int) -> None
 
 
 @pytest.mark.parametrize("name", ["smp/unet", "smp/fpn", "smp/segformer"])
-def test_the_image_head_judges_the_whole_image(name: str) -> None:
+def test_the_classification_head_classifies_the_whole_image(name: str) -> None:
     network = build_network(recipe(name, LITE0, classification_head=True), ("infection", "lungs")).eval()
     found = network(torch.rand(2, 1, 64, 64))
     assert found.maps.shape == (2, 2, 64, 64)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["compare", "evaluate", "report"]
 
 
-@command("cxrseg evaluate runs/seed/model.onnx --dataset covid-qu-ex --split val -o seed-val")
+@command("cxrseg evaluate runs/mine/model.onnx --dataset covid-qu-ex --split val -o mine-val")
 @click.argument("model", required=False, type=PATH)
 @click.option("--predictions", type=PATH, help="Evaluate this output folder of 'cxrseg predict' instead of a model.")
 @dataset_option
@@ -144,7 +144,7 @@ def _print_evaluation(found: Evaluation, out: Path, *others: tuple[str, Path], l
     click.echo(NOTICE)
 
 
-@command("cxrseg compare seed-val mine-val")
+@command("cxrseg compare unet-val mine-val")
 @click.argument("first", type=PATH)
 @click.argument("second", type=PATH)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JSON file.")
@@ -165,7 +165,7 @@ def compare(first: Path, second: Path, out: Path | None) -> None:
     click.echo(NOTICE)
 
 
-@command("cxrseg report runs/seed --dataset covid-qu-ex --evaluation seed-val")
+@command("cxrseg report runs/mine --dataset covid-qu-ex --evaluation mine-val")
 @click.argument("run", type=PATH)
 @click.option("--dataset", "dataset_path", type=PATH, help="Of the evaluation; without it, the page has no gallery.")
 @click.option(

@@ -29,7 +29,7 @@ def demo(out: Path) -> None:
     click.echo(f"scores      {out / 'evaluation' / 'scores.csv'}\n{NOTICE}")
 
 
-@command("cxrseg train baseline-unet-small --dataset covid-qu-ex -o runs/seed")
+@command("cxrseg train baseline-unet-small --dataset covid-qu-ex -o runs/unet")
 @click.argument("recipe")
 @dataset_option
 @exclude_option

@@ -32,8 +32,8 @@ from cxrseg.training.trainer import hide_lightning_hints, make_trainer
 __all__ = ["Run", "train"]
 
 
-_NORM_IMAGES = 256
-"""Training images from which batch norms take their statistics where the first weights come from a model file."""
+_BATCH_NORM_IMAGES = 256
+"""Number of training images for the batch-norm statistics where the initial weights are those of a model file."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _learner(
     learner = Learner(recipe, pixels["train"], pixels["val"], distillation)
     sources = [Path(source) for source in init_from]
     if len(sources) == 1 and sources[0].suffix == ".onnx":
-        chosen = shuffled(len(pixels["train"]), recipe.seed, 0)[:_NORM_IMAGES]
+        chosen = shuffled(len(pixels["train"]), recipe.seed, 0)[:_BATCH_NORM_IMAGES]
         batches = Batches(pixels["train"], recipe.optimiser.batch_size, chosen)
         load_model_file(learner.network, sources[0], (batch.images.float() / 255 for batch in batches))
     elif sources:
