@@ -77,7 +77,7 @@ def documented() -> list[str]:
             joined = block.replace("\\\n", " ")
             for line in re.split(r"\n|&&", joined):
                 if re.match(r"\s*(\S*/)?cxrseg\s", line):
-                    found.append(line.strip())
+                    found.append(line.strip().removesuffix("&").strip())
     return found
 
 

@@ -40,7 +40,7 @@ def demo(out: Path) -> None:
     "--init-from",
     type=PATH,
     multiple=True,
-    help="Begin with the weights of this run folder or checkpoint; of several, with their mean.",
+    help="Start with the weights of this run folder, checkpoint or model file; of several, with their mean.",
 )
 @click.option(
     "--distill-from",
