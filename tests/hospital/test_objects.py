@@ -36,6 +36,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "monochrome1": {"PhotometricInterpretation": "MONOCHROME1"},
     "16 bit": {"bits": 16},
     "8 bit": {"bits": 8},
+    "mirrored": {"PatientOrientation": ["R", "F"]},
+    "turned": {"PatientOrientation": ["F", "L"]},
+    "a lateral's orientation": {"PatientOrientation": ["A", "F"]},
     "orientation unknown": {"PatientOrientation": None},
     "hardly a header": dict.fromkeys(
         (
@@ -79,9 +82,16 @@ def texts(report: pydicom.Dataset) -> list[str]:
 @pytest.fixture(scope="module", params=KINDS)
 def film(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A film of each kind, with its objects beside it."""
-    path = make_film(tmp_path_factory.mktemp("kind") / "film.dcm", PIXELS, **KINDS[request.param])
+    pixels = in_file(PIXELS, KINDS[request.param])
+    path = make_film(tmp_path_factory.mktemp("kind") / "film.dcm", pixels, **KINDS[request.param])
     objects_of(path)
     return path
+
+
+def in_file(values: Any, attributes: dict[str, Any]) -> Any:
+    """Upright pixels or a mask as a film of this kind stores them."""
+    stored = {("R", "F"): values[:, ::-1], ("F", "L"): values.T}
+    return stored.get(tuple(attributes.get("PatientOrientation") or ()), values)
 
 
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="needs dciodvfy (Debian's dicom3tools)")
@@ -96,11 +106,23 @@ def test_every_object_is_valid(film: Path, kind: str) -> None:
 
 def test_segments_lie_on_the_pixels_of_the_file(film: Path) -> None:
     made = highdicom.seg.segread(film.parent / "out" / "film_seg.dcm")
-    frames = made.get_pixels_by_source_instance([pydicom.dcmread(film).SOPInstanceUID])[0]
+    source = pydicom.dcmread(film)
+    frames = made.get_pixels_by_source_instance([source.SOPInstanceUID])[0]
     expected = {"Left lung": LEFT, "Right lung": RIGHT, "Infection (opacity)": INFECTION}
     found = {made.get_segment_description(n).segment_label: frames[..., n - 1] for n in made.segment_numbers}
     assert list(found) == list(expected)
-    assert all(np.array_equal(found[label], mask) for label, mask in expected.items())
+    stated = {"PatientOrientation": source.get("PatientOrientation")}
+    assert all(np.array_equal(found[label], in_file(mask, stated)) for label, mask in expected.items())
+
+
+def test_the_picture_is_upright_and_says_so_where_the_film_does(film: Path) -> None:
+    stated = tuple(pydicom.dcmread(film).get("PatientOrientation") or ())
+    made = pydicom.dcmread(film.parent / "out" / "film_sc.dcm")
+    known = stated in (("L", "F"), ("R", "F"), ("F", "L"))
+    assert (made.PatientOrientation or []) == (["L", "F"] if known else [])
+    picture = made.pixel_array[: made.Columns * SHAPE[0] // SHAPE[1]].astype(int)
+    _, columns = np.nonzero(picture[..., 0] - picture[..., 2] > 80)  # vermillion
+    assert columns.mean() > 0.6 * made.Columns  # the infection is in the patient's left lung, at the image's right
 
 
 def test_segments_say_in_codes_what_they_are(tmp_path: Path) -> None:

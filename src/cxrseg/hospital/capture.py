@@ -10,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from cxrseg.hospital.identity import NOTICE, common_arguments
 from cxrseg.inference.outputs import caption_of
 from cxrseg.inference.prediction import Prediction
+from cxrseg.io.orientation import patient_orientation
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.plots.overlay import preview, resized_mask, resized_pixels
 
@@ -48,7 +49,8 @@ def make_capture(header: Dataset, radiograph: Radiograph, prediction: Prediction
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **common_arguments(header, "dicom_sc", prediction.model, content),
     )
-    if not header.get("PatientOrientation"):
+    stated = header.get("PatientOrientation") or ()
+    if len(stated) != 2 or patient_orientation("\\".join(stated)) is None:
         made.PatientOrientation = []  # what the source does not say, the picture does not claim
     made.BodyPartExamined = "CHEST"  # or else PS3.3 C.7.3.1 wants a laterality
     made.ConversionType = "WSD"

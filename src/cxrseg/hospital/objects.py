@@ -55,12 +55,12 @@ def make_objects(
             f"{path} is not a DICOM file, so DICOM objects have no study to belong to; ask for the output type png only"
         )
     header = read_header(path)
-    if (header.Rows, header.Columns) != radiograph.shape:
+    if (header.Rows, header.Columns) != radiograph.file_shape:
         raise ImageError(
-            f"{path} states {header.Rows} rows and {header.Columns} columns, but {radiograph.shape} were read; "
+            f"{path} states {header.Rows} rows and {header.Columns} columns, but {radiograph.file_shape} were read; "
             f"give the file that the radiograph comes from"
         )
-    masks = _masks(prediction)
+    masks = _masks(radiograph, prediction)
     content = fingerprint(prediction, masks)
     made: dict[str, Dataset] = {}
     with quiet():
@@ -89,7 +89,7 @@ def write_objects(
     return written
 
 
-def _masks(prediction: Prediction) -> dict[str, npt.NDArray[np.bool_]]:
+def _masks(radiograph: Radiograph, prediction: Prediction) -> dict[str, npt.NDArray[np.bool_]]:
     """Name of a segment to its mask on the file's pixels; a lung that was not found has none."""
     masks: dict[str, npt.NDArray[np.bool_]] = {}
     if "lungs" in prediction.probabilities:
@@ -97,4 +97,4 @@ def _masks(prediction: Prediction) -> dict[str, npt.NDArray[np.bool_]]:
         masks |= {name: mask for name, mask in (("lung_left", left), ("lung_right", right)) if mask.any()}
     if "infection" in prediction.probabilities:
         masks["infection"] = prediction.mask("infection")
-    return masks
+    return {name: radiograph.to_file(mask) for name, mask in masks.items()}
