@@ -30,6 +30,7 @@ sys.modules["elsewhere"] = elsewhere
 spec.loader.exec_module(elsewhere)
 
 SIZE = 128
+DICE = "Dice of films that the reader drew on"
 
 
 def save(path: Path, values: np.ndarray[Any, Any]) -> None:
@@ -73,7 +74,9 @@ def shared(tmp_path: Path) -> Path:
         save(reader / "images" / f"{name}.png", pixels)
         save(reader / "infection masks" / f"{name}.png", drawn)
         save(reader / "lung masks" / f"{name}.png", lungs)
-    index(reader, [{"name": "a", "split": "Train"}, {"name": "b", "split": "Val"}])
+    index(
+        reader, [{"name": "a", "split": "Train", "source": "a site"}, {"name": "b", "split": "Val", "source": "a site"}]
+    )
     scores = [
         ("0|0|0|0|0|0", "0|0|0|0|0|0", healthy),
         ("0|0|0|0|2|1", "0|0|0|0|3|1", pixels),
@@ -113,15 +116,17 @@ def test_every_source_has_its_figures(shared: Path, segmenter: Segmenter) -> Non
     assert 0.7 < value("nih-rsna", "recall") < 0.85  # a round spot in its box
     assert value("other-hospitals/here", "normal") == 0 and value("other-hospitals/there", "normal") == 0.5
     assert value("other-hospitals/here", "lungs") > 0.98
-    assert value("second-reader", "Dice") == pytest.approx(0.5, abs=0.01)
-    assert value("second-reader/Train", "Dice") > 0.98 and value("second-reader/Val", "Dice") == 0
+    assert value("second-reader", DICE) > 0.98 and of["second-reader", DICE].n == 1
+    assert np.isnan(value("second-reader/Val", DICE))  # the reader drew nothing there
+    assert value("second-reader", "Dice of all films") == pytest.approx(0.5, abs=0.01)
+    assert value("second-reader/Val", "films that the reader left empty") == 1
     assert value("second-reader/Val", "infected fraction, bias") > 0.05
     assert value("second-reader", "over 90%") == 0
     assert value("brixia", "films: Spearman, ours") == pytest.approx(0.866, abs=0.01)
     assert value("brixia", "zones: Spearman, ours") > 0.8
     assert value("brixia", "zones that both call clear: over 1%") == 0
     assert of["brixia", "zones: Spearman, reader and reader"].n == 18
-    assert {row["source"] for row in found.rows} == set(elsewhere.SOURCES)
+    assert {row["folder"] for row in found.rows} == set(elsewhere.SOURCES)
 
 
 def test_zones_that_are_marked_but_clear_are_counted(shared: Path, segmenter: Segmenter) -> None:
