@@ -32,7 +32,7 @@ from cxrseg.errors import DatasetError
 from cxrseg.evaluation.confidence import auroc
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import TASKS, Segmenter
-from cxrseg.io.raster import read_mask
+from cxrseg.io.masks import read_mask
 from cxrseg.io.read import read_radiograph
 from cxrseg.io.write import write_csv, write_json
 from cxrseg.metrics.intervals import Estimate, estimate, estimate_fraction, estimate_means

@@ -84,8 +84,8 @@ def test_a_graph_without_metadata_is_an_error(rewritten: Callable[[str | None], 
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    assert "there is none" in message(tmp_path / "nothing.onnx")
-    assert "there is none" in message(tmp_path)
+    assert "found none" in message(tmp_path / "nothing.onnx")
+    assert "found none" in message(tmp_path)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9, 0.99])

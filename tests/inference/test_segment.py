@@ -62,8 +62,10 @@ def test_arrays_of_every_depth_are_one_image(model: Path) -> None:
         pixels.astype("f8"),
     ):
         assert dice(cxrseg.segment(array, model).mask("infection"), expected) > 0.99
-    for wrong in (pixels * 255, np.stack([pixels] * 3, axis=2), pixels[:0]):
-        with pytest.raises(ImageError, match="expected pixels"):
+    for array in (pixels * 255, np.stack([pixels] * 3, axis=2)):
+        assert dice(cxrseg.segment(array, model).mask("infection"), expected) > 0.99
+    for wrong in (pixels[:0], np.zeros((2, 2, 2, 2), np.float32)):
+        with pytest.raises(ImageError):
             cxrseg.segment(wrong, model)
 
 
@@ -75,9 +77,13 @@ def test_a_refused_image_has_no_masks_but_force_gives_them(model: Path) -> None:
     with pytest.raises(ImageError, match="blank"):
         found.mask("infection")
     forced = cxrseg.segment(blank, model, force=True)
-    assert forced.status == "ok" and "blank" in forced.warnings[0] and forced.mask("lungs").shape == (256, 256)
+    assert (
+        forced.status == "ok"
+        and any("blank" in warning for warning in forced.warnings)
+        and forced.mask("lungs").shape == (256, 256)
+    )
     free = cxrseg.segment(blank, model, input_check=False)
-    assert free.status == "ok" and not free.warnings
+    assert free.status == "ok" and not any("blank" in warning for warning in free.warnings)
 
 
 def test_several_models_are_averaged(model: Path, tmp_path: Path) -> None:
@@ -241,7 +247,7 @@ def test_exit_codes_of_the_command(model: Path, tmp_path: Path) -> None:
     assert silent.exit_code == 0 and silent.output == ""
     (tmp_path / "in" / "b.png").write_bytes(b"no image")
     bad = CliRunner().invoke(main, run)
-    assert bad.exit_code == 1 and "1 ok, 1 refused" in bad.output and "b.png: refused" in bad.output
+    assert bad.exit_code == 1 and "1 ok, 1 failed" in bad.output and "b.png: failed" in bad.output
     assert CliRunner().invoke(main, [*run, "--threshold", "2"]).exit_code == 2
     assert CliRunner().invoke(main, [*run[:-1], str(tmp_path / "none.onnx")]).exit_code == 2
     covid = CliRunner().invoke(main, [*run, "-ta", "covid19"])

@@ -285,7 +285,7 @@ def test_it_prints(page: Any) -> None:
     page.emulate_media(media="print", color_scheme="dark")
     assert page.locator("nav").is_hidden()
     assert page.locator("#all").is_hidden()
-    assert page.get_by_text("left out in print").is_visible()
+    assert page.get_by_text("is not printed").is_visible()
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     folded = page.locator("details:not([open])")
     assert folded.count() > 0
@@ -354,7 +354,7 @@ def test_the_fitted_model_of_an_evaluation_is_shown(tmp_path: Path, place: Path)
     assert CliRunner().invoke(main, list(map(str, given))).exit_code == 0
     write_report(read_run(source), read_evaluation(tmp_path / "to"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "fitted on this split: its figures are optimistic" in text
+    assert "fitted on this split" in text
     fitted = read_model(tmp_path / "to" / "fitted.onnx")[1]
     assert f"<dt>temperature</dt><dd>{fitted.temperature:g}</dd>" in text
     (tmp_path / "to" / "fitted.onnx").unlink()

@@ -63,7 +63,7 @@ Rows = list[dict[str, float | None]]
 @pytest.fixture
 def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the end of the runs out, export and figures: they take longer than tiny runs, and have their own test."""
-    monkeypatch.setattr("cxrseg.training.fit.finish", lambda *_: None)
+    monkeypatch.setattr("cxrseg.training.fit._finish", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def unbroken(
 ) -> Iterator[Run]:
     """A run of eight epochs with all that draws random numbers, to compare broken ones with."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cxrseg.training.fit.finish", lambda *_: None)
+        patch.setattr("cxrseg.training.fit._finish", lambda *_: None)
         yield train(tiny_recipe(**EVERYTHING), dataset, tmp_path_factory.mktemp("unbroken") / "run", device="cpu")
 
 
@@ -681,7 +681,7 @@ def test_two_processes_make_one_run(tmp_path: Path, dataset: Dataset, tiny_recip
     recipe = tiny_recipe(optimiser={"learning_rate": 1e-3, "name": "sgd"})
     process = begin(recipe, dataset, tmp_path / "two", "--processes", "2")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cxrseg.training.fit.finish", lambda *_: None)
+        patch.setattr("cxrseg.training.fit._finish", lambda *_: None)
         one = train(recipe, dataset, tmp_path / "one", device="cpu")
     text = process.communicate()[0]
     assert process.returncode == 0, text
