@@ -1,4 +1,4 @@
-"""Judge a model by films of other hospitals and by other readers, and print one table with 95% intervals.
+"""Evaluate a model on films of other hospitals and against other readers; print one table with 95% intervals.
 
     python benchmarks/elsewhere.py [MODEL] --folder shared [--only nih-rsna ...] [-o elsewhere.json] [--rows films.csv]
 
@@ -118,12 +118,12 @@ def mask_of(prediction: Prediction, channel: str, shape: tuple[int, int]) -> Mas
 
 
 def marked(rows: Sequence[Row]) -> Estimate:
-    """The share of films with more than 1% of the lungs marked."""
+    """The fraction of films with more than 1% of the lungs marked."""
     return estimate_fraction(sum(row["fraction"] > MARKED_LIMIT for row in rows), len(rows))
 
 
 def refused(rows: Sequence[Row]) -> Estimate:
-    """The share of films that were refused."""
+    """The fraction of films that were refused."""
     return estimate_fraction(sum(bool(row["refused"]) for row in rows), len(rows))
 
 

@@ -70,7 +70,7 @@ class ModelFileError(CxrsegError):
 
 
 class TrainingError(CxrsegError):
-    """A training run cannot start or cannot go on."""
+    """A training run cannot start or cannot continue."""
 
 
 class OutOfMemoryError(TrainingError):

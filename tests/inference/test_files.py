@@ -178,7 +178,7 @@ def test_a_killed_run_goes_on_to_the_same_end(options: Options, tmp_path: Path) 
     assert json.loads((out / "manifest.json").read_text())["resumed"] in (
         done,
         done - 1,
-    )  # a file that failed is done again
+    )
     predict_files(tmp_path / "in", whole, options)
     assert [path.name for path in out.rglob("*.part")] == [".mine.part"]
     (out / ".mine.part").unlink()

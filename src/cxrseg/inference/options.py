@@ -23,7 +23,7 @@ OUTPUT_TYPES = ("png", *DICOM_TYPES)
 
 WriteObjects = Callable[[Path, str, Path, Radiograph, Prediction, Sequence[str]], object]
 """(output folder, stem, source file, what was read from it, what was found on it, which of `DICOM_TYPES`): as
-`cxrseg.hospital.objects.write_objects`, which lies in a higher layer and is therefore handed down."""
+`cxrseg.hospital.objects.write_objects`, which is in a higher layer and is therefore passed down."""
 
 _NOT_IN_ROWS = ("models", "device", "precision")
 

@@ -156,7 +156,7 @@ def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -
 
 
 def caption_of(prediction: Prediction) -> Sequence[str]:
-    """The lines beneath a picture: measures, model, threshold, confidence, warnings."""
+    """The lines below a picture: measurements, model, threshold, confidence, warnings."""
     lines = _numbers(prediction.severity) if prediction.severity is not None else []
     how = [f"model {prediction.model.name} {prediction.model.version}"]
     if "infection" in prediction.thresholds:
