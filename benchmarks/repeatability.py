@@ -20,7 +20,6 @@ import numpy as np
 from cxrseg.data.layout import open_dataset
 from cxrseg.hospital.follow_up.repeatability import MEASURES, Noise, band, deviations, kind_of
 from cxrseg.inference.segmenter import Segmenter
-from cxrseg.io.read import read_radiograph
 
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 Row = tuple[float, float, float]
@@ -29,7 +28,7 @@ Row = tuple[float, float, float]
 
 def main() -> None:
     arguments = _arguments()
-    samples = {sample.name: sample for sample in open_dataset(arguments.dataset)}
+    samples = {sample.name: sample for sample in open_dataset(arguments.dataset).samples}
     pairs = [
         pair
         for pair in json.loads(arguments.audit.read_text())["pairs"]
@@ -41,7 +40,7 @@ def main() -> None:
     segmenter = Segmenter(arguments.model)
     measured: dict[str, dict[str, tuple[float | None, float]]] = {}
     for name in {pairs[number][side] for number in chosen for side in ("first", "second")}:
-        radiograph = read_radiograph(samples[name].image)
+        radiograph = samples[name].read_image()
         severity = segmenter.segment(radiograph).severity
         if severity is None:
             continue
