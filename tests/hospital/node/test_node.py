@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,15 @@ from made_films import make_film
 from made_models import chest
 from made_node import archive, free_port, running, settings_for, store, wait_for
 
-# pynetdicom 3.0 forgets to close the socket of a connection that was refused; the garbage collector does.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _sockets() -> Iterator[None]:
+    """pynetdicom 3.0 does not close the socket of a refused connection: collect it here, not in a later test."""
+    yield
+    gc.collect()
+
 
 PIXELS, INFECTION, LUNGS = chest((128, 128))
 NOT_FRONTAL = np.where(LUNGS, 0.5, PIXELS).astype(np.float32)
