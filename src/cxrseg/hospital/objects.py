@@ -55,12 +55,12 @@ def make_objects(
             f"{path} is not a DICOM file, so DICOM objects have no study to belong to; ask for the output type png only"
         )
     header = read_header(path)
-    if (header.Rows, header.Columns) != radiograph.shape:
+    if (header.Rows, header.Columns) != radiograph.file_shape:
         raise ImageError(
-            f"{path} states {header.Rows} rows and {header.Columns} columns, but {radiograph.shape} were read; "
+            f"{path} states {header.Rows} rows and {header.Columns} columns, but {radiograph.file_shape} were read; "
             f"give the file that the radiograph comes from"
         )
-    masks = _masks(prediction)
+    masks = {name: radiograph.to_file(mask) for name, mask in _masks(prediction).items()}
     content = fingerprint(prediction, masks)
     made: dict[str, Dataset] = {}
     with quiet():
@@ -90,7 +90,7 @@ def write_objects(
 
 
 def _masks(prediction: Prediction) -> dict[str, npt.NDArray[np.bool_]]:
-    """Name of a segment to its mask on the file's pixels; a lung that was not found has none."""
+    """Name of a segment to its mask on the radiograph's pixels; a lung that was not found has none."""
     masks: dict[str, npt.NDArray[np.bool_]] = {}
     if "lungs" in prediction.probabilities:
         left, right = split_lungs(prediction.mask("lungs"))
