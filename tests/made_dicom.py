@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -70,6 +71,12 @@ def as_bytes(data: Dataset) -> bytes:
         warnings.simplefilter("ignore")  # as above
         data.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def saved(folder: Path, data: Dataset | bytes, name: str = "image.dcm") -> Path:
+    path = folder / name
+    path.write_bytes(data if isinstance(data, bytes) else as_bytes(data))
+    return path
 
 
 def rle(pixels: np.ndarray) -> bytes:

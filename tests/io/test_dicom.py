@@ -41,15 +41,10 @@ from made_dicom import (
     j2k,
     jpeg_lossless,
     make,
+    saved,
 )
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "dicom" / "chest-ap.dcm"
-
-
-def saved(folder: Path, data: Dataset | bytes, name: str = "image.dcm") -> Path:
-    path = folder / name
-    path.write_bytes(data if isinstance(data, bytes) else as_bytes(data))
-    return path
 
 
 def table(entries: list[int], first: int = 0, bits: int = 12) -> Sequence:

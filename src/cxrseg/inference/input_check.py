@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cxrseg.inference.prediction import dice_confidence
+from cxrseg.inference.tag_words import check_part, check_view_position
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.metrics.lungs import find_lungs
 from cxrseg.model_file import FRONTAL_VIEWS, INVERTED_VIEW
@@ -33,8 +34,6 @@ MIRRORED = "the image may be mirrored: the heart seems to lie on the patient's r
 """The warning where left and right may be exchanged."""
 
 _MODALITIES = frozenset({"", "CR", "DR", "DX", "OT", "RG", "SC", "XR"})
-_CHEST = ("CHEST", "THORAX", "LUNG", "TORAX", "RIB", "STERNUM", "TRUNK", "WHOLE", "BODY", "PORT")
-_LATERAL = frozenset({"LL", "RL", "LAT", "LATERAL", "LLD", "RLD", "LLO", "RLO"})
 _REASONS = {
     "ct": "looks like a CT image",
     "lateral": "looks like a lateral view",
@@ -80,12 +79,14 @@ def check_radiograph(radiograph: Radiograph) -> Verdict:
         radiograph: as read from the file.
     """
     pixels, tags = radiograph.pixels, radiograph.tags
-    reason = _other_modality(tags) or _lateral_by_tag(tags) or _other_part_by_tag(tags) or _coloured(radiograph)
+    lateral, part = check_view_position(tags), check_part(tags)
+    reason = _other_modality(tags) or lateral[0] or part[0] or _coloured(radiograph)
     reason = reason or _too_small(pixels) or _too_long(pixels)
     if reason:
         return Verdict(reason)
+    warnings = tuple(warning for warning in (lateral[1], part[1]) if warning)
     small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((_SIDE, _SIDE), Image.Resampling.BOX))
-    return Verdict(_blank(small) or _few_shades(pixels) or _white(small) or _noise(small))
+    return Verdict(_blank(small) or _few_shades(pixels) or _white(small) or _noise(small), warnings)
 
 
 def check_view(views: Mapping[str, float]) -> Verdict:
@@ -149,19 +150,6 @@ def _cut(lungs: npt.NDArray[np.bool_]) -> list[str]:
 def _other_modality(tags: Mapping[str, str]) -> str:
     modality = tags.get("modality", "")
     return "" if modality in _MODALITIES else f"the DICOM modality is {modality}, not a radiograph"
-
-
-def _lateral_by_tag(tags: Mapping[str, str]) -> str:
-    views = (tags.get("view_position", ""), *tags.get("view", "").replace("-", " ").split())
-    lateral = next((view for view in views if view in _LATERAL), "")
-    return lateral and f"the DICOM tags say that it is a lateral view ({lateral})"
-
-
-def _other_part_by_tag(tags: Mapping[str, str]) -> str:
-    part = tags.get("body_part") or tags.get("anatomic_region", "")
-    if not part or any(word in part for word in _CHEST):
-        return ""
-    return f"the DICOM tags say that it shows another part of the body ({part})"
 
 
 def _coloured(radiograph: Radiograph) -> str:

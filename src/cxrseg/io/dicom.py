@@ -28,6 +28,7 @@ __all__ = ["read_dicom"]
 _BYTES_A_PIXEL = 5  # files larger than this times the most pixels are not opened
 _HEADER_BYTES = 4 * 2**20
 
+_DIRECTORY = "1.2.840.10008.1.3.10"
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"  # (0002,0010) Transfer Syntax UID, 20 bytes
 _PREAMBLE = bytes(128) + b"DICM"
@@ -156,6 +157,8 @@ def _explicit(content: bytes, most: int) -> bytes:
 
 def _check_kind(data: FileDataset) -> None:
     """Refuse everything that is not a projection radiograph, by SOP class and modality."""
+    if str(data.file_meta.get("MediaStorageSOPClassUID", "")).strip("\0 ") == _DIRECTORY:
+        raise ImageError("is a DICOMDIR, a list of other files; name these or their folder")
     if len(data) == 0 or not any(word in data for word in ("SOPClassUID", "Modality", "Rows", "PixelData")):
         raise UnreadableImageError("is not a DICOM file, or is damaged")
     stated = data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or ""

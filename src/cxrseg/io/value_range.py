@@ -15,18 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
+from cxrseg.io.outliers import split_outliers
 
 __all__ = ["Scale", "display_scale", "estimate_scale", "parse_value_range", "stated_scale"]
 
 _Values = npt.NDArray[Any]
 
-_SAMPLE = 1_000_000  # pixels that are looked at, evenly spread over the image
 _TAIL = 0.0005
-_BINS = 256
-_EMPTY = 3e-5  # a bin of the histogram that holds less than this fraction of the pixels counts as empty
-_NEAR_BINS = 12  # images of few shades of gray have empty bins between them
-_FAR = 4.0  # an empty stretch this wide, compared with the image's own values, parts outliers from it
-_TWICE = 1.9  # and so does a value this many times the image's largest
 _OFFSET = 0.03  # values that begin above this fraction of the full range ...
 _USED = 0.55  # ... and fill less than this are shifted, not dark;
 _USED_USUAL = 0.35  # less than this where the number of bits is a usual one
@@ -107,7 +102,7 @@ def estimate_scale(values: _Values, bits: int | None = None) -> Scale:
         values: the stored values, finite, of any shape and integer or floating type; not empty.
         bits: how many bits the file says are used, where it does.
     """
-    some, core = _core(values)
+    some, core = split_outliers(values)
     low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
     whole = values.dtype.kind in "iu" or bool((core == np.rint(core)).all() and high > 1)
     scale = _whole_scale(low, high, bits, _above_padding(core)) if whole else _float_scale(low, high)
@@ -125,7 +120,7 @@ def display_scale(values: _Values, bits: int | None) -> Scale:
         values: as for `estimate_scale`.
         bits: how many bits the file says are used, None where the values are floating-point numbers in the file.
     """
-    some, core = _core(values)
+    some, core = split_outliers(values)
     low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
     whole = bool((core == np.rint(core)).all())
     if bits is None and not whole:
@@ -211,71 +206,3 @@ def _shifted(low: float, high: float, *, whole: bool) -> Scale:
     stop = start + width
     doubt = f"the values ({low:g} to {high:g}) do not fit any usual range: {start:g} to {stop:g} was assumed; {_REMEDY}"
     return Scale(start, stop, f"values {low:g} to {high:g}: range {start:g} to {stop:g} assumed", (doubt,))
-
-
-def _core(values: _Values) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """A sample of the values, and those of it that are no outliers."""
-    some = values.ravel()[:: max(1, values.size // _SAMPLE)].astype(np.float64)
-    return some, _without_outliers(some)
-
-
-def _without_outliers(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The values without those that a wide empty stretch of the histogram parts from the image's own."""
-    for _ in range(16):  # a far outlier leaves few bins to the image; then look again, closer
-        low, high = float(values.min()), float(values.max())
-        if not low < high:
-            return values
-        bins = np.minimum(((values - low) * (_BINS / (high - low))).astype(np.int64), _BINS - 1)
-        filled = np.flatnonzero(np.bincount(bins, minlength=_BINS) > _EMPTY * len(values))
-        parts = np.split(filled, np.flatnonzero(np.diff(filled) > _NEAR_BINS) + 1) if len(filled) else []
-        ends = [_ends_of(values[(bins >= part[0]) & (bins <= part[-1])]) for part in parts]
-        inside = _inside(ends, low, high)
-        if inside is None:
-            return values
-        kept = values[(values >= inside[0]) & (values <= inside[1])]
-        if len(kept) == len(values):
-            return values
-        values = kept
-    return values
-
-
-def _ends_of(values: npt.NDArray[np.float64]) -> tuple[float, float, int]:
-    """Smallest and largest value of a part of the histogram, and how many different ones it has."""
-    return float(values.min()), float(values.max()), len(np.unique(values))
-
-
-def _inside(parts: list[tuple[float, float, int]], low: float, high: float) -> tuple[float, float] | None:
-    """The range of the image's own values: the part with the most different ones, and what is not too far from it.
-
-    None where all values from `low` to `high` belong to it.
-    """
-    if not parts:
-        return None
-    first = last = max(range(len(parts)), key=lambda place: parts[place][2])
-    while True:
-        start, stop = parts[first][0], parts[last][1]
-        if first > 0 and not _far_below(parts[first - 1], start, stop):
-            first -= 1
-        elif last < len(parts) - 1 and not _far_above(parts[last + 1][0], start, stop):
-            last += 1
-        else:
-            break
-    # Beyond, there may be single values in bins that count as empty.
-    begin = parts[first - 1][1] if first > 0 else low
-    end = parts[last + 1][0] if last < len(parts) - 1 else high
-    keeps_low = first == 0 and not _far_below((low, low, 1), start, stop)
-    keeps_high = last == len(parts) - 1 and not _far_above(high, start, stop)
-    if keeps_low and keeps_high:
-        return None
-    return low if keeps_low else (begin + start) / 2, high if keeps_high else (end + stop) / 2
-
-
-def _far_above(value: float, start: float, stop: float) -> bool:
-    """Whether a value cannot belong to an image from `start` to `stop`: it needs one bit more, or is far off."""
-    return value - stop > _FAR * (stop - start) or (start >= 0 and value > _TWICE * stop)
-
-
-def _far_below(part: tuple[float, float, int], start: float, stop: float) -> bool:
-    """The same below the image; a single negative value, below an image without, is padding."""
-    padding = part[1] < 0 <= start and part[2] <= 2
-    return padding or start - part[1] > _FAR * (stop - start)
