@@ -29,8 +29,8 @@ from cxrseg.model_file import ModelInfo
 __all__ = ["Evaluation", "evaluate", "evaluate_predictions", "summary_table", "write_evaluation"]
 
 _EMPTY = (
-    "Both masks empty: undefined, counted separately. Missed or false alarm: Dice, IoU and NSD are 0, HD95 and ASSD are "
-    "the image's diagonal. Distances are in pixels of the image. NSD has tolerances of 2 and 4 pixels."
+    "Both masks empty: undefined, counted separately. Missed or false alarm: Dice, IoU and NSD are 0, HD95 and ASSD "
+    "are the image's diagonal. Distances are in pixels of the image. NSD has tolerances of 2 and 4 pixels."
 )
 
 _INTERVALS = {
