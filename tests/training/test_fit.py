@@ -281,7 +281,7 @@ def test_ctrl_c_ends_in_order_and_the_run_goes_on(
     text = process.communicate()[0]
     assert process.returncode == 130, text
     assert "Traceback" not in text
-    assert "go on with --resume" in text
+    assert "continue with --resume" in text
     assert "Research use only" in text
     done = len(read_history(folder))
     assert 2 <= done < 8
