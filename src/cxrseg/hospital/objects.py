@@ -22,7 +22,6 @@ from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import is_dicom
 from cxrseg.io.write import write_atomic
-from cxrseg.metrics.lungs import split_lungs
 
 __all__ = ["make_objects", "write_objects"]
 
@@ -92,9 +91,9 @@ def write_objects(
 def _masks(radiograph: Radiograph, prediction: Prediction) -> dict[str, npt.NDArray[np.bool_]]:
     """Name of a segment to its mask on the file's pixels; a lung that was not found has none."""
     masks: dict[str, npt.NDArray[np.bool_]] = {}
-    if "lungs" in prediction.probabilities:
-        left, right = split_lungs(prediction.mask("lungs"))
-        masks |= {name: mask for name, mask in (("lung_left", left), ("lung_right", right)) if mask.any()}
+    if prediction.sides is not None:
+        found = zip(("lung_left", "lung_right"), prediction.sides, strict=True)
+        masks |= {name: lung.mask for name, lung in found if lung.mask.any()}
     if "infection" in prediction.probabilities:
         masks["infection"] = prediction.mask("infection")
     return {name: radiograph.to_file(mask) for name, mask in masks.items()}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ImageError
+from cxrseg.metrics.lungs import Lung, find_lungs
 from cxrseg.metrics.severity import Severity, measure_severity
 
 __all__ = ["ModelMark", "Prediction", "dice_confidence"]
@@ -81,7 +82,12 @@ class Prediction:
         """How much of the lungs is infected; None where the image was refused, or the model lacks a channel."""
         if not {"infection", "lungs"} <= self.probabilities.keys():
             return None
-        return measure_severity(self.mask("infection"), self.mask("lungs"), self.spacing_mm)
+        return measure_severity(self.mask("infection"), self.mask("lungs"), self.spacing_mm, sides=self.sides)
+
+    @cached_property
+    def sides(self) -> tuple[Lung, Lung] | None:
+        """The patient's left and right lung; None where it was refused, or the model finds no lungs."""
+        return find_lungs(self.mask("lungs")) if "lungs" in self.probabilities else None
 
     @cached_property
     def confidence(self) -> float | None:
