@@ -170,7 +170,7 @@ def _numbers(severity: Severity) -> list[str]:
     left, right = _percent(severity.infected_fraction_left), _percent(severity.infected_fraction_right)
     first = f"Infected: {_percent(severity.infected_fraction)} of the lungs (patient's right {right}, left {left})"
     if severity.infected_area_mm2 is not None:
-        first += f", {severity.infected_area_mm2 / 100:.1f} cm²"
+        first += f", {severity.infected_area_mm2 / 100:.1f} square cm"
     if severity.extent_score is None:
         return [first, "Extent score: unknown, since the two lungs were not found"]
     return [first, f"Extent score: {severity.extent_score} of 8 ({severity.grade})"]
