@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cxrseg.errors import CxrsegError, ModelFileError
+from cxrseg.errors import CxrsegError, DatasetError, ModelFileError
+from cxrseg.io.csv_file import read_csv_rows
 from cxrseg.model_file import ModelInfo, read_model
 
 __all__ = ["RunFolder", "StoredRun", "read_run"]
@@ -109,10 +109,9 @@ def read_run(path: Path) -> StoredRun:
             json.loads(folder.manifest.read_text(encoding="utf-8")) if folder.manifest.is_file() else {},
             folder.recipe.read_text(encoding="utf-8") if folder.recipe.is_file() else "",
         )
-    except ValueError as error:
+    except (DatasetError, ValueError) as error:
         raise CxrsegError(f"history.csv, manifest.json or recipe.yaml in {path} is damaged ({error})") from error
 
 
 def _epochs(path: Path) -> list[dict[str, float | None]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{key: float(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)]
+    return [{key: float(value) if value else None for key, value in row.items()} for row in read_csv_rows(path)]

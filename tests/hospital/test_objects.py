@@ -262,3 +262,15 @@ def test_a_real_film(tmp_path: Path) -> None:
     maps = {"lungs": lungs.astype(np.float32), "infection": np.where(rows > 600, lungs, 0.0).astype(np.float32)}
     files = objects_of(film, prediction(probabilities=maps))
     assert np.array_equal(highdicom.seg.segread(files["seg"]).pixel_array[2].astype(bool), maps["infection"] >= 0.5)
+
+
+@pytest.mark.parametrize("orientation", [["R", "F"], ["F", "R"]])
+def test_segments_of_a_turned_film_lie_on_the_pixels_of_the_file(tmp_path: Path, orientation: list[str]) -> None:
+    stored = {"R": np.fliplr, "F": np.rot90}[orientation[0]]
+    turned = np.ascontiguousarray(stored(PIXELS))
+    path = make_film(tmp_path / "film.dcm", turned, PatientOrientation=orientation)
+    made = highdicom.seg.segread(objects_of(path)["seg"])
+    frames = made.get_pixels_by_source_instance([pydicom.dcmread(path).SOPInstanceUID])[0]
+    found = {made.get_segment_description(n).segment_label: frames[..., n - 1] for n in made.segment_numbers}
+    for label, mask in {"Left lung": LEFT, "Right lung": RIGHT, "Infection (opacity)": INFECTION}.items():
+        np.testing.assert_array_equal(found[label], stored(mask))

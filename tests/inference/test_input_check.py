@@ -165,3 +165,50 @@ def test_no_real_radiograph_is_refused_for_its_pixels_or_its_true_lungs() -> Non
         if verdict.reason:
             refused.append((path.name, verdict.reason))
     assert refused == []
+
+
+def tag_verdict(**tags: str) -> tuple[str, tuple[str, ...]]:
+    verdict = check_radiograph(Radiograph(chest((256, 256))[0].astype(np.float32), tags=tags))
+    return verdict.reason, verdict.warnings
+
+
+@pytest.mark.parametrize("part", ["UNKNOWN", "OTHER", "NONE", "N/A", "-", "0", "UNBEKANNT", "NOT SPECIFIED", "ALTRO"])
+def test_a_placeholder_says_nothing(part: str) -> None:
+    assert tag_verdict(body_part=part) == ("", ())
+    assert "another part" in tag_verdict(body_part=part, anatomic_region="KNEE")[0]
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["CHEST", "TORACE", "BRUST", "BRUSTKORB", "POITRINE", "PECHO", "TORAX", "THORAX AP", "KLATKA PIERSIOWA", "HRUDNIK"],
+)
+def test_the_chest_in_other_languages(part: str) -> None:
+    assert tag_verdict(body_part=part) == ("", ())
+
+
+@pytest.mark.parametrize(
+    "part", ["HAND", "TSPINE", "THORACIC SPINE", "BRUSTWIRBEL", "BREAST", "GENOU", "RODILLA", "LEFT KNEE", "C-SPINE"]
+)
+def test_another_part_is_refused(part: str) -> None:
+    assert "another part of the body" in tag_verdict(body_part=part)[0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "word"),
+    [
+        ({"body_part": "XYZ"}, "unknown part"),
+        ({"body_part": "CHEST ABDOMEN"}, "more than the chest"),
+        ({"view_position": "LLD"}, "lies on one side"),
+        ({"view": "LEFT LATERAL DECUBITUS"}, "lies on one side"),
+        ({"view_position": "RAO"}, "oblique"),
+    ],
+)
+def test_doubt_is_a_warning(tags: dict[str, str], word: str) -> None:
+    reason, warnings = tag_verdict(**tags)
+    assert not reason
+    assert any(word in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("view", ["LL", "LATERAL", "LATERO-LATERAL", "PROFIL", "LLO"])
+def test_lateral_views_are_refused(view: str) -> None:
+    assert "lateral view" in tag_verdict(view_position=view)[0]

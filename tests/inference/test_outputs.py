@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -134,3 +135,54 @@ def test_a_mask_is_not_shifted_by_a_pixel(tmp_path: Path, shape: tuple[int, int]
     truth = pixels >= 0.77  # where the model marks infection
     assert found.shape == shape and dice(found, truth) > 0.99
     assert np.abs(centroids(found) - centroids(truth)).max() < 0.5
+
+
+@pytest.mark.parametrize("orientation", [["R", "F"], ["L", "H"], ["F", "R"]])
+def test_masks_lie_on_the_pixels_of_the_file(tmp_path: Path, orientation: list[str]) -> None:
+    model = hand_model(tmp_path / "hand.onnx")
+    stored = {"R": np.fliplr, "L": np.flipud, "F": np.rot90}[orientation[0]]
+    images, out = tmp_path / "in", tmp_path / "out"
+    images.mkdir()
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    (images / "upright.dcm").write_bytes(as_bytes(make(DEEP, PatientOrientation=["L", "F"], **window)))
+    turned = make(np.ascontiguousarray(stored(DEEP)), PatientOrientation=orientation, **window)
+    (images / "turned.dcm").write_bytes(as_bytes(turned))
+    done = CliRunner().invoke(
+        main, ["predict", "-i", str(images), "-o", str(out), "-m", str(model), "--save-probabilities"]
+    )
+    assert done.exit_code == 0, done.output
+    for kind in ("infection", "lungs", "probability"):
+        upright, turned_mask = (np.asarray(Image.open(out / f"{name}_{kind}.png")) for name in ("upright", "turned"))
+        np.testing.assert_array_equal(turned_mask, stored(upright))
+    rows = {row["path"]: row for row in json.loads((out / "statistics.json").read_text())}
+    sides = [rows[name]["infected_fraction_left"] for name in ("upright.dcm", "turned.dcm")]
+    assert sides[0] == sides[1] > 0
+    assert (rows["turned.dcm"]["height"], rows["turned.dcm"]["width"]) == stored(DEEP).shape
+    assert any("by Patient Orientation" in warning for warning in rows["turned.dcm"]["warnings"])
+    assert any("by Patient Orientation" in step for step in rows["turned.dcm"]["steps"])
+
+
+def test_a_stated_value_range_reaches_the_reader(tmp_path: Path) -> None:
+    model = hand_model(tmp_path / "hand.onnx")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.uint16(DEEP // 2 + 300)).save(tmp_path / "in" / "a.png")
+    arguments = ["predict", "-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "-m", str(model)]
+    done = CliRunner().invoke(main, [*arguments, "--value-range", "300:2347"])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert row["steps"] == ["value range 300 to 2347, as stated"]
+    assert CliRunner().invoke(main, [*arguments, "--value-range", "9:1"]).exit_code == 2
+
+
+def test_a_broken_file_failed_and_an_unsuitable_one_was_refused(tmp_path: Path) -> None:
+    model = hand_model(tmp_path / "hand.onnx")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "text.png").write_text("no image")
+    (folder / "cut.dcm").write_bytes(as_bytes(make(DEEP))[:3000])
+    (folder / "mr.dcm").write_bytes(as_bytes(make(DEEP, Modality="MR")))
+    (folder / "picture.png").write_bytes(b"GIF89a")
+    CliRunner().invoke(main, ["predict", "-i", str(folder), "-o", str(tmp_path / "out"), "-m", str(model)])
+    rows = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    found = {row["path"]: row["status"] for row in rows}
+    assert found == {"cut.dcm": "failed", "mr.dcm": "refused", "picture.png": "refused", "text.png": "failed"}

@@ -62,10 +62,13 @@ def test_arrays_of_every_depth_are_one_image(model: Path) -> None:
         pixels.astype("f8"),
     ):
         assert dice(cxrseg.segment(array, model).mask("infection"), expected) > 0.99
-    for array in (pixels * 255, np.stack([pixels] * 3, axis=2)):
+    for array in (pixels * 255, np.stack([pixels] * 3, axis=2), pixels.tolist()):
         assert dice(cxrseg.segment(array, model).mask("infection"), expected) > 0.99
-    for wrong in (pixels[:0], np.zeros((2, 2, 2, 2), np.float32)):
-        with pytest.raises(ImageError):
+    stated = cxrseg.segment(np.rint(pixels * 1000 + 5000).astype(np.uint16), model, value_range=(5000, 6000))
+    assert dice(stated.mask("infection"), expected) > 0.99
+    assert stated.steps == ("value range 5000 to 6000, as stated",)
+    for wrong in (pixels > 0.5, np.stack([pixels] * 5, axis=2), pixels[:0]):
+        with pytest.raises(ImageError, match="expected pixels"):
             cxrseg.segment(wrong, model)
 
 

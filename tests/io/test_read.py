@@ -14,7 +14,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
 from cxrseg.errors import ImageError
-from cxrseg.io.read import is_dicom, read_radiograph
+from cxrseg.io.read import is_dicom, is_image, read_radiograph, read_size
 
 GRAY = np.arange(35 * 40, dtype=np.uint16).reshape(35, 40).astype(np.uint8)
 
@@ -94,3 +94,24 @@ def test_a_png_is_read_without_loading_pydicom(tmp_path: Path) -> None:
         "sys.exit('pydicom' in sys.modules or 'imagecodecs' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_an_image_without_a_suffix_is_found(tmp_path: Path, kind: str) -> None:
+    for name in ("image", "1.2.840.113619.2", "scan.001"):
+        Image.fromarray(GRAY).save(tmp_path / name, kind)
+        assert is_image(tmp_path / name)
+        assert read_size(tmp_path / name) == read_radiograph(tmp_path / name).shape == GRAY.shape
+    Image.fromarray(GRAY).save(tmp_path / "image.bak", kind)
+    assert not is_image(tmp_path / "image.bak")  # a suffix that says something else
+
+
+def test_what_is_found_by_its_suffix(tmp_path: Path) -> None:
+    for name in ("a.jfif", "a.JPE", "a.mpo", "a.dcm", "a.Tiff"):
+        assert is_image(tmp_path / name)
+    for name, content in [("README", b"BM is a mark"), ("a.txt", b"text"), ("empty", b"")]:
+        (tmp_path / name).write_bytes(content)
+        assert not is_image(tmp_path / name)
+    write_dicom(tmp_path / "a.ima")
+    assert is_image(tmp_path / "a.ima")
+    assert read_size(tmp_path / "a.ima") == GRAY.shape

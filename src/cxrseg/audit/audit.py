@@ -207,7 +207,10 @@ def _look(sample: Sample) -> _Look:
         picture=Picture(sample, gray, digest),
         form=", ".join([f"{width}x{height}", *(radiograph.steps or ("8-bit gray",))]),
         views=views_of(pixels),
-        faults=tuple(_faults(sample, pixels)),
+        faults=(
+            *(Fault(sample.name, "image", "value range", detail=warning) for warning in radiograph.warnings),
+            *_faults(sample, pixels),
+        ),
     )
 
 

@@ -17,6 +17,7 @@ _Mask = npt.NDArray[np.bool_]
 _Floats = npt.NDArray[np.float32]
 
 FAULTS = {
+    "value range": "the reader had to assume something about the image's values, and may be wrong",
     "unreadable": "the file cannot be read",
     "not binary": "more than two values (fraction of pixels that are neither the smallest nor the largest)",
     "empty": "nothing is marked, but the category says that there is something",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cxrseg.cli.shared import FOLDER, PATH, categories_option, command, group
+from cxrseg.cli.shared import FOLDER, PATH, categories_option, command, group, mask_values_option, value_range_option
 
 __all__ = ["data"]
 
@@ -44,19 +45,29 @@ def _print_download(done: int, total: int | None) -> None:
 
 @command("cxrseg data preview covid-qu-ex --split train -o preview")
 @click.argument("dataset_path", metavar="DATASET", type=PATH)
+@value_range_option
+@mask_values_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Use this split only.")
 @categories_option
 @click.option("--count", type=click.IntRange(1, 64), default=8, show_default=True, help="Number of images.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the choice.")
 @click.option("-o", "--out", type=PATH, default="preview", show_default=True, help="Output file without suffix.")
 def preview(
-    dataset_path: Path, split: str | None, categories: tuple[str, ...], count: int, seed: int, out: Path
+    dataset_path: Path,
+    value_range: tuple[float, float] | None,
+    mask_values: dict[str, Any],
+    split: str | None,
+    categories: tuple[str, ...],
+    count: int,
+    seed: int,
+    out: Path,
 ) -> None:
     """Draw random images of a dataset with their masks, as PNG and SVG."""
     from cxrseg.data.layout import open_dataset
+    from cxrseg.data.sample import Reading
     from cxrseg.plots.cases import draw_samples
 
-    dataset = open_dataset(dataset_path)
+    dataset = open_dataset(dataset_path, Reading(value_range, mask_values))
     click.echo(f"{dataset.layout}: {dataset.describe()}")
     for path in draw_samples(dataset.select(split, categories or None), out, count, seed):
         click.echo(path)
@@ -77,6 +88,8 @@ def phantom(out: Path, size: int, seed: int) -> None:
 
 @command("cxrseg data check covid-qu-ex -o audit --write-exclusions exclusions.csv")
 @click.argument("dataset_path", metavar="DATASET", type=PATH)
+@value_range_option
+@mask_values_option
 @click.option("-o", "--out", type=FOLDER, default="audit", show_default=True, help="Output folder.")
 @click.option(
     "--write-exclusions",
@@ -85,7 +98,13 @@ def phantom(out: Path, size: int, seed: int) -> None:
     metavar="FILE",
     help="Write the images to leave out to this file, for --exclude of 'train' and 'evaluate'.",
 )
-def check(dataset_path: Path, out: Path, exclusions: Path | None) -> None:
+def check(
+    dataset_path: Path,
+    value_range: tuple[float, float] | None,
+    mask_values: dict[str, Any],
+    out: Path,
+    exclusions: Path | None,
+) -> None:
     """Audit a dataset: damaged files, faults in masks, copies within and across splits, shortcuts.
 
     Exit code 1 where copies of one image are in two splits.
@@ -93,9 +112,10 @@ def check(dataset_path: Path, out: Path, exclusions: Path | None) -> None:
     from cxrseg.audit.audit import audit_dataset
     from cxrseg.data.exclusions import write_exclusions
     from cxrseg.data.layout import list_dataset
+    from cxrseg.data.sample import Reading
     from cxrseg.report.audit_page import audit_lines, write_audit
 
-    audit = audit_dataset(*list_dataset(dataset_path))
+    audit = audit_dataset(*list_dataset(dataset_path, Reading(value_range, mask_values)))
     page, _ = write_audit(audit, out)
     for line in audit_lines(audit):
         click.echo(line)

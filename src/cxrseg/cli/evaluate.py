@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, PATH, categories_option, command, dataset_option, exclude_option
+from cxrseg.cli.shared import (
+    FOLDER,
+    NOTICE,
+    PATH,
+    categories_option,
+    command,
+    dataset_option,
+    exclude_option,
+    mask_values_option,
+    value_range_option,
+)
 
 if TYPE_CHECKING:
     from cxrseg.evaluation.evaluate import Evaluation
@@ -20,6 +30,8 @@ __all__ = ["compare", "evaluate", "report"]
 @click.argument("model", required=False, type=PATH)
 @click.option("--predictions", type=PATH, help="Evaluate this output folder of 'cxrseg predict' instead of a model.")
 @dataset_option
+@value_range_option
+@mask_values_option
 @exclude_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
@@ -51,6 +63,8 @@ def evaluate(
     model: Path | None,
     predictions: Path | None,
     dataset_path: Path,
+    value_range: tuple[float, float] | None,
+    mask_values: dict[str, Any],
     exclude: Path | None,
     split: str,
     categories: tuple[str, ...],
@@ -68,13 +82,14 @@ def evaluate(
     """
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
+    from cxrseg.data.sample import Reading
     from cxrseg.evaluation.calibrate import Calibration, fit, write_calibration
     from cxrseg.evaluation.evaluate import evaluate as evaluate_model
     from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
     from cxrseg.model_file import shipped_model
 
     _check_options(model, predictions, stressed, threshold, fit_split, task)
-    dataset = open_dataset(dataset_path)
+    dataset = open_dataset(dataset_path, Reading(value_range, mask_values))
     if exclude is not None:
         dataset = without(dataset, exclude)
     selected = dataset.select(split, categories or None)

@@ -11,13 +11,17 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import NOTICE, command
+from cxrseg.cli.shared import NOTICE, command, value_range_option
 
 __all__ = ["predict"]
 
 
 OUTPUT_TYPES = ("png", "dicom_seg", "dicom_sr", "dicom_sc")
 """Equal to `cxrseg.inference.options.OUTPUT_TYPES`, which the help cannot import without numpy."""
+
+
+MAX_PIXELS = 250_000_000
+"""Equal to `cxrseg.io.settings.MAX_PIXELS`, for the same reason."""
 
 
 def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,6 +100,17 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     default="auto",
     show_default=True,
     help="auto: bfloat16 where the processor supports it.",
+)
+@value_range_option
+@click.option(
+    "--window", type=click.IntRange(0), default=0, show_default=True, help="View of DICOM files that offer several."
+)
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Refuse images with more pixels; those of more than 50 million are reduced while they are read.",
 )
 @click.option("--save-probabilities", is_flag=True, help="Write the infection's probability map as a 16-bit PNG.")
 @click.option("--force", is_flag=True, help="Segment images that the input check refuses, with a warning.")

@@ -21,6 +21,8 @@ __all__ = [
     "dataset_option",
     "exclude_option",
     "group",
+    "mask_values_option",
+    "value_range_option",
 ]
 
 NOTICE = "Research use only. Not for diagnosis."
@@ -88,6 +90,57 @@ categories_option = click.option(
     help="Use images of this category only; can be repeated.",
 )
 """Which categories of a dataset."""
+
+
+def _value_range(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    from cxrseg.io.value_range import parse_value_range
+
+    try:
+        return parse_value_range(value)
+    except CxrsegError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _mask_values(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, Any]:
+    if not value:
+        return {}
+    from cxrseg.io.masks import MaskValues
+
+    found = {}
+    for one in value:
+        target, _, values = one.partition("=")
+        if target not in _TARGETS:
+            raise click.BadParameter(f"expected {' or '.join(_TARGETS)}, then = and values, got {one!r}")
+        try:
+            found[target] = MaskValues.parse(values)
+        except CxrsegError as error:
+            raise click.BadParameter(str(error)) from None
+    return found
+
+
+_TARGETS = ("infection", "lungs")
+"""Equal to `cxrseg.data.sample.TARGETS`, which the help cannot import without numpy."""
+
+value_range_option = click.option(
+    "--value-range",
+    callback=_value_range,
+    metavar="LOW:HIGH",
+    help="Stored values of black and of white in the images, such as 0:4095, or 12bit.  [default: what the file says, "
+    "or an estimate]",
+)
+"""Which values of images are black and white."""
+
+mask_values_option = click.option(
+    "--mask-values",
+    multiple=True,
+    callback=_mask_values,
+    metavar="TARGET=VALUES",
+    help="Values that are marked in the masks, where these hold several classes: infection=1,2 or lungs=#ff0000; can "
+    "be repeated.",
+)
+"""Which values of masks are marked."""
 
 exclude_option = click.option(
     "--exclude",

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command, dataset_option, exclude_option
+from cxrseg.cli.shared import (
+    FOLDER,
+    NOTICE,
+    PATH,
+    command,
+    dataset_option,
+    exclude_option,
+    mask_values_option,
+    value_range_option,
+)
 
 __all__ = ["demo", "fit_check", "recipes", "train"]
 
@@ -32,6 +42,8 @@ def demo(out: Path) -> None:
 @command("cxrseg train baseline-unet-small --dataset covid-qu-ex -o runs/unet")
 @click.argument("recipe")
 @dataset_option
+@value_range_option
+@mask_values_option
 @exclude_option
 @click.option("-o", "--out", type=FOLDER, default=None, help="The run folder.  [default: runs/RECIPE]")
 @click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
@@ -63,6 +75,8 @@ def demo(out: Path) -> None:
 def train(
     recipe: str,
     dataset_path: Path,
+    value_range: tuple[float, float] | None,
+    mask_values: dict[str, Any],
     exclude: Path | None,
     out: Path | None,
     overrides: tuple[str, ...],
@@ -77,12 +91,13 @@ def train(
     """Train a recipe: one that comes with cxrseg (see 'cxrseg recipes') or a YAML file."""
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
+    from cxrseg.data.sample import Reading
     from cxrseg.data.splits import hold_out
     from cxrseg.training.fit import train as fit
     from cxrseg.training.recipe_file import load_recipe
 
     chosen = load_recipe(recipe, overrides)
-    dataset = open_dataset(dataset_path)
+    dataset = open_dataset(dataset_path, Reading(value_range, mask_values))
     if exclude is not None:
         dataset = without(dataset, exclude)
     done = fit(

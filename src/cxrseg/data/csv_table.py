@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from cxrseg.data.sample import CATEGORIES, SPLITS, Sample
 from cxrseg.data.splits import as_category, as_split
 from cxrseg.errors import DatasetError
+from cxrseg.io.csv_file import read_csv
 
 __all__ = ["read_table"]
 
@@ -36,16 +35,7 @@ def read_table(path: Path) -> tuple[list[Sample], list[str]]:
     Raises:
         DatasetError: the file is not such a table.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path} is not UTF-8 text ({error}); save it as 'CSV UTF-8'") from error
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise DatasetError(f"{path} is not a valid CSV file ({error}); save it again") from error
+    rows = read_csv(path)
     columns = _columns(path, rows[0] if rows else [])
     samples, faults = [], []
     for number, row in enumerate(rows[1:], start=2):

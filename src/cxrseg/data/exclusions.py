@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from cxrseg.data.pairs import natural_key
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError
+from cxrseg.io.csv_file import read_csv
 from cxrseg.io.write import write_csv
 
 __all__ = ["Exclusion", "exclude", "read_exclusions", "write_exclusions"]
@@ -47,15 +46,7 @@ def read_exclusions(path: Path) -> list[str]:
     Raises:
         DatasetError: there is no such file, or it is not text.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"expected UTF-8 text with one image name a line in {path} ({error})") from error
-    except OSError as error:
-        raise DatasetError(
-            f"expected a file with the names of images to leave out at {path}: {error.strerror}"
-        ) from error
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row and row[0].strip()]
+    rows = [row for row in read_csv(path) if row and row[0].strip()]
     names = [row[0].strip() for row in rows if not row[0].lstrip().startswith("#")]
     return names[1:] if names[:1] == ["name"] else names
 

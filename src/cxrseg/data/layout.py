@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cxrseg.data.csv_table import read_table
@@ -20,10 +21,10 @@ from cxrseg.data.pairs import (
     visible_folders,
     wrong_sizes,
 )
-from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT, PHANTOM_MARK, SPLITS, Dataset, Sample
+from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT, PHANTOM_MARK, SPLITS, Dataset, Reading, Sample
 from cxrseg.data.splits import as_category, as_split
 from cxrseg.errors import DatasetError
-from cxrseg.io.raster import RASTER_SUFFIXES
+from cxrseg.io.read import IMAGE_SUFFIXES
 
 __all__ = ["list_dataset", "open_dataset"]
 
@@ -58,7 +59,7 @@ _INNER_FOLDERS = (_INFECTION_DATA, _LUNG_DATA, "qata-cov19-v2")
 _LEVELS = 6
 
 
-def open_dataset(path: Path | str) -> Dataset:
+def open_dataset(path: Path | str, reading: Reading | None = None) -> Dataset:
     """Recognise the layout of a folder or file of images and masks, check it and list its samples.
 
     Known layouts: COVID-QU-Ex as in its Kaggle archive (infection or lung segmentation data, from any level down to
@@ -68,11 +69,12 @@ def open_dataset(path: Path | str) -> Dataset:
 
     Args:
         path: the folder or file.
+        reading: which values of images and masks mean what, where the files do not tell.
 
     Raises:
         DatasetError: it does not exist, no layout fits, or images and masks do not match (lists all faults).
     """
-    dataset, faults = list_dataset(path)
+    dataset, faults = list_dataset(path, reading)
     if faults:
         raise DatasetError(
             f"{dataset.root}, read as {dataset.layout}, has {len(faults)} fault{'s' * (len(faults) > 1)}; expected "
@@ -84,11 +86,12 @@ def open_dataset(path: Path | str) -> Dataset:
     return dataset
 
 
-def list_dataset(path: Path | str) -> tuple[Dataset, list[str]]:
+def list_dataset(path: Path | str, reading: Reading | None = None) -> tuple[Dataset, list[str]]:
     """List the samples of a folder or file as `open_dataset` does, also where it has faults.
 
     Args:
         path: the folder or file.
+        reading: which values of images and masks mean what, where the files do not tell.
 
     Returns:
         The samples, and one line for each fault.
@@ -103,6 +106,8 @@ def list_dataset(path: Path | str) -> tuple[Dataset, list[str]]:
         faults += repeated_names(samples, below) + wrong_sizes(samples, below)
     except OSError as error:
         raise DatasetError(f"{error.filename or root} cannot be read: {error.strerror or error}") from error
+    if reading is not None:
+        samples = [replace(sample, reading=reading) for sample in samples]
     return Dataset(root, layout, tuple(samples)), faults
 
 
@@ -245,6 +250,6 @@ def _nothing_fits(root: Path) -> str:
     if folders:
         found.append(f"folders {', '.join(folders[:20])}{', ...' if len(folders) > 20 else ''}")
     above = root.resolve().parent
-    if any(suffix in RASTER_SUFFIXES for suffix in files) and any(map(_role, visible_folders(above))):
+    if any(suffix in IMAGE_SUFFIXES for suffix in files) and any(map(_role, visible_folders(above))):
         found.append(f"and masks may be beside it: name {shown(above, root)} instead")
     return f"{root} has no known layout of images and masks; it contains {', '.join(found)}.{_LAYOUTS}"

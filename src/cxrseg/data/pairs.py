@@ -14,7 +14,7 @@ from pathlib import Path
 from cxrseg.data.sample import TARGETS, ArrayItem, Sample
 from cxrseg.errors import ImageError
 from cxrseg.io.quiet import quiet
-from cxrseg.io.raster import RASTER_SUFFIXES, read_size
+from cxrseg.io.read import IMAGE_SUFFIXES, is_image, read_size
 
 __all__ = [
     "MASK_WORDS",
@@ -87,14 +87,15 @@ def visible_files(folder: Path) -> list[Path]:
     others: Counter[str] = Counter()
     images = []
     for entry in _visible(folder):
-        suffix = entry.suffix.casefold()
-        if suffix in RASTER_SUFFIXES:
+        if entry.is_dir():
+            continue
+        if is_image(entry):
             images.append(entry)
-        elif not entry.is_dir():
-            others[suffix or "without suffix"] += 1
+        else:
+            others[entry.suffix.casefold() or "without suffix"] += 1
     if images and others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.items())
-        _log.warning("%s: skipped files other than %s: %s", folder, ", ".join(RASTER_SUFFIXES), kinds)
+        _log.warning("%s: skipped files other than %s: %s", folder, ", ".join(IMAGE_SUFFIXES), kinds)
     return images
 
 
@@ -205,7 +206,9 @@ def _by_stem(files: Iterable[Path], known: Collection[str], root: Path) -> tuple
     faults = []
     for path in files:
         # macOS decomposes accents (NFD) and other systems do not; both encodings are one name.
-        stem = unicodedata.normalize("NFC", path.stem)
+        # A DICOM file without a suffix may be named after a UID, which contains dots.
+        stem = path.stem if path.suffix.casefold() in IMAGE_SUFFIXES else path.name
+        stem = unicodedata.normalize("NFC", stem)
         if known and stem not in known and (named := mask_of(stem)):
             stem = named[0]
         first = found.setdefault(stem, path)

@@ -7,16 +7,30 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import DatasetError
-from cxrseg.io.masks import read_mask
+from cxrseg.io.decode import Decoded
+from cxrseg.io.masks import MaskValues, mask_of, read_mask
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.raster import read_raster
+from cxrseg.io.read import read_orientation, read_radiograph
 
-__all__ = ["CATEGORIES", "PHANTOM_LAYOUT", "PHANTOM_MARK", "SPLITS", "TARGETS", "ArrayItem", "Dataset", "Sample"]
+__all__ = [
+    "CATEGORIES",
+    "PHANTOM_LAYOUT",
+    "PHANTOM_MARK",
+    "SPLITS",
+    "TARGETS",
+    "ArrayItem",
+    "Dataset",
+    "Reading",
+    "Sample",
+]
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 CATEGORIES = ("COVID-19", "Non-COVID", "Normal")
 """The categories of COVID-QU-Ex, with its names."""
@@ -53,6 +67,25 @@ class ArrayItem:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the files of a dataset are read, where the files do not tell.
+
+    Attributes:
+        value_range: the stored values of black and of white in the images; None: the files say, or it is estimated.
+        mask_values: target ('infection', 'lungs') to the values of its masks that are marked; targets without an entry
+            follow the rules of `cxrseg.io.masks.read_mask`.
+    """
+
+    value_range: tuple[float, float] | None = None
+    mask_values: Mapping[str, MaskValues] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Both settings in words, '' where neither is made."""
+        masks = [f"{target} {values}" for target, values in sorted(self.mask_values.items())]
+        return ", ".join([*(["{:g}:{:g}".format(*self.value_range)] if self.value_range else []), *masks])
+
+
+@dataclass(frozen=True)
 class Sample:
     """One radiograph with its masks.
 
@@ -62,6 +95,7 @@ class Sample:
         category: 'COVID-19', 'Non-COVID', 'Normal', or None where the dataset does not say.
         image: the file, or the array.
         masks: target name ('infection', 'lungs') to the file or array of the mask; missing kinds have no entry.
+        reading: how they are read.
     """
 
     name: str
@@ -69,6 +103,7 @@ class Sample:
     category: str | None
     image: Path | ArrayItem
     masks: Mapping[str, Path | ArrayItem]
+    reading: Reading = Reading()
 
     def read_image(self) -> Radiograph:
         """Read the radiograph.
@@ -77,12 +112,12 @@ class Sample:
             ImageError: the file cannot be read.
         """
         if isinstance(self.image, Path):
-            return read_raster(self.image)
+            return read_radiograph(self.image, value_range=self.reading.value_range)
         source = f"{self.image.file}[{self.image.key}][{self.image.index}]"
         return Radiograph(self.image.pixels.astype(np.float32) / np.float32(255), source=source)
 
     def read_mask(self, target: str) -> npt.NDArray[np.bool_] | None:
-        """Read one mask, (H, W) bool, or None where this image has no mask of that kind.
+        """Read one mask, (H, W) bool on the radiograph's pixels, or None where this image has no mask of that kind.
 
         Raises:
             ImageError: the file cannot be read.
@@ -90,7 +125,14 @@ class Sample:
         stored = self.masks.get(target)
         if stored is None:
             return None
-        return read_mask(stored) if isinstance(stored, Path) else stored.pixels.astype(np.bool_)
+        marked = self.reading.mask_values.get(target)
+        if isinstance(stored, Path):
+            return self.to_upright(read_mask(stored, marked))
+        return mask_of(Decoded(stored.pixels), f"{stored.file}[{stored.key}][{stored.index}]", marked)
+
+    def to_upright(self, mask: npt.NDArray[_Value]) -> npt.NDArray[_Value]:
+        """Bring a mask or map that lies on the pixels of the image's file onto those of the radiograph."""
+        return read_orientation(self.image).apply(mask) if isinstance(self.image, Path) else mask
 
     @property
     def infection_is_by_definition(self) -> bool:
@@ -148,6 +190,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the names and contents of all images and masks, independent of their folder."""
         digest = hashlib.sha256()
+        if reading := "; ".join(dict.fromkeys(str(sample.reading) for sample in self.samples)):
+            digest.update(reading.encode())
         for sample in self.samples:
             digest.update(f"{sample.name}\0{sample.split}\0{sample.category}\0".encode())
             for kind, stored in (("image", sample.image), *sorted(sample.masks.items())):

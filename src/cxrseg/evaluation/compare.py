@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from cxrseg._version import __version__
 from cxrseg.errors import DatasetError
+from cxrseg.io.csv_file import read_csv_rows
 from cxrseg.io.write import write_json
 from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED, Estimate, estimate, estimate_fraction, estimate_means
 
@@ -130,15 +130,14 @@ def _table(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _read(folder: Path) -> dict[str, dict[str, _Row]]:
     """Kind of mask to image name to row."""
     path = folder / "scores.csv"
+    if not path.is_file():
+        raise DatasetError(f"expected an output folder of 'cxrseg evaluate', but {path} is missing")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv_rows(path)
         found: dict[str, dict[str, _Row]] = {}
         for row in rows:
             found.setdefault(row["target"], {})[row["name"]] = row
-    except FileNotFoundError:
-        raise DatasetError(f"expected an output folder of 'cxrseg evaluate', but {path} is missing") from None
-    except (KeyError, UnicodeDecodeError) as error:
+    except KeyError as error:
         raise DatasetError(
             f"{path} is not a table that 'cxrseg evaluate' wrote, or is damaged ({error!r}); evaluate again"
         ) from error

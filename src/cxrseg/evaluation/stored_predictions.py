@@ -73,12 +73,12 @@ class StoredPredictions:
         if row["status"] != "ok":
             return _Stored({}, self.thresholds, status="refused", reason=row["reason"], source=row["path"])
         files = {channel: self._file(row["path"], channel) for channel in self.channels}
-        masks = {channel: read_mask(path) for channel, path in files.items()}
+        masks = {channel: sample.to_upright(read_mask(path)) for channel, path in files.items()}
         probabilities = {channel: mask.astype(np.float32) for channel, mask in masks.items()}
         if "infection" in files:
             map_ = files["infection"].with_name(files["infection"].name.replace("_infection.png", "_probability.png"))
             if map_.exists():
-                probabilities["infection"] = read_probability(map_)
+                probabilities["infection"] = sample.to_upright(read_probability(map_))
         return _Stored(
             probabilities,
             self.thresholds,

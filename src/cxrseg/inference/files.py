@@ -159,7 +159,9 @@ def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> 
     """Read, segment and write one file; any error but a full disk becomes its row."""
     status = "failed"
     try:
-        radiograph = read_radiograph(item.path)
+        radiograph = read_radiograph(
+            item.path, window=options.window, value_range=options.value_range, max_pixels=options.max_pixels
+        )
         prediction = segmenter.segment(radiograph)
         write_outputs(
             out,

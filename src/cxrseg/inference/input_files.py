@@ -10,16 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from cxrseg.data.pairs import natural_key
 from cxrseg.errors import ImageError
-from cxrseg.io.raster import RASTER_SUFFIXES
-from cxrseg.io.read import is_dicom
+from cxrseg.io.read import IMAGE_SUFFIXES, is_image
 
 __all__ = ["Input", "find_inputs"]
 
 _JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
 _MASK_FOLDERS = frozenset({"ground-truths", "infection masks", "lung masks", "masks"})
 """Folders, in lower case, in which datasets keep masks beside their images; they are skipped."""
-
-_IMAGE_SUFFIXES = (*RASTER_SUFFIXES, ".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def find_inputs(source: Path, out: Path) -> tuple[list[Input], Counter[str]]:
     """Find the images in a folder and all folders below it, in natural order.
 
     Hidden files and folders are skipped, and so are the output folder and a dataset's folders of masks. A file without
-    the suffix of an image is opened to see whether it is DICOM, since DICOM files often have no suffix.
+    the suffix of an image is opened to see whether it is DICOM, or any image where it has no suffix.
 
     Args:
         source: a file, which is used whatever its suffix, or a folder.
@@ -61,7 +58,7 @@ def find_inputs(source: Path, out: Path) -> tuple[list[Input], Counter[str]]:
         names = [entry.relative_to(source).as_posix() for entry in _images(source, out, set(), others)]
         if not names:
             kinds = ", ".join(f"{count} {ending}" for ending, count in others.items()) or "nothing"
-            raise ImageError(f"expected images in {source} ({', '.join(_IMAGE_SUFFIXES)}, or DICOM), found {kinds}")
+            raise ImageError(f"expected images in {source} ({', '.join(IMAGE_SUFFIXES)}, or DICOM), found {kinds}")
         return [Input(source / name, _text(name), _text(stem)) for name, stem in _stems(names).items()], others
     if not source.exists():
         raise ImageError(f"expected an image or a folder of images at {source}, found none")
@@ -81,7 +78,7 @@ def _images(folder: Path, out: Path, above: set[tuple[int, int]], others: Counte
             continue
         if entry.is_dir():
             folders.append(entry)
-        elif entry.suffix.lower() in _IMAGE_SUFFIXES or is_dicom(entry):
+        elif is_image(entry):
             yield entry
         else:
             others[entry.suffix.lower() or "without suffix"] += 1
@@ -107,7 +104,7 @@ def _stems(names: list[str]) -> dict[str, str]:
 def _without_ending(name: str) -> str:
     path = PurePosixPath(name)
     # A DICOM file without a suffix may be named after a UID, which contains dots.
-    return str(path.with_suffix("")) if path.suffix.lower() in _IMAGE_SUFFIXES else name
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _text(name: str) -> str:

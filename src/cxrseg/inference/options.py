@@ -12,6 +12,7 @@ from cxrseg.inference.engine import Precision
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.settings import MAX_PIXELS
 
 __all__ = ["DICOM_TYPES", "OUTPUT_TYPES", "Options", "settings_of"]
 
@@ -43,6 +44,9 @@ class Options:
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
         output_types: what is written: 'png' for masks, and any of `DICOM_TYPES`.
+        window: which view of DICOM files that offer several, from 0.
+        value_range: the stored values of black and of white; None: the files say, or it is estimated.
+        max_pixels: images with more pixels are refused.
         write_objects: writes those of `DICOM_TYPES`; needed where there are any.
     """
 
@@ -56,6 +60,9 @@ class Options:
     save_probabilities: bool = False
     preview: bool = False
     output_types: tuple[str, ...] = ("png",)
+    window: int = 0
+    value_range: tuple[float, float] | None = None
+    max_pixels: int = MAX_PIXELS
     write_objects: WriteObjects | None = None
 
     def segmenter(self, streams: int = 1) -> Segmenter:

@@ -11,26 +11,32 @@ from collections.abc import Mapping
 
 __all__ = ["check_part", "check_view_position"]
 
-_LATERAL = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    """The words of a text in capitals, at anything but letters."""
+    return frozenset(word for word in re.split(r"[^A-Z]+", text) if word)
+
+
+_LATERAL = _words(
     "LL RL LAT LATERAL LATERALE LATERALIS LATERALNA LATERO LATEROLATERAL PROFIL PROFILE PERFIL SEITLICH SEITLICHE "
-    "ZIJDELINGS BOCZNE BOCZNA SIDE LLO RLO".split()
+    "ZIJDELINGS BOCZNE BOCZNA SIDE LLO RLO"
 )
 _DECUBITUS = frozenset({"LLD", "RLD", "DECUBITUS", "DECUB"})
 _OBLIQUE = frozenset({"RAO", "LAO", "RPO", "LPO", "OBLIQUE", "OBL"})
 
-_PLACEHOLDERS = frozenset(
-    "UNKNOWN UNK OTHER OTHERS NONE NA N/A NULL NIL ANY UNDEFINED UNSPECIFIED MISC MISCELLANEOUS DEFAULT TEST GENERAL "
+_PLACEHOLDERS = _words(
+    "UNKNOWN UNK OTHER OTHERS NONE NA N A NULL NIL ANY UNDEFINED UNSPECIFIED MISC MISCELLANEOUS DEFAULT TEST GENERAL "
     "EMPTY BLANK UNBEKANNT SONSTIGE SONSTIGES ANDERE INCONNU AUTRE AUTRES SCONOSCIUTO ALTRO DESCONOCIDO OTRO OTROS "
-    "DESCONHECIDO OUTRO OUTROS ONBEKEND ANDERS NIEZNANE INNE".split()
+    "DESCONHECIDO OUTRO OUTROS ONBEKEND ANDERS NIEZNANE INNE"
 )
 
 # Words of up to four letters count as whole words, longer ones also as parts of a word.
-_CHEST = (
-    "CHEST CHST CXR THX THORAX THORAC TORAX TORAC TORAK LUNG PULM POUMON POLMON PLUC LONGEN KEUHKO AKCIGER RIB RIBS "
-    "STERNUM TRUNK WHOLE BODY PORT PORTABLE HEART CARDIAC BRUST BRYST BROST BORST POITRINE PECHO PEITO PETTO KLATKA "
-    "HRUD MELLKAS GOGUS RINTA GRUDN PIEPT"
-).split()
-_OTHER_PARTS = (
+_CHEST = _words(
+    "CHEST CHST CXR THX THORAX THORAC TORAX TORAC TORAK LUNG PULMO POUMON POLMON PLUCA PLUCO LONGEN KEUHKO AKCIGER RIB "
+    "RIBS STERNUM TRUNK WHOLE BODY PORT PORTABLE HEART CARDIAC BRUST BRYST BROST BORST POITRINE PECHO PEITO PETTO "
+    "KLATKA HRUDN MELLKAS GOGUS RINTA GRUDN PIEPT"
+)
+_OTHER_PARTS = _words(
     "SKULL HEAD BRAIN NECK SPINE SACRUM COCCYX PELVIS HIP HIPS ABDOMEN ABD BELLY KUB LEG LEGS KNEE FOOT FEET ANKLE TOE "
     "TOES HEEL CALF THIGH FEMUR TIBIA FIBULA PATELLA CALCANEUS HAND WRIST FINGER THUMB ARM ARMS FOREARM ELBOW HUMERUS "
     "RADIUS ULNA SHOULDER CLAVICLE SCAPULA EXTREMITY JAW MANDIBLE MAXILLA TEETH TOOTH DENTAL ORBIT SINUS NOSE FACE "
@@ -40,8 +46,8 @@ _OTHER_PARTS = (
     "MANO RODILLA PIE HOMBRO CADERA CRANEO COLUMNA CODO MUNECA TOBILLO "
     "GINOCCHIO PIEDE SPALLA ANCA BACINO CRANIO COLONNA GOMITO POLSO CAVIGLIA ADDOME "
     "MAO JOELHO OMBRO QUADRIL BACIA COTOVELO COLUNA VOET SCHOUDER HEUP BEKKEN SCHEDEL KREGOSLUP KOLANO STOPA CZASZKA"
-).split()
-_SPINE = ("SPINE", "WIRBEL", "RACHIS", "VERTEB", "COLUMNA", "COLONNA", "COLUNA", "KREGOSLUP")
+)
+_SPINE = _words("SPINE WIRBEL RACHIS VERTEB COLUMNA COLONNA COLUNA KREGOSLUP")
 
 
 def check_view_position(tags: Mapping[str, str]) -> tuple[str, str]:
@@ -75,7 +81,7 @@ def check_part(tags: Mapping[str, str]) -> tuple[str, str]:
     """
     for part in (tags.get("body_part", ""), tags.get("anatomic_region", "")):
         words = _words(part)
-        if not words or words <= _PLACEHOLDERS or part in _PLACEHOLDERS or "NOT SPECIFIED" in part:
+        if not words or words <= _PLACEHOLDERS or "NOT SPECIFIED" in part:
             continue
         chest, other = _any(_CHEST, words), _any(_OTHER_PARTS, words)
         if other and (not chest or _any(_SPINE, words)):
@@ -86,9 +92,5 @@ def check_part(tags: Mapping[str, str]) -> tuple[str, str]:
     return "", ""
 
 
-def _words(text: str) -> set[str]:
-    return {word for word in re.split(r"[^A-Z]+", text) if word}
-
-
-def _any(known: tuple[str, ...] | list[str], words: set[str]) -> bool:
+def _any(known: frozenset[str], words: frozenset[str]) -> bool:
     return any(word == one or (len(word) > 4 and word in one) for word in known for one in words)

@@ -18,11 +18,12 @@ from cxrseg.io.dicom_patient import child_warning, orient
 from cxrseg.io.dicom_spacing import spacing
 from cxrseg.io.dicom_tags import Tags, identifiers, public_tags
 from cxrseg.io.dicom_values import to_unit_interval
+from cxrseg.io.orientation import Orientation
 from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.settings import ReadSettings, reduce, reduction
 
-__all__ = ["read_dicom"]
+__all__ = ["read_dicom", "read_dicom_geometry"]
 
 
 _BYTES_A_PIXEL = 5  # files larger than this times the most pixels are not opened
@@ -73,6 +74,24 @@ def read_dicom(path: Path | str, settings: ReadSettings | None = None) -> Radiog
         # What pydicom and the decoders say may quote the file, so only the kind of error is passed on.
         reason = f"is not a readable DICOM file, or is damaged ({type(error).__name__}); copy or export it again"
         raise UnreadableImageError(f"{path} {reason}") from None
+
+
+def read_dicom_geometry(path: Path | str) -> tuple[tuple[int, int], Orientation]:
+    """Read only the header: (height, width) of the file's own pixels, and what makes them upright.
+
+    Raises:
+        UnreadableImageError: the file is missing, damaged, or does not say how large it is.
+    """
+    try:
+        with quiet():
+            tags = Tags(dcmread(path, force=True, stop_before_pixels=True))
+            rows, columns = tags.count("Rows"), tags.count("Columns")
+            if rows and columns:
+                return (rows, columns), orient(tags)[0]
+    except Exception as error:  # as above
+        reason = f"is not a readable DICOM file, or is damaged ({type(error).__name__}); copy or export it again"
+        raise UnreadableImageError(f"{path} {reason}") from None
+    raise UnreadableImageError(f"{path} does not say how large its image is; copy or export it again")
 
 
 def _read(path: Path, settings: ReadSettings) -> Radiograph:

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from cxrseg.errors import ImageError
 from cxrseg.io.decode import Decoded, decode_raster
+from cxrseg.io.settings import reduce, reduction
 
 __all__ = ["MaskValues", "mask_of", "read_mask"]
 
@@ -78,13 +79,16 @@ def read_mask(path: Path | str, marked: MaskValues | None = None) -> _Mask:
         marked: the values that are marked, where these rules cannot tell.
 
     Returns:
-        (H, W) bool.
+        (H, W) bool; reduced where a radiograph of its size is.
 
     Raises:
         UnreadableImageError: as for `read_raster`.
         ImageError: as for `read_raster`; or it holds more than two classes, or is not a mask.
     """
-    return mask_of(decode_raster(Path(path)), str(path), marked)
+    mask = mask_of(decode_raster(Path(path)), str(path), marked)
+    height, width = mask.shape
+    factor = reduction(height, width)
+    return mask if factor == 1 else reduce(mask.astype(np.float32), factor) >= 0.5
 
 
 def mask_of(decoded: Decoded, source: str, marked: MaskValues | None = None) -> _Mask:

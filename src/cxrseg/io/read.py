@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cxrseg.io.orientation import UPRIGHT, Orientation
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import RASTER_SUFFIXES, read_raster
+from cxrseg.io.raster import read_size as read_raster_size
 from cxrseg.io.settings import MAX_PIXELS, ReadSettings
 
-__all__ = ["DICOM_SUFFIXES", "is_dicom", "is_image", "read_radiograph"]
+__all__ = [
+    "DICOM_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "is_dicom",
+    "is_image",
+    "read_orientation",
+    "read_radiograph",
+    "read_size",
+]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 """File name endings (lower case) under which a DICOM file without preamble is looked for."""
+
+IMAGE_SUFFIXES = (*RASTER_SUFFIXES, *DICOM_SUFFIXES)
+"""File name endings (lower case) of all images that can be read."""
 
 _RASTER_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"RIFF")
 
@@ -49,6 +62,35 @@ def read_radiograph(
     return read_dicom(path, settings)
 
 
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Read only the header of an image of any kind.
+
+    Returns:
+        (height, width) of the pixels on which masks lie: the file's own, after EXIF's orientation.
+
+    Raises:
+        UnreadableImageError: the file is missing, broken or not an image.
+    """
+    if not is_dicom(path):
+        return read_raster_size(path)
+    from cxrseg.io.dicom import read_dicom_geometry
+
+    return read_dicom_geometry(path)[0]
+
+
+def read_orientation(path: Path | str) -> Orientation:
+    """What `read_radiograph` does to the pixels on which masks lie, to make them upright.
+
+    Raises:
+        UnreadableImageError: as for `read_size`.
+    """
+    if not is_dicom(path):
+        return UPRIGHT
+    from cxrseg.io.dicom import read_dicom_geometry
+
+    return read_dicom_geometry(path)[1]
+
+
 def is_dicom(path: Path | str) -> bool:
     """True where a file has the mark 'DICM' after its preamble, or is named .dcm or .dicom and is not a raster image.
 
@@ -68,7 +110,7 @@ def is_image(path: Path | str) -> bool:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix in RASTER_SUFFIXES or suffix in DICOM_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES:
         return True
     start = _start(path)
     if start[128:132] == b"DICM":

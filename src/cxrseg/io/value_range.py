@@ -25,6 +25,7 @@ _TAIL = 0.0005
 _OFFSET = 0.03  # values that begin above this fraction of the full range ...
 _USED = 0.55  # ... and fill less than this are shifted, not dark;
 _USED_USUAL = 0.35  # less than this where the number of bits is a usual one
+_FEWEST = 16  # different values that an image has at least
 _FILLED = (0.05, 0.75)  # whole numbers that begin below and reach beyond these fractions of their bits fill them
 _USUAL_BITS = (8, 10, 12, 14, 16, 32)
 _FLOAT_TOPS = (1.0, 100.0, 255.0)
@@ -105,7 +106,11 @@ def estimate_scale(values: _Values, bits: int | None = None) -> Scale:
     some, core = split_outliers(values)
     low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
     whole = values.dtype.kind in "iu" or bool((core == np.rint(core)).all() and high > 1)
-    scale = _whole_scale(low, high, bits, _above_padding(core)) if whole else _float_scale(low, high)
+    if len(np.unique(core)) < _FEWEST:  # a drawing or a blank image: its few values tell no shift
+        low, shift = min(low, 0.0), 0.0
+    else:
+        shift = _above_padding(core)
+    scale = _whole_scale(low, high, bits, shift) if whole else _float_scale(low, high)
     return scale if len(core) == len(some) else _noted(scale, 1 - len(core) / len(some))
 
 
@@ -186,7 +191,7 @@ def _above_padding(values: npt.NDArray[np.float64]) -> float:
 def _float_scale(low: float, high: float) -> Scale:
     for top in (*_FLOAT_TOPS, *(float(2**bits - 1) for bits in range(9, 33))):
         if -_TOLERANCE * top <= low and high <= (1 + _TOLERANCE) * top:
-            if high - low >= 0.4 * top:
+            if high - low >= 0.4 * top or high == low:
                 return Scale(0.0, top, f"floating point: 0 to {top:g} assumed")
             break
     if -1 - _TOLERANCE <= low < -_USED / 2 and _USED / 2 < high <= 1 + _TOLERANCE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import numpy as np
 
 from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset
-from cxrseg.errors import CxrsegError, ModelFileError
+from cxrseg.errors import CxrsegError, DatasetError, ModelFileError
 from cxrseg.evaluation.calibrate import Calibration, write_calibration
 from cxrseg.evaluation.evaluate import evaluate, write_evaluation
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.csv_file import read_csv
 from cxrseg.io.write import write_bytes
 from cxrseg.model_file import model_sha256, read_model
 from cxrseg.plots.style import NOTICE
@@ -128,9 +128,8 @@ def _part(name: str) -> str:
 def _read_ablation(path: Path) -> sections.Table:
     """A CSV file as a table; a column is numeric where each cell that is not empty is a number."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head, *rows = [row for row in csv.reader(file) if row]
-    except (OSError, ValueError) as error:
+        head, *rows = [row for row in read_csv(path) if row]
+    except (DatasetError, ValueError) as error:
         raise CxrsegError(
             f"expected a CSV file with headings at {path}, but it is missing, empty or damaged ({error})"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cxrseg.errors import DatasetError
+from cxrseg.io.csv_file import read_csv_rows
 
 __all__ = ["StoredEvaluation", "read_evaluation"]
 
@@ -43,11 +43,10 @@ def read_evaluation(folder: Path) -> StoredEvaluation:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         # Stored masks have no probabilities, so no calibration; stress.json is there after --stress only.
         calibration, stress = (_read_if_there(folder / name) for name in ("calibration.json", "stress.json"))
-        with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv_rows(folder / "scores.csv")
         target = "infection" if "infection" in summary else rows[0]["target"]
         return StoredEvaluation(folder, summary, calibration, [row for row in rows if row["target"] == target], stress)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (DatasetError, OSError, ValueError, KeyError, IndexError) as error:
         raise DatasetError(
             f"expected summary.json, calibration.json and scores.csv in {folder}, as 'cxrseg evaluate -o {folder}' "
             f"writes them; they are missing or damaged ({error})"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hmac
-import io
 import os
 import secrets
 from collections.abc import Mapping
@@ -17,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from cxrseg.errors import DatasetError
 from cxrseg.inference.input_files import Input, find_inputs
+from cxrseg.io.csv_file import read_csv_rows
 from cxrseg.io.quiet import quiet
 from cxrseg.io.read import is_dicom
 
@@ -127,10 +126,7 @@ def _time(data: Dataset) -> datetime | None:
 
 
 def _from_table(source: Path, table: Path) -> list[Film]:
-    try:
-        rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table} cannot be read as CSV in UTF-8 ({error})") from error
+    rows = read_csv_rows(table)
     columns = set(rows[0]) if rows else set()
     if not {"file", "patient"} <= columns or not columns & {"date", "day"}:
         got = ", ".join(sorted(map(str, columns))) or "none"
