@@ -498,11 +498,12 @@ def main() -> None:
     """Make, read, segment, print."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("-o", type=Path, default=None, help="keep the files here")
+    arguments.add_argument("-m", type=Path, default=None, help="a model file instead of the shipped weights")
     arguments.add_argument("-k", default="", help="only kinds with this in their name")
     chosen = arguments.parse_args()
     folder = chosen.o or Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
-    segmenter = Segmenter()
+    segmenter = Segmenter(chosen.m)
     path = folder / "reference.png"
     png(FILM)(path)
     right = _result(segmenter, path)[0]

@@ -73,9 +73,17 @@ def test_a_marker_within_the_bits_changes_nothing() -> None:
 
 
 def test_parts_of_an_image_that_stand_apart_are_no_outliers() -> None:
-    drawn = np.where(FILM > 0.6, 62000, np.where(FILM > 0.3, 40000 + 3000 * FILM, 12000 + 5000 * FILM))
+    drawn = np.where(FILM > 0.6, 62000, np.where(FILM > 0.3, 40000 + 3000 * FILM, 1000 + 5000 * FILM))
     scale = estimate_scale(drawn.astype(np.uint16))
     assert (scale.low, scale.high, scale.warnings) == (0, 65535, ())
+
+
+def test_a_black_above_zero_is_a_warning() -> None:
+    scale = estimate_scale((deep(12) * 0.8 + 400).astype(np.uint16))
+    assert (scale.low, scale.high) == (0, 4095)
+    assert "0 was assumed to be black" in scale.warnings[0]
+    inverted = (4095 - deep(12) * 0.8 - 400).astype(np.uint16)
+    assert "4095 was assumed to be black" in estimate_scale(inverted, white_is_low=True).warnings[0]
 
 
 @pytest.mark.parametrize("offset", [1000, 2048, 8000, 32768, 60000])

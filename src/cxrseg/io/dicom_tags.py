@@ -108,6 +108,11 @@ class Tags:
         self.warn(f"{_name(keyword)} of the file is not a finite number, and was not used")
         return values if gaps and any(map(math.isfinite, values)) else ()
 
+    def unusable(self, keyword: str) -> bool:
+        """Whether an attribute has values, and none of them is a finite number."""
+        values = self._numbers(keyword)
+        return bool(values) and not any(map(math.isfinite, values))
+
     def integer(self, keyword: str) -> int | None:
         """A single whole number, None where it is absent or malformed, which is a warning."""
         values = self.numbers(keyword)

@@ -201,7 +201,7 @@ def _views(values: Values, work: _Work) -> list[_View]:
         work.tags.warn("VOI LUT Function of the file is unknown; it was taken as LINEAR")
         function = "LINEAR"
     centres, widths = (work.tags.numbers(word, gaps=True) for word in ("WindowCenter", "WindowWidth"))
-    if len(centres) != len(widths):
+    if len(centres) != len(widths) and not (work.tags.unusable("WindowCenter") or work.tags.unusable("WindowWidth")):
         work.ignore("a window", f"the file has {len(centres)} centres and {len(widths)} widths")
     for centre, width in zip(centres, widths, strict=False):
         if not (math.isfinite(centre) and math.isfinite(width)):  # which is a warning already

@@ -58,7 +58,7 @@ def to_radiograph(decoded: Decoded, source: str, settings: ReadSettings) -> Radi
         gray = to_gray(decoded.values)
         height, width = gray.shape
         factor = reduction(height, width, settings.max_pixels)
-        scale = _scale(gray, decoded.bits, settings.value_range)
+        scale = _scale(gray, decoded, settings.value_range)
     except ImageError as error:
         raise ImageError(f"{source} {error}") from None
     pixels = _reduced(gray, factor, scale or (lambda values: values.astype(np.float32) / np.float32(255)))
@@ -118,15 +118,15 @@ def to_gray(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(np.rint(weighted).astype(values.dtype) if values.dtype.kind in "iu" else weighted)
 
 
-def _scale(gray: npt.NDArray[Any], bits: int | None, stated: tuple[float, float] | None) -> Scale | None:
+def _scale(gray: npt.NDArray[Any], decoded: Decoded, stated: tuple[float, float] | None) -> Scale | None:
     """None for plain 8-bit values."""
     if stated is not None:
         return stated_scale(stated)
     if gray.dtype == np.uint8:
         return None
-    if bits is not None:
-        return Scale(0.0, float(2**bits - 1), f"{bits} bits used, as the file says")
-    return estimate_scale(gray)
+    if decoded.bits is not None:
+        return Scale(0.0, float(2**decoded.bits - 1), f"{decoded.bits} bits used, as the file says")
+    return estimate_scale(gray, white_is_low=decoded.white_is_zero)
 
 
 def _reduced(

@@ -23,6 +23,7 @@ _Values = npt.NDArray[Any]
 
 _TAIL = 0.0005
 _OFFSET = 0.03  # values that begin above this fraction of the full range ...
+_HIGH_BLACK = 0.06  # an image that begins above this fraction of the full range may be shifted
 _USED = 0.55  # ... and fill less than this are shifted, not dark;
 _USED_USUAL = 0.35  # less than this where the number of bits is a usual one
 _FEWEST = 16  # different values that an image has at least
@@ -92,7 +93,7 @@ def stated_scale(value_range: tuple[float, float]) -> Scale:
     return Scale(low, high, f"value range {low:g} to {high:g}, as stated")
 
 
-def estimate_scale(values: _Values, bits: int | None = None) -> Scale:
+def estimate_scale(values: _Values, *, white_is_low: bool = False) -> Scale:
     """Estimate which values are black and white.
 
     Integers use as many bits as their values need (8 to 16, or up to 32); floating point ranges from 0 to 1, 100, 255
@@ -101,7 +102,7 @@ def estimate_scale(values: _Values, bits: int | None = None) -> Scale:
 
     Args:
         values: the stored values, finite, of any shape and integer or floating type; not empty.
-        bits: how many bits the file says are used, where it does.
+        white_is_low: whether small values are bright.
     """
     some, core = split_outliers(values)
     low, high = (float(value) for value in np.quantile(core, (_TAIL, 1 - _TAIL)))
@@ -110,7 +111,10 @@ def estimate_scale(values: _Values, bits: int | None = None) -> Scale:
         low, shift = min(low, 0.0), 0.0
     else:
         shift = _above_padding(core)
-    scale = _whole_scale(low, high, bits, shift) if whole else _float_scale(low, high)
+    scale = _whole_scale(low, high, None, shift, white_is_low=white_is_low) if whole else _float_scale(low, high)
+    if white_is_low and scale.warnings and scale.low != 0:  # the room that films have above is then below
+        room = scale.high - high - (low - scale.low)
+        scale = Scale(scale.low - room, scale.high - room, scale.step, scale.warnings)
     return scale if len(core) == len(some) else _noted(scale, 1 - len(core) / len(some))
 
 
@@ -157,7 +161,9 @@ def _noted(scale: Scale, left_out: float) -> Scale:
 _REMEDY = "if that is wrong, state the values of black and white by the value range (--value-range LOW:HIGH)"
 
 
-def _whole_scale(low: float, high: float, bits: int | None, above_padding: float = 0.0) -> Scale:
+def _whole_scale(
+    low: float, high: float, bits: int | None, above_padding: float = 0.0, *, white_is_low: bool = False
+) -> Scale:
     if bits is not None and high < 2**bits:
         needed = next((usual for usual in range(8, bits) if high < 2**usual), bits)
     else:
@@ -174,8 +180,12 @@ def _whole_scale(low: float, high: float, bits: int | None, above_padding: float
         if needed > 8 and high - start < used * top and start > _OFFSET * top:
             return _shifted(start, high, whole=True)
     step = f"{needed} bits used: 0 to {top:g} assumed"
-    if usual:
+    if usual and (needed == 8 or (top - high if white_is_low else low) <= _HIGH_BLACK * top):
         return Scale(0.0, top, step)
+    if usual:
+        black, found = (top, high) if white_is_low else (0, low)
+        doubt = f"the darkest values are about {found:g}: {black:g} was assumed to be black; {_REMEDY}"
+        return Scale(0.0, top, step, (doubt,))
     doubt = f"the values reach {high:g}: {needed} bits (0 to {top:g}) were assumed, which is unusual; {_REMEDY}"
     return Scale(0.0, top, step, (doubt,))
 
