@@ -53,7 +53,7 @@ def test_masks_lie_on_their_own_pixels(model: Path, shape: tuple[int, int]) -> N
         assert dice(np.roll(found.mask("infection"), shift, axis), infection) < straight
 
 
-def test_arrays_of_every_depth_are_one_image(model: Path) -> None:
+def test_arrays_of_every_depth_are_one_image(model: Path, tmp_path: Path) -> None:
     pixels, _, _ = chest((256, 256))
     expected = cxrseg.segment(pixels, model).mask("infection")
     for array in (
@@ -67,6 +67,11 @@ def test_arrays_of_every_depth_are_one_image(model: Path) -> None:
     stated = cxrseg.segment(np.rint(pixels * 1000 + 5000).astype(np.uint16), model, value_range=(5000, 6000))
     assert dice(stated.mask("infection"), expected) > 0.99
     assert stated.steps == ("value range 5000 to 6000, as stated",)
+    path = tmp_path / "a.png"
+    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(path)
+    segmenter = cxrseg.Segmenter(model)
+    for image in (path, str(path), Image.open(path), pixels):
+        assert dice(segmenter.segment(image).mask("infection"), expected) > 0.99
     for wrong in (pixels > 0.5, np.stack([pixels] * 5, axis=2), pixels[:0]):
         with pytest.raises(ImageError, match="expected pixels"):
             cxrseg.segment(wrong, model)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cxrseg.data.sample import PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
@@ -21,6 +22,7 @@ from cxrseg.inference.input_check import (
     check_view,
 )
 from cxrseg.inference.prediction import ModelMark, Prediction
+from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocessing import to_input, to_source
@@ -119,18 +121,23 @@ class Segmenter:
             "+".join(engine.sha256 for engine in self.engines),
         )
 
-    def segment(self, radiograph: Radiograph) -> Prediction:
+    def segment(self, image: Path | str | Radiograph | Image.Image | npt.ArrayLike) -> Prediction:
         """Segment infection and lungs on one radiograph.
 
         Check the radiograph, run the models in the right polarity, check the lungs, package the result.
 
         Args:
-            radiograph: of any size.
+            image: a radiograph of any size, or what `cxrseg.io.array_input.radiograph_of` makes one of: a file, an
+                array, a list of rows or a Pillow image.
 
         Returns:
             Probabilities on the radiograph's own pixels. Where the input check refuses the radiograph, the reason and
             no probabilities.
+
+        Raises:
+            ImageError: the file cannot be read, or the pixels are not of a shape and type for it.
         """
+        radiograph = radiograph_of(image)
         if not self._input_check:
             return self._predicted(radiograph, self._run(radiograph.pixels), Verdict())
         verdict = check_radiograph(radiograph)
