@@ -4,9 +4,9 @@
     python benchmarks/repeatability.py audit/audit.json --dataset COVID-QU-EX [--pairs 150] [--model MODEL.onnx]
 
 Each pair (kind 'near': rescaled, cropped, of other contrast; not mirrored) is measured, and so are the variants of each
-film (see cxrseg.hospital.follow_up.repeatability). For lungs, lung and zone, floor and scale are fitted so that 95% of
-the differences lie within the band, with the narrowest mean band. 'held out' is the fraction within a band that was
-fitted to the other half of the pairs. Fitted values go into NOISE.
+film (see cxrseg.hospital.follow_up.repeatability). For lungs, lung, zone and extent score,
+floor and scale are fitted so that 95% of the differences lie within the band, with the narrowest mean band. 'held out'
+is the fraction within a band that was fitted to the other half of the pairs. Fitted values go into NOISE.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
     print(
         f"{'measure':<8}{'rows':>6}{'median |d|':>12}{'95% |d|':>9}{'floor':>8}{'scale':>7}{'held out':>10}{'band':>7}"
     )
-    for kind in ("lungs", "lung", "zone"):
+    for kind in ("lungs", "lung", "zone", "extent"):
         rows: list[list[Row]] = [[], []]
         for place, number in enumerate(chosen):
             first, second = (measured.get(pairs[number][side]) for side in ("first", "second"))
@@ -83,7 +83,7 @@ def _best(measure: str, kind: str, rows: list[Row]) -> tuple[Noise, float]:
 
 def _fit(measure: str, kind: str, rows: list[Row], scale: float) -> tuple[Noise, float]:
     """The smallest floor with which 95% lie within the band, and the mean band."""
-    low, high = 0.0, 0.5
+    low, high = 0.0, 8.0 if kind == "extent" else 0.5
     for _ in range(30):
         middle = (low + high) / 2
         widths = [band(measure, a, b, {kind: Noise(middle, scale)}) for _, a, b in rows]

@@ -151,8 +151,9 @@ def test_saturation() -> None:
 
 
 def test_measures_and_their_kinds() -> None:
-    assert len(MEASURES) == 9 and {kind_of(measure) for measure in MEASURES} == set(NOISE)
+    assert len(MEASURES) == 10 and {kind_of(measure) for measure in MEASURES} == set(NOISE)
     assert kind_of("infected_fraction") == "lungs" and kind_of("infected_fraction_left_upper") == "zone"
+    assert kind_of("extent_score") == "extent"
 
 
 def test_variants_show_the_same_chest() -> None:

@@ -22,10 +22,8 @@ from cxrseg.metrics.severity import Severity
 
 __all__ = ["MEASURES", "NOISE", "Noise", "band", "deviations", "variants"]
 
-MEASURES = tuple(
-    f"infected_fraction{end}"
-    for end in ("", *(f"_{side}{zone}" for side in ("left", "right") for zone in ("", "_upper", "_middle", "_lower")))
-)
+_PARTS = ("", *(f"_{side}{zone}" for side in ("left", "right") for zone in ("", "_upper", "_middle", "_lower")))
+MEASURES = (*(f"infected_fraction{part}" for part in _PARTS), "extent_score")
 """What is followed: columns of `cxrseg.metrics.severity.Severity`."""
 
 _SHIFT = 0.02
@@ -46,6 +44,7 @@ NOISE: Mapping[str, Noise] = {
     "lungs": Noise(0.041, 0.5),
     "lung": Noise(0.0272, 1.0),
     "zone": Noise(0.0274, 1.0),
+    "extent": Noise(0.0, 1.5),
 }
 """Fitted by `benchmarks/repeatability.py` with the weights that come with cxrseg, see docs/results.md."""
 
@@ -91,7 +90,9 @@ def band(measure: str, first: float, second: float, noise: Mapping[str, Noise] =
 
 
 def kind_of(measure: str) -> str:
-    """'lungs', 'lung' or 'zone'."""
+    """'lungs', 'lung', 'zone' or 'extent'."""
+    if measure == "extent_score":
+        return "extent"
     return ("lungs", "lung", "zone")[measure.count("_") - 1]
 
 

@@ -19,7 +19,7 @@ _CHANGES = ("since_last", "since_first")
 COLUMNS = (
     *("patient", "film", "file", "date", "day", "status", "reason", "warnings"),
     *MEASURES,
-    *("extent_score", "grade", "infected_fraction_margin", "saturated"),
+    *("grade", "infected_fraction_margin", "saturated"),
     *(f"{change}_{what}" for change in _CHANGES for what in ("difference", "band", "verdict")),
 )
 """Columns of follow_up.csv. `film` counts a patient's usable films from 1. `day` is 0 on the first of them. `file` and
@@ -96,7 +96,6 @@ def _row(course: Course, number: int, first: float, identities: bool) -> dict[st
         "reason": "",
         "warnings": list(measured.prediction.warnings),
         **{measure: _round(measured.value(measure)) for measure in MEASURES},
-        "extent_score": severity.extent_score,
         "grade": severity.grade,
         "infected_fraction_margin": _round(measured.margin("infected_fraction")),
         "saturated": measured.saturation("infected_fraction"),
