@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command
+from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command, models_option
 
 if TYPE_CHECKING:
     from cxrseg.hospital.follow_up.films import Film
@@ -20,14 +20,7 @@ __all__ = ["follow"]
 @click.option("-i", "--input", "source", required=True, type=PATH, help="A folder of films of one or more patients.")
 @click.option("-o", "--output", "out", required=True, type=FOLDER, help="The output folder.")
 @click.option("--csv", "table", type=PATH, help="Columns file, patient, and date or day.  [default: DICOM tags]")
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    type=PATH,
-    help="Use this model file instead of the weights that come with cxrseg.",
-)
+@models_option
 @click.option(
     "--identities", is_flag=True, help="Write patient identifiers, file names and dates instead of keys and days."
 )

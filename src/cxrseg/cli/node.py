@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import NOTICE, command
+from cxrseg.cli.shared import NOTICE, command, models_option
 
 __all__ = ["node"]
 
@@ -49,14 +49,7 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of images, objects and the queue.  [default: a folder in ~/.local/state/cxrseg]",
 )
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Use this model file instead of the weights that come with cxrseg.",
-)
+@models_option
 @click.option("--metrics", metavar="[HOST:]PORT", help="Address for Prometheus.")
 @click.option(
     "--tls",

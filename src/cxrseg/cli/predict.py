@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import NOTICE, command, value_range_option
+from cxrseg.cli.shared import NOTICE, command, models_option, value_range_option
 
 __all__ = ["predict"]
 
@@ -54,14 +54,7 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     type=click.Path(file_okay=False, path_type=Path),
     help="The output folder.",
 )
-@click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Use this model file instead of the weights that come with cxrseg; several are averaged.",
-)
+@models_option
 @click.option(
     "-ta",
     "--task",

@@ -22,6 +22,7 @@ __all__ = [
     "exclude_option",
     "group",
     "mask_values_option",
+    "models_option",
     "value_range_option",
 ]
 
@@ -141,6 +142,16 @@ mask_values_option = click.option(
     "be repeated.",
 )
 """Which values of masks are marked."""
+
+models_option = click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Use this model file instead of the weights that come with cxrseg; several are averaged.",
+)
+"""Which weights."""
 
 exclude_option = click.option(
     "--exclude",

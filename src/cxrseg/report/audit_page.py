@@ -10,7 +10,6 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from cxrseg.audit.audit import Audit
@@ -19,6 +18,7 @@ from cxrseg.audit.near_duplicates import Pair
 from cxrseg.audit.shortcuts import VIEWS
 from cxrseg.data.sample import Sample
 from cxrseg.io.write import write_bytes, write_json
+from cxrseg.report.pages import page_environment
 
 __all__ = ["audit_lines", "write_audit"]
 
@@ -41,13 +41,7 @@ def write_audit(audit: Audit, out: Path) -> tuple[Path, Path]:
     Raises:
         DiskFullError: the disk is full.
     """
-    environment = Environment(
-        loader=PackageLoader("cxrseg.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     page = environment.get_template("audit.html.jinja").render(_content(audit))
     write_bytes(out / "audit.html", page.encode())
     write_json(out / "audit.json", audit.to_json())

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from cxrseg.io.write import write_bytes
+from cxrseg.report.pages import page_environment
 
 __all__ = ["write_follow_up_page"]
 
@@ -24,13 +23,7 @@ def write_follow_up_page(path: Path, courses: Sequence[Mapping[str, Any]], pictu
         courses: as `cxrseg.hospital.follow_up.tables.course_json` makes them.
         pictures: patient to PNG; a patient without a usable film has none.
     """
-    environment = Environment(
-        loader=PackageLoader("cxrseg.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["percent"] = lambda value: "" if value is None else f"{100 * value:.1f}%"
     environment.filters["points"] = lambda value: "" if value is None else f"{100 * value:+.1f}"
     inline = {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from cxrseg.model_file import model_sha256, read_model
 from cxrseg.plots.style import NOTICE
 from cxrseg.report import charts, sections
 from cxrseg.report.gallery import Group, take_pictures
+from cxrseg.report.pages import page_environment, read_part
 from cxrseg.report.stored_evaluation import StoredEvaluation, read_evaluation
 from cxrseg.run_folder import StoredRun
 
@@ -73,7 +72,7 @@ def write_report(
         segmenter = Segmenter(model, thresholds["infection"], input_check=False, precision="float32", task=task)
         groups = take_pictures(segmenter, dataset, evaluated.rows)
     page = (
-        _environment()
+        page_environment()
         .get_template("report.html.jinja")
         .render(
             notice=NOTICE,
@@ -91,8 +90,8 @@ def write_report(
             groups=groups,
             threshold=thresholds.get("infection"),
             images=sections.image_table(evaluated.rows),
-            css=_part("report.css"),
-            script=_part("report.js"),
+            css=read_part("report.css"),
+            script=read_part("report.js"),
         )
     )
     write_bytes(out, page.encode())
@@ -109,20 +108,6 @@ def _model_file_of(run: StoredRun, evaluated: StoredEvaluation) -> Path:
         f"({stated['name']}), or of this one with other weights, threshold or temperature; evaluate it with "
         "'cxrseg evaluate'"
     )
-
-
-def _environment() -> Any:
-    import jinja2
-
-    loader = jinja2.FunctionLoader(_part)
-    return jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-
-
-def _part(name: str) -> str:
-    """A file of the folder templates/."""
-    return (files("cxrseg.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _read_ablation(path: Path) -> sections.Table:
