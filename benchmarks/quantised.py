@@ -29,7 +29,7 @@ from cxrseg.data.sample import Dataset, Sample
 from cxrseg.inference.files import processors
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.model_file import ModelInfo, load_openvino, read_model
-from cxrseg.preprocessing import to_input, to_source
+from cxrseg.preprocessing import content_box, to_input, to_source
 from cxrseg.training.checkpoints import load_weights
 from cxrseg.training.export import export_model
 from cxrseg.training.networks import build_network
@@ -61,7 +61,9 @@ def ways(model: Path, calibration: list[Pixels], streams: int) -> Iterator[Way]:
     fast = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if fast:
         yield Way(f"bfloat16 {size}", compiled(graph, "bf16"), info.size)
-    quantised = _quantised(graph, [to_input(pixels, info.size)[None, None] for pixels in calibration])
+    quantised = _quantised(
+        graph, [to_input(pixels[content_box(pixels)], info.size)[None, None] for pixels in calibration]
+    )
     yield Way(f"int8 {size}", compiled(quantised, "bf16" if fast else "f32"), info.size)
 
 
@@ -89,8 +91,9 @@ def judged(way: Way, info: ModelInfo, samples: list[Sample]) -> tuple[float, flo
     place, scores, alarms = info.channels.index("infection"), [], []
     for sample in samples:
         pixels, truth = sample.read_image().pixels, sample.read_mask("infection")
-        logits = request.infer([to_input(pixels, way.size)[None, None]])[0][0, place]
-        probability = to_source(1 / (1 + np.exp(-logits / info.temperature)), truth.shape)
+        box = content_box(pixels)
+        logits = request.infer([to_input(pixels[box], way.size)[None, None]])[0][0, place]
+        probability = to_source(1 / (1 + np.exp(-logits / info.temperature)), truth.shape, box)
         found = count(probability >= info.threshold, truth)
         if truth.any():
             scores.append(found.dice)

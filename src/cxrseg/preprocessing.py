@@ -1,16 +1,67 @@
 """From a radiograph to the network's input and back: one module for training, evaluation and prediction.
 
 As in the two reports that cxrseg started from: grayscale, resized to the network's size, values in [0, 1]; masks binary
-at 0.5. The aspect ratio is not kept, as in the published images of COVID-QU-Ex.
+at 0.5. The aspect ratio is not kept, as in the published images of COVID-QU-Ex. An empty border around the film, as
+viewers, scanners and collimators add it, is left out, so that the same film gives the same input with and without it.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["mask_to_input", "to_input", "to_source"]
+__all__ = ["Box", "content_box", "mask_to_input", "to_input", "to_source"]
+
+Box: TypeAlias = tuple[slice, slice]
+"""The rows and columns of the part of an image that is used."""
+
+_UNIFORM = 0.06
+"""A row or column is empty where 90% of its pixels differ by at most this fraction of the image's own range: noise and
+JPEG of a black border stay below it."""
+
+_LARGEST_BORDER = 0.25
+"""Largest border, as a fraction of a side of the image: what goes on beyond it is not a border."""
+
+
+def content_box(pixels: npt.NDArray[np.float32]) -> Box:
+    """The part of a radiograph within an empty border of one gray value.
+
+    Args:
+        pixels: (H, W) float32 in [0, 1].
+
+    Returns:
+        Rows and columns of the part; the whole image where it has no border, or where there would be little left.
+    """
+    step = max(1, min(pixels.shape) // 64)
+    limit = _UNIFORM * _spread(pixels[::step, ::step].ravel(), 0.01)
+    rows = _content(pixels, limit)
+    return rows, _content(pixels[rows].T, limit)
+
+
+def _content(pixels: npt.NDArray[np.float32], limit: float) -> slice:
+    """The rows between an empty border at the top and one at the bottom."""
+    largest = int(_LARGEST_BORDER * len(pixels))
+    top = _border(pixels[: largest + 1], limit)
+    bottom = _border(pixels[len(pixels) - largest - 1 :][::-1], limit)
+    if largest < max(top, bottom):
+        return slice(0, len(pixels))
+    return slice(top, len(pixels) - bottom)
+
+
+def _border(rows: npt.NDArray[np.float32], limit: float) -> int:
+    """How many rows are empty before the first one that is not."""
+    step = max(1, rows.shape[1] // 128)
+    return next((count for count, row in enumerate(rows[:, ::step]) if _spread(row, 0.05) > limit), len(rows))
+
+
+def _spread(values: npt.NDArray[np.float32], tail: float) -> float:
+    """The range of (N) values without the lowest and the highest `tail` of them."""
+    ordered = np.sort(values)
+    cut = int(tail * len(ordered))
+    return float(ordered[-1 - cut] - ordered[cut])
 
 
 def to_input(pixels: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -44,17 +95,25 @@ def mask_to_input(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDA
     return _resized(mask.astype(np.float32), size, Image.Resampling.BOX) >= 0.5
 
 
-def to_source(probability: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+def to_source(
+    probability: npt.NDArray[np.float32], shape: tuple[int, int], box: Box | None = None
+) -> npt.NDArray[np.float32]:
     """Resize a probability map to the pixels of its radiograph: the inverse of `to_input`.
 
     Args:
         probability: (h, w) float32 in [0, 1], of the network's size.
         shape: (height, width) of the radiograph.
+        box: the part of the radiograph that the map is of; None for the whole. The map is 0 outside of it.
 
     Returns:
         (height, width) float32 in [0, 1].
     """
-    return np.clip(_resized(probability, shape), 0.0, 1.0)
+    if box is None:
+        return np.clip(_resized(probability, shape), 0.0, 1.0)
+    whole = np.zeros(shape, np.float32)
+    inner = whole[box]
+    inner[:] = np.clip(_resized(probability, (inner.shape[0], inner.shape[1])), 0.0, 1.0)
+    return whole
 
 
 def _resized(

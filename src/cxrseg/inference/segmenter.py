@@ -25,7 +25,7 @@ from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
-from cxrseg.preprocessing import to_input, to_source
+from cxrseg.preprocessing import content_box, to_input, to_source
 
 __all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
 
@@ -172,10 +172,11 @@ class Segmenter:
         maps: dict[str, list[_Pixels]] = {channel: [] for channel in self.thresholds}
         categories: list[dict[str, float]] = []
         views: dict[str, float] = {}
+        box = content_box(pixels)
         for engine in self.engines:
-            result = self._run_engine(engine, to_input(pixels, engine.info.size))
+            result = self._run_engine(engine, to_input(pixels[box], engine.info.size))
             for channel, map_ in self._maps_of_task(engine.info, result.maps).items():
-                maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1])))
+                maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1]), box))
             if result.categories is not None:
                 categories.append(dict(zip(engine.info.categories, result.categories.tolist(), strict=True)))
             if result.views is not None and not views:  # models differ in their views: the first that has any decides

