@@ -39,6 +39,7 @@ def hand_model(
     categories: tuple[float, float, float] | None = None,
     covid19_threshold: float = 0.5,
     opacity_above: float | None = None,
+    opacity_evidence: float = 0.0,
     views: Mapping[str, tuple[float, float]] | None = None,
 ) -> Path:
     """A model file: infection is brighter than `infected_above`, lungs that or darker than 0.4.
@@ -101,6 +102,7 @@ def hand_model(
         threshold=threshold,
         categories=CATEGORIES if categories else (),
         covid19_threshold=covid19_threshold,
+        opacity_evidence=opacity_evidence,
         views=tuple(views or ()),
     )
     write_model(path, made.SerializeToString(), info)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import center_of_mass, gaussian_filter
 
-from cxrseg.preprocessing import mask_to_input, to_input, to_source
+from cxrseg.preprocessing import content_box, mask_to_input, to_input, to_source
 
 
 def noise(shape: tuple[int, int], seed: int = 0) -> npt.NDArray[np.float32]:
@@ -114,3 +114,28 @@ def test_pixels_that_lie_apart_in_memory_are_read_right() -> None:
     wide = noise((80, 40))
     assert np.array_equal(to_input(wide[::2], (32, 32)), to_input(wide[::2].copy(), (32, 32)))
     assert np.array_equal(to_input(wide[:, ::-1], (32, 32)), to_input(wide[:, ::-1].copy(), (32, 32)))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("widths", [(20, 20, 20, 20), (0, 31, 7, 0), (1, 0, 0, 40)])
+def test_an_empty_border_is_left_out(level: float, widths: tuple[int, int, int, int]) -> None:
+    top, bottom, left, right = widths
+    film = gaussian_filter(noise((160, 200)), 2)
+    film = (film - film.min()) / (film.max() - film.min())
+    assert content_box(film) == (slice(0, 160), slice(0, 200))
+    noisy = 1.5 if level == 0.4 else 5  # black and white cut half of the noise
+    grain = np.random.default_rng(2).normal(0, noisy / 255, (160 + top + bottom, 200 + left + right))
+    framed = np.pad(film, ((top, bottom), (left, right)), constant_values=level)
+    for image in (framed, np.clip(framed + grain, 0, 1).astype(np.float32)):
+        assert content_box(image) == (slice(top, top + 160), slice(left, left + 200))
+    box = content_box(framed)
+    back = to_source(framed[box], (framed.shape[0], framed.shape[1]), box)
+    assert np.array_equal(back, np.pad(film, ((top, bottom), (left, right))))
+
+
+def test_an_image_that_is_mostly_empty_is_kept_whole() -> None:
+    blank = np.zeros((100, 80), np.float32)
+    assert content_box(blank) == (slice(0, 100), slice(0, 80))
+    blank[45:55, 35:45] = noise((10, 10))
+    assert content_box(blank) == (slice(0, 100), slice(0, 80))
+    assert content_box(noise((1, 1))) == (slice(0, 1), slice(0, 1))

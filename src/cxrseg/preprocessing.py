@@ -27,7 +27,7 @@ _LARGEST_BORDER = 0.25
 
 
 def content_box(pixels: npt.NDArray[np.float32]) -> Box:
-    """The part of a radiograph within an empty border of one gray value.
+    """The part of a radiograph within an empty border.
 
     Args:
         pixels: (H, W) float32 in [0, 1].

@@ -22,7 +22,7 @@ from cxrseg.inference.prediction import dice_confidence
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.masks import read_mask
 from cxrseg.io.radiograph import Radiograph
-from made_models import chest, hand_model
+from made_models import INFECTION, chest, hand_model
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +126,8 @@ def test_the_task_covid19_empties_the_map_by_the_classification_head(
     for tta in (False, True):
         found = cxrseg.segment(pixels, path, task=task, tta=tta)
         assert found.status == "ok" and found.emptied is emptied
+        if emptied:  # as sure of nothing as the head is
+            assert found.confidence == pytest.approx(1 - covid19, abs=1e-5)
         assert found.categories == pytest.approx(dict(zip(CATEGORIES, judged, strict=True)), abs=1e-5)
         assert found.mask("infection").any() == (not emptied) and found.mask("lungs").any()
         assert any("was emptied" in warning for warning in found.warnings) is emptied
@@ -145,6 +147,23 @@ def test_the_task_decides_which_map_is_given(tmp_path: Path, model: Path) -> Non
     assert not opacity.mask("infection").any() and set(opacity.probabilities) == {"infection", "lungs"}
     plain = cxrseg.segment(pixels, model)  # has no channel of that name: its infection is given for either
     assert np.array_equal(plain.mask("infection"), cxrseg.segment(pixels, model, task="infection").mask("infection"))
+
+
+def test_an_opacity_map_that_is_faint_all_over_is_emptied(tmp_path: Path) -> None:
+    faint, clear = chest((256, 256))[0], chest((256, 256))[0]
+    faint[faint == INFECTION] = 0.785  # a probability of 0.65 in the middle of the spot, and of all but 1 in the other
+    path = hand_model(tmp_path / "evidence.onnx", opacity_above=0.77, opacity_evidence=0.8)
+    for tta in (False, True):
+        kept = cxrseg.segment(clear, path, tta=tta)
+        assert kept.mask("infection").any() and not kept.emptied and not kept.warnings
+        emptied = cxrseg.segment(faint, path, tta=tta)
+        assert emptied.emptied and not emptied.probabilities["infection"].any() and emptied.mask("lungs").any()
+        assert any("the opacity map was emptied" in warning for warning in emptied.warnings)
+        assert emptied.chance_of_more is not None and 0.55 < emptied.chance_of_more < 0.7
+        assert emptied.confidence == pytest.approx(1 - emptied.chance_of_more)
+    assert cxrseg.segment(faint, path, task="infection").mask("infection").any()
+    healthy = cxrseg.segment(chest((256, 256), infected=False)[0], path)
+    assert not healthy.emptied and not healthy.warnings and not healthy.mask("infection").any()
 
 
 def test_probabilities_of_several_classification_heads_are_averaged(tmp_path: Path, model: Path) -> None:

@@ -12,7 +12,7 @@ from cxrseg.data.sample import Dataset
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.segmenter import SYNTHETIC, Segmenter
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.preprocessing import to_input, to_source
+from cxrseg.preprocessing import content_box, to_input, to_source
 from cxrseg.training.fit import Run
 
 
@@ -37,8 +37,9 @@ def test_an_image_of_any_shape_comes_back_in_its_own(tiny_run: Run, shape: tuple
 def test_it_is_preprocess_engine_and_back(tiny_run: Run) -> None:
     segmenter = Segmenter(tiny_run.folder.model, input_check=False, precision="float32")
     image = radiograph((97, 151))
-    given = to_input(image.pixels, (64, 64))
-    expected = to_source(segmenter.engines[0].run(given[None]).maps[0, 1], (97, 151))
+    box = content_box(image.pixels)
+    given = to_input(image.pixels[box], (64, 64))
+    expected = to_source(segmenter.engines[0].run(given[None]).maps[0, 1], (97, 151), box)
     np.testing.assert_allclose(segmenter.segment(image).probabilities["lungs"], expected, atol=1e-6)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from cxrseg.errors import RecipeError
-from cxrseg.training.networks import Network, build_network, input_normalisation, network_names
+from cxrseg.training.networks import Network, build_network, input_normalisation, network_names, standard_exposure
 from cxrseg.training.recipe import NetworkRecipe
 
 SCRATCH = ["unet", "attention-unet", "unet++", "residual-unet"]
@@ -107,6 +107,26 @@ def test_the_pixels_are_normalised_inside() -> None:
     pixels = torch.rand(1, 1, 64, 64)
     network(pixels)
     torch.testing.assert_close(seen[0], (pixels - 0.449) / 0.226)
+
+
+def test_gamma_and_window_change_nothing_at_a_standard_exposure(photograph: Tensor) -> None:
+    film = 0.1 + 0.8 * photograph
+    reference = standard_exposure(film)
+    assert reference.shape == film.shape
+    for gamma in (0.7, 1.0, 1.4):
+        torch.testing.assert_close(standard_exposure(film**gamma), reference, atol=1e-3, rtol=0)
+    border = film.clone()
+    border[:, :, :30] = 0.0  # outside of the middle
+    torch.testing.assert_close(standard_exposure(border)[:, :, 30:], reference[:, :, 30:])
+    for even in (0.0, 1.0):
+        assert standard_exposure(torch.full((1, 1, 64, 64), even)).isfinite().all()
+
+
+def test_the_standard_exposure_is_part_of_the_network(photograph: Tensor) -> None:
+    torch.manual_seed(0)
+    network = build_network(recipe("smp/unet", "resnet18", standard_exposure=True), ("infection",)).eval()
+    film = 0.1 + 0.8 * photograph
+    torch.testing.assert_close(network(film**1.4).maps, network(film).maps, atol=1e-2, rtol=0)
 
 
 @pytest.mark.parametrize(

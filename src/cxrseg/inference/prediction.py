@@ -50,7 +50,9 @@ class Prediction:
         model: the weights.
         categories: 'COVID-19', 'Non-COVID' and 'Normal' to the probability that the whole image belongs to it; None
             where the model has no classification head.
-        emptied: True where the task covid19 emptied the infection map; then a warning says so.
+        emptied: True where the infection map was emptied, by the task covid19 or for want of evidence; then a warning
+            says so.
+        chance_of_more: where the map was emptied, the probability that it should not have been; None elsewhere.
     """
 
     probabilities: Mapping[str, npt.NDArray[np.float32]]
@@ -64,6 +66,7 @@ class Prediction:
     model: ModelMark = field(default_factory=lambda: ModelMark("", "", ""))
     categories: Mapping[str, float] | None = None
     emptied: bool = False
+    chance_of_more: float | None = None
 
     def mask(self, channel: str) -> npt.NDArray[np.bool_]:
         """(H, W) bool, the pixels of `channel` whose probability reaches its threshold.
@@ -91,9 +94,15 @@ class Prediction:
 
     @cached_property
     def confidence(self) -> float | None:
-        """Confidence of the infection mask, 0 to 1, see `dice_confidence`; None where there is no mask."""
+        """Confidence of the infection mask, 0 to 1, see `dice_confidence`; None where there is no mask.
+
+        Of a map that was emptied it is 1 - `chance_of_more`: as for every empty mask, the probability that there is
+        nothing to mark.
+        """
         if "infection" not in self.probabilities:
             return None
+        if self.chance_of_more is not None:
+            return 1.0 - self.chance_of_more
         return dice_confidence(self.probabilities["infection"], self.thresholds["infection"])
 
 
