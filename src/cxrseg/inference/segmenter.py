@@ -27,7 +27,7 @@ from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import EVIDENCE_AREA, ModelInfo, shipped_model
 from cxrseg.preprocessing import content_box, to_input, to_source
 
-__all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
+__all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter", "map_evidence"]
 
 TASKS = ("opacity", "infection", "covid19")
 """'opacity': what a radiologist would draw, whatever the cause (a model without a channel 'opacity' gives its channel
@@ -184,7 +184,7 @@ class Segmenter:
             result = self._run_engine(engine, to_input(pixels[box], engine.info.size))
             for channel, map_ in self._maps_of_task(engine.info, result.maps).items():
                 if channel == "infection":
-                    evidence.append(_evidence(map_))
+                    evidence.append(map_evidence(map_))
                 maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1]), box))
             if result.categories is not None:
                 categories.append(dict(zip(engine.info.categories, result.categories.tolist(), strict=True)))
@@ -267,7 +267,7 @@ class Segmenter:
         return None
 
 
-def _evidence(map_: _Pixels) -> float:
+def map_evidence(map_: _Pixels) -> float:
     """The mean of the highest `EVIDENCE_AREA` of an (h, w) map."""
     count = max(1, round(EVIDENCE_AREA * map_.size))
     return float(np.partition(map_, -count, axis=None)[-count:].mean())
