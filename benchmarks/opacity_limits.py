@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from elsewhere import ZONES, read_index
 
 from cxrseg.data.layout import open_dataset
 from cxrseg.evaluation.confidence import auroc
@@ -31,6 +30,7 @@ from cxrseg.io.read import read_radiograph
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.metrics.severity import infected_fraction, measure_severity
 from cxrseg.preprocessing import content_box, mask_to_input, to_input
+from elsewhere import ZONES, read_index
 
 Mask = npt.NDArray[np.bool_]
 
@@ -137,7 +137,7 @@ def figures(films: Sequence[Film], threshold: float, evidence: float) -> dict[st
         "val Non-COVID": marked("val/Non-COVID"),
         "val Dice": float(np.nanmean(covid)),
     }
-    for name, chosen in (("all", np.char.startswith(groups, "reader/")), ("Val", groups == "reader/val")):
+    for name, chosen in (("all", np.char.startswith(groups, "reader/")), ("Val", groups == "reader/Val")):
         places = np.flatnonzero(chosen)
         dice = [count(masks[i], _drawn(films[i])).dice for i in places]
         true = np.array([films[i].fraction(_drawn(films[i])) for i in places])
