@@ -23,7 +23,8 @@ from made_films import make_film
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-DOCS.remove(ROOT / "docs" / "results.md")  # what was measured, in hours and on data that is not here; tests/cli parses it
+# What was measured, in hours and on data that is not here; tests/cli/test_cli.py parses its commands.
+DOCS.remove(ROOT / "docs" / "results.md")
 
 NOT_RUN = {
     "cxrseg demo": "trains for minutes; tests/cli runs it with fewer images",
