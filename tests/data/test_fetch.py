@@ -19,9 +19,7 @@ from typing import Any
 
 import pytest
 
-from cxrseg.data import download as download_module
 from cxrseg.data import fetch as fetch_module
-from cxrseg.data.download import download
 from cxrseg.data.fetch import MEDSEGBENCH_MD5, fetch_covid_qu_ex, fetch_medsegbench, unpack
 from cxrseg.errors import DiskFullError, DownloadError, MissingExtraError
 
@@ -37,10 +35,6 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = CONTENT
-        self.ranges = True
-        self.farthest = 10**9
-        """Ranges that start behind this are answered from here on."""
-        self.lengths = True
         self.cuts: list[int] = []
         """The next replies break off after so many bytes."""
         self.statuses: list[int] = []
@@ -68,20 +62,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if status := server.always or (server.statuses and server.statuses.pop(0)):
             self.send_error(status)
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and server.ranges else 0
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
         if start and start >= len(server.content):
             self.send_error(416)
             return
-        start = min(start, server.farthest)
         body = server.content[start:]
-        self.send_response(206 if wanted and server.ranges else 200)
+        self.send_response(206 if wanted else 200)
         self.send_header("Content-Type", "application/octet-stream")
-        if server.ranges:
-            self.send_header("Accept-Ranges", "bytes")
-        if wanted and server.ranges:
+        self.send_header("Accept-Ranges", "bytes")
+        if wanted:
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
-        if server.lengths:
-            self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         with contextlib.suppress(ConnectionError):  # a client that gives up
             self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
@@ -111,7 +102,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download_module, "_PAUSES_S", (0.0,) * 4)
     running = Server()
     thread = threading.Thread(target=running.serve_forever, args=(0.01,))
     thread.start()
@@ -121,185 +111,76 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.server_close()
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "new folder" / "file.npz"
-
-
-def part_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
 def listed(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
-
-
-def left_behind(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True)
-    part_of(path).write_bytes(content)
-
-
-# One file
-
-
-def test_download(server: Server, target: Path) -> None:
-    seen: list[tuple[int, int | None]] = []
-    assert download(f"{server.url}/f", target, MD5, lambda *both: seen.append(both)) == target
-    assert target.read_bytes() == CONTENT
-    assert not part_of(target).exists()
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
-    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
-    assert len(seen) == 3
-
-
-def test_complete_file_is_not_downloaded_again(server: Server, target: Path) -> None:
-    download(server.url, target, MD5)
-    download(server.url, target, MD5)
-    assert len(server.requests) == 1
-    target.write_bytes(b"damaged since")
-    download(server.url, target, MD5)
-    assert target.read_bytes() == CONTENT
-
-
-def test_resumes_where_an_earlier_call_stopped(server: Server, target: Path) -> None:
-    left_behind(target, CONTENT[:1000])
-    seen: list[tuple[int, int | None]] = []
-    download(server.url, target, MD5, lambda *both: seen.append(both))
-    assert target.read_bytes() == CONTENT
-    assert server.requests == [("/", "bytes=1000-")]
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
-    assert seen[0][0] > 1000
-
-
-def test_resumes_a_connection_that_breaks(server: Server, target: Path) -> None:
-    server.cuts = [500, 0, 0, 700, 0]
-    download(server.url, target, MD5)
-    assert target.read_bytes() == CONTENT
-    assert [asked for _, asked in server.requests] == [
-        None,
-        "bytes=500-",
-        "bytes=500-",
-        "bytes=500-",
-        "bytes=1200-",
-        "bytes=1200-",
-    ]
-
-
-def test_gives_up_in_the_end_and_keeps_what_came(server: Server, target: Path) -> None:
-    server.cuts = [500] + [0] * 20
-    with pytest.raises(DownloadError, match=r"broke after 500 of 2,560,000.*continues after the 500 bytes"):
-        download(server.url, target, MD5)
-    assert len(server.requests) == 6
-    assert part_of(target).read_bytes() == CONTENT[:500]
-    server.cuts = []
-    download(server.url, target, MD5)
-    assert target.read_bytes() == CONTENT
-
-
-def test_server_without_ranges_starts_over(server: Server, target: Path) -> None:
-    server.ranges = False
-    left_behind(target, b"x" * 1000)
-    server.cuts = [5000]
-    download(server.url, target, MD5)
-    assert target.read_bytes() == CONTENT
-    assert [asked for _, asked in server.requests] == ["bytes=1000-", "bytes=5000-"]
-
-
-@pytest.mark.parametrize("farthest", [0, 400])
-def test_server_that_sends_another_range(server: Server, target: Path, farthest: int) -> None:
-    server.farthest = farthest
-    left_behind(target, CONTENT[:1000])
-    download(server.url, target, MD5)
-    assert target.read_bytes() == CONTENT
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more", b"x" * 1000])
-def test_a_part_that_is_complete_too_long_or_of_another_file(server: Server, target: Path, part: bytes) -> None:
-    left_behind(target, part)
-    download(server.url, target, MD5)
-    assert target.read_bytes() == CONTENT
-    assert len(server.requests) == (1 if part == CONTENT else 2)
-
-
-def test_server_that_does_not_tell_the_length(server: Server, target: Path) -> None:
-    server.lengths = False
-    seen: list[tuple[int, int | None]] = []
-    download(server.url, target, MD5, lambda *both: seen.append(both))
-    assert target.read_bytes() == CONTENT
-    assert seen[-1] == (len(CONTENT), None)
-
-
-def test_wrong_bytes(server: Server, target: Path) -> None:
-    server.content = b"please log in"
-    with pytest.raises(DownloadError, match=f"sent a wrong file: expected MD5 {MD5}, got "):
-        download(server.url, target, MD5)
-    assert list(target.parent.iterdir()) == []
-
-
-def test_refusal_is_not_tried_again(server: Server, target: Path) -> None:
-    server.always = 404
-    with pytest.raises(DownloadError, match="the server answers 404 Not Found; check the address"):
-        download(server.url, target, MD5)
-    assert len(server.requests) == 1
-
-
-def test_passing_refusal_is_tried_again(server: Server, target: Path) -> None:
-    server.statuses = [503, 429]
-    download(server.url, target, MD5)
-    assert target.read_bytes() == CONTENT
-    server.always = 503
-    with pytest.raises(DownloadError, match="503"):
-        download(server.url, target.with_name("other"), MD5)
-
-
-def test_no_server(server: Server, target: Path) -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as closed:
-        port = closed.server_port
-    with pytest.raises(DownloadError, match=r"Connection refused.*Check the network"):
-        download(f"http://127.0.0.1:{port}", target, MD5)
-    with pytest.raises(DownloadError, match="not a valid address"):
-        download("zenodo", target, MD5)
-
-
-def test_disk_without_room_is_told_beforehand(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(target.anchor)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=560_000))
-    with pytest.raises(DiskFullError, match=r"new folder for the download; free 2 MB"):
-        download(server.url, target, MD5)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_disk_that_fills_up(server: Server, target: Path) -> None:
-    target.parent.mkdir()
-    part_of(target).symlink_to("/dev/full")
-    with pytest.raises(DiskFullError, match=str(target.parent)):
-        download(server.url, target, MD5)
-
-
-def test_folder_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(DownloadError, match="cannot be written"):
-        download(server.url, tmp_path / "file" / "below", MD5)
 
 
 # MedSegBench
 
 
-def test_medsegbench(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def medsegbench(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Downloads from the local server the file whose checksum is that of its content."""
+    pytest.importorskip("pooch", reason="needs the extra [fetch]")
     monkeypatch.setitem(MEDSEGBENCH_MD5, 128, MD5)
-    path = fetch_medsegbench(tmp_path, 128, base_url=f"{server.url}/files/")
-    assert path == tmp_path / "covidquex_128.npz"
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return lambda folder: fetch_medsegbench(folder, 128, base_url=f"{server.url}/files/")
+
+
+def test_medsegbench(medsegbench: Callable[..., Path], server: Server, tmp_path: Path) -> None:
+    path = medsegbench(tmp_path / "new")
+    assert path == tmp_path / "new" / "covidquex_128.npz"
     assert path.read_bytes() == CONTENT
+    assert listed(tmp_path / "new") == ["covidquex_128.npz"]
     assert server.requests == [("/files/covidquex_128.npz?download=1", None)]
-    with pytest.raises(DownloadError, match="sent a wrong file"):
-        fetch_medsegbench(tmp_path, base_url=server.url)
+    medsegbench(tmp_path / "new")
+    assert len(server.requests) == 1  # it is there
+    path.write_bytes(b"damaged since")
+    assert medsegbench(tmp_path / "new").read_bytes() == CONTENT
+
+
+def test_a_broken_connection_is_tried_again(medsegbench: Callable[..., Path], server: Server, tmp_path: Path) -> None:
+    server.statuses, server.cuts = [503], [500]
+    assert medsegbench(tmp_path).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("content", [b"please log in", CONTENT[:-1]])
+def test_wrong_bytes(medsegbench: Callable[..., Path], server: Server, tmp_path: Path, content: bytes) -> None:
+    server.content = content
+    with pytest.raises(DownloadError, match=r"covidquex_128\.npz cannot be downloaded.*hash"):
+        medsegbench(tmp_path)
+    assert listed(tmp_path) == []
+
+
+def test_a_server_that_refuses(medsegbench: Callable[..., Path], server: Server, tmp_path: Path) -> None:
+    server.always = 404
+    with pytest.raises(DownloadError, match="404"):
+        medsegbench(tmp_path)
+    with pytest.raises(DownloadError, match=r"Check the network"):
+        fetch_medsegbench(tmp_path, 128, base_url="http://127.0.0.1:9")
+    assert listed(tmp_path) == []
+
+
+def test_a_full_disk(medsegbench: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.move", full)
+    with pytest.raises(DiskFullError, match=str(tmp_path)):
+        medsegbench(tmp_path)
 
 
 def test_medsegbench_sizes(tmp_path: Path) -> None:
     assert MEDSEGBENCH_MD5[256] == "75861f1f34a4af16f1ab91d93b5518a0"
     with pytest.raises(DownloadError, match=r"128, 256 or 512 .*got 224"):
         fetch_medsegbench(tmp_path, 224)
+
+
+def test_pooch_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'cxrseg\[fetch\]'"):
+        fetch_medsegbench(tmp_path)
 
 
 # Archives

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -151,18 +151,25 @@ class Audit:
         }
 
 
-def audit_dataset(dataset: Dataset, misfits: Sequence[str] = ()) -> Audit:
+def audit_dataset(
+    dataset: Dataset, misfits: Sequence[str] = (), *, on_image: Callable[[int, int], None] | None = None
+) -> Audit:
     """Audit a dataset.
 
     Args:
         dataset: all of its splits.
         misfits: the faults that `cxrseg.data.layout.list_dataset` returned; they become part of the result.
+        on_image: called with (images that were read, all images).
 
     Raises:
         MissingExtraError: OpenCV or scikit-learn is not installed.
     """
     with ThreadPoolExecutor(_THREADS) as threads:
-        seen = list(threads.map(_look, dataset.samples))
+        seen = []
+        for one in threads.map(_look, dataset.samples):
+            seen.append(one)
+            if on_image is not None:
+                on_image(len(seen), len(dataset.samples))
     readable = [one for one in seen if one.picture is not None]
     _log.info("%s: read %d of %d images", dataset.root, len(readable), len(seen))
     pairs = find_pairs([one.picture for one in readable if one.picture is not None])

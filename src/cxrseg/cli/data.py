@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import FOLDER, PATH, categories_option, command, group, mask_values_option, value_range_option
+from cxrseg.cli.progress import progress_bar
+from cxrseg.cli.shared import (
+    FOLDER,
+    PATH,
+    categories_option,
+    command,
+    group,
+    mask_values_option,
+    quiet_option,
+    value_range_option,
+)
 
 __all__ = ["data"]
 
@@ -28,19 +38,14 @@ def data() -> None:
 def fetch(which: str, out: Path, size: str, archive: Path | None) -> None:
     """Download COVID-QU-Ex from Kaggle, or its MedSegBench edition from Zenodo.
 
-    A download that was interrupted continues where it stopped.
+    A download from Kaggle that was interrupted continues where it stopped. Needs cxrseg[fetch].
     """
     from cxrseg.data.fetch import fetch_covid_qu_ex, fetch_medsegbench
 
     if which == "covid-qu-ex":
         click.echo(fetch_covid_qu_ex(out, archive=archive))
     else:
-        click.echo(fetch_medsegbench(out, int(size), progress=_print_download if sys.stderr.isatty() else None))
-
-
-def _print_download(done: int, total: int | None) -> None:
-    of = f" of {total / 1e6:.0f}" if total else ""
-    click.echo(f"\r{done / 1e6:.0f}{of} MB", nl=done == total, err=True)
+        click.echo(fetch_medsegbench(out, int(size), progress=sys.stderr.isatty()))
 
 
 @command("cxrseg data preview covid-qu-ex --split train -o preview")
@@ -98,12 +103,14 @@ def phantom(out: Path, size: int, seed: int) -> None:
     metavar="FILE",
     help="Write the images to leave out to this file, for --exclude of 'train' and 'evaluate'.",
 )
+@quiet_option
 def check(
     dataset_path: Path,
     value_range: tuple[float, float] | None,
     mask_values: dict[str, Any],
     out: Path,
     exclusions: Path | None,
+    quiet: bool,
 ) -> None:
     """Audit a dataset: damaged files, faults in masks, copies within and across splits, shortcuts.
 
@@ -115,14 +122,18 @@ def check(
     from cxrseg.data.sample import Reading
     from cxrseg.report.audit_page import audit_lines, write_audit
 
-    audit = audit_dataset(*list_dataset(dataset_path, Reading(value_range, mask_values)))
+    dataset, misfits = list_dataset(dataset_path, Reading(value_range, mask_values))
+    with progress_bar("reading", quiet=quiet) as on_image:
+        audit = audit_dataset(dataset, misfits, on_image=on_image)
     page, _ = write_audit(audit, out)
-    for line in audit_lines(audit):
-        click.echo(line)
-    click.echo(f"\npage   {page}")
     if exclusions is not None:
         write_exclusions(exclusions, audit.exclusions)
-        click.echo(f"names  {exclusions}")
+    if not quiet:
+        for line in audit_lines(audit):
+            click.echo(line)
+        click.echo(f"\npage   {page}")
+        if exclusions is not None:
+            click.echo(f"names  {exclusions}")
     sys.exit(1 if audit.leaks else 0)
 
 

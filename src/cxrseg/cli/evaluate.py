@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cxrseg.cli.progress import progress_bar
 from cxrseg.cli.shared import (
     FOLDER,
     NOTICE,
@@ -17,6 +18,7 @@ from cxrseg.cli.shared import (
     dataset_option,
     exclude_option,
     mask_values_option,
+    quiet_option,
     value_range_option,
 )
 
@@ -59,6 +61,7 @@ __all__ = ["compare", "evaluate", "report"]
     help="Number of images of each category for --stress, drawn at random; each is segmented some 40 times.",
 )
 @click.option("-o", "--out", type=FOLDER, default="evaluation", show_default=True, help="Output folder.")
+@quiet_option
 def evaluate(
     model: Path | None,
     predictions: Path | None,
@@ -75,6 +78,7 @@ def evaluate(
     stressed: bool,
     stress_images: int,
     out: Path,
+    quiet: bool,
 ) -> None:
     """Evaluate a model file, or predicted masks, on a dataset: a row for each image, and means with intervals.
 
@@ -94,24 +98,33 @@ def evaluate(
         dataset = without(dataset, exclude)
     selected = dataset.select(split, categories or None)
     if predictions is not None:
-        found = evaluate_predictions(predictions, selected)
+        with progress_bar("evaluating", quiet=quiet) as on_image:
+            found = evaluate_predictions(predictions, selected, on_image=on_image)
         write_evaluation(found, out)
-        _print_evaluation(found, out)
+        if not quiet:
+            _print_evaluation(found, out)
         return
     model = model or shipped_model()
     if fit_split is not None:
         others = dataset.select(fit_split, categories or None)
-        fitted = fit(model, others, out / "fitted.onnx", evaluated=None if allow_same_split else selected)
-        click.echo(f"fitted on {fit_split}: threshold {fitted.threshold:g}, temperature {fitted.temperature:g}")
+        with progress_bar("fitting", quiet=quiet) as on_image:
+            apart = None if allow_same_split else selected
+            fitted = fit(model, others, out / "fitted.onnx", evaluated=apart, on_image=on_image)
+        if not quiet:
+            click.echo(f"fitted on {fit_split}: threshold {fitted.threshold:g}, temperature {fitted.temperature:g}")
         model = out / "fitted.onnx"
     calibration = Calibration()
-    found = evaluate_model(model, selected, threshold=threshold, task=task, callback=calibration.callback)
+    with progress_bar("evaluating", quiet=quiet) as on_image:
+        found = evaluate_model(
+            model, selected, threshold=threshold, task=task, on_image=on_image, callback=calibration.callback
+        )
     write_evaluation(found, out)
     write_calibration(calibration, found.thresholds, out)
     files = [*([("model", model)] if fit_split else []), ("curves", out / "calibration.json")]
-    lines = _stress(found, model, stress_images, out) if stressed else []
+    lines = _stress(found, model, stress_images, out, quiet) if stressed else []
     files += [("stress", out / "stress.json"), ("stored", out / "stress.csv")] if stressed else []
-    _print_evaluation(found, out, *files, lines=lines)
+    if not quiet:
+        _print_evaluation(found, out, *files, lines=lines)
 
 
 def _check_options(
@@ -135,7 +148,7 @@ def _check_options(
         raise click.UsageError("--fit finds a threshold and --threshold sets one; use one of them")
 
 
-def _stress(found: Evaluation, model: Path, images: int, out: Path) -> list[str]:
+def _stress(found: Evaluation, model: Path, images: int, out: Path, quiet: bool) -> list[str]:
     """Evaluate the same images stored in other ways, write the figures, and return them as lines of text."""
     from cxrseg.evaluation.stress import stress
     from cxrseg.evaluation.stress_summary import write_stress
@@ -143,7 +156,8 @@ def _stress(found: Evaluation, model: Path, images: int, out: Path) -> list[str]
 
     threshold = found.thresholds.get("infection")
     segmenter = Segmenter(model, threshold, input_check=False, precision="float32", task=found.task)
-    stressed = stress(segmenter, found.dataset.samples, count=images)
+    with progress_bar("stored in other ways", quiet=quiet) as on_image:
+        stressed = stress(segmenter, found.dataset.samples, count=images, on_image=on_image)
     write_stress(stressed, out)
     return ["", *stressed.lines()]
 
@@ -193,6 +207,7 @@ def compare(first: Path, second: Path, out: Path | None) -> None:
 @categories_option
 @click.option("--ablation", type=PATH, help="A CSV file with a header row, shown as a table.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html]")
+@quiet_option
 def report(
     run: Path,
     dataset_path: Path | None,
@@ -201,6 +216,7 @@ def report(
     categories: tuple[str, ...],
     ablation: Path | None,
     out: Path | None,
+    quiet: bool,
 ) -> None:
     """Write a report of a run and its evaluation: one HTML file that needs no network.
 
@@ -218,9 +234,11 @@ def report(
     if evaluation is None:
         assert dataset is not None
         selected = dataset.select(split, categories or None)
-        evaluated = evaluate_run(stored, selected, stored.model.parent / f"evaluation-{split}")
+        with progress_bar("evaluating", quiet=quiet) as on_image:
+            evaluated = evaluate_run(stored, selected, stored.model.parent / f"evaluation-{split}", on_image=on_image)
     else:
         evaluated = read_evaluation(evaluation)
     page = out or stored.model.parent / "report.html"
     write_report(stored, evaluated, page, dataset=dataset, ablation=ablation)
-    click.echo(f"report  {page}\n{NOTICE}")
+    if not quiet:
+        click.echo(f"report  {page}\n{NOTICE}")

@@ -23,6 +23,7 @@ __all__ = [
     "group",
     "mask_values_option",
     "models_option",
+    "quiet_option",
     "value_range_option",
 ]
 
@@ -152,6 +153,9 @@ models_option = click.option(
     help="Use this model file instead of the weights that come with cxrseg; several are averaged.",
 )
 """Which weights."""
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+"""Whether to print results and progress."""
 
 exclude_option = click.option(
     "--exclude",

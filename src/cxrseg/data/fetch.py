@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
-from cxrseg.data.download import Progress, disk_full, download
-from cxrseg.errors import DownloadError, MissingExtraError
+from cxrseg.errors import DiskFullError, DownloadError, MissingExtraError
 
 __all__ = ["MEDSEGBENCH_MD5", "fetch_covid_qu_ex", "fetch_medsegbench", "unpack"]
 
@@ -24,6 +23,8 @@ _log = logging.getLogger(__name__)
 _HANDLE = "anasmohammedtahir/covidqu"
 _PAGE = f"https://www.kaggle.com/datasets/{_HANDLE}"
 _FOLDER = "COVID-QU-Ex"
+_RETRIES = 3
+_TIMEOUT_S = 60
 _ATTEMPTS = 5
 _PAUSE_S = 2.0
 
@@ -40,30 +41,55 @@ def fetch_medsegbench(
     size: int = 256,
     *,
     base_url: str = "https://zenodo.org/records/13358372/files",
-    progress: Progress | None = None,
+    progress: bool = False,
 ) -> Path:
     """Download MedSegBench's covidquex_SIZE.npz: the COVID-19 images of COVID-QU-Ex with infection masks.
 
-    An interrupted download is resumed. A complete one is verified and not downloaded again.
+    The file is verified, and one that is there already is not downloaded again. Broken connections are tried again.
 
     Args:
         destination: the folder for the file.
         size: 128, 256 or 512 pixels a side.
         base_url: of the files; Zenodo record 13358372.
-        progress: called with the downloaded bytes and all bytes.
+        progress: show a progress bar.
 
     Returns:
         The .npz file, for `open_dataset`.
 
     Raises:
+        MissingExtraError: pooch is not installed.
         DownloadError: there is no such size, the server cannot be reached, or the checksum is wrong.
         DiskFullError: the disk is full.
     """
     if size not in MEDSEGBENCH_MD5:
         raise DownloadError(f"expected the size 128, 256 or 512 of MedSegBench's COVID-QU-Ex, got {size}")
-    name = f"covidquex_{size}.npz"
-    url = f"{base_url.rstrip('/')}/{name}?download=1"
-    return download(url, Path(destination) / name, MEDSEGBENCH_MD5[size], progress)
+    try:
+        pooch = importlib.import_module("pooch")
+    except ImportError as error:
+        raise MissingExtraError("downloading from Zenodo needs pooch: pip install 'cxrseg[fetch]'") from error
+    name, url = f"covidquex_{size}.npz", base_url.rstrip("/")
+    pooch.get_logger().setLevel(logging.WARNING)
+    store = pooch.create(
+        destination,
+        f"{url}/",
+        registry={name: f"md5:{MEDSEGBENCH_MD5[size]}"},
+        urls={name: f"{url}/{name}?download=1"},
+        retry_if_failed=_RETRIES,
+    )
+    try:
+        return Path(store.fetch(name, downloader=pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT_S)))
+    except ValueError as error:  # a wrong checksum, or a wrong address
+        raise DownloadError(
+            f"{url}/{name} cannot be downloaded: {error}. Try again later; if the error stays, a proxy may answer "
+            "instead of the server, or the file was changed there"
+        ) from error
+    except OSError as error:  # the errors of requests, too
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full(Path(destination)) from error
+        raise DownloadError(
+            f"{url}/{name} cannot be downloaded to {destination}: {error}. Check the network (and the proxy settings) "
+            "and the folder, then run it again"
+        ) from error
 
 
 def fetch_covid_qu_ex(destination: Path | str, *, archive: Path | str | None = None) -> Path:
@@ -104,7 +130,7 @@ def fetch_covid_qu_ex(destination: Path | str, *, archive: Path | str | None = N
         shutil.rmtree(cache, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(folder.parent) from error
+            raise _disk_full(folder.parent) from error
         raise DownloadError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
 
@@ -130,20 +156,26 @@ def unpack(archive: Path, folder: Path) -> Path:
             needed = sum(_checked(archive, entry).file_size for entry in stored.infolist())
             beside.mkdir(parents=True)
             if needed > (free := shutil.disk_usage(beside).free):
-                raise disk_full(folder.parent, needed - free)
+                raise _disk_full(folder.parent, needed - free)
             stored.extractall(beside)
         beside.replace(folder)
     except FileNotFoundError as error:
         raise DownloadError(f"expected an archive at {archive}, found none") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(folder.parent) from error
+            raise _disk_full(folder.parent) from error
         raise DownloadError(f"{archive} cannot be unpacked to {folder}: {error}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise DownloadError(f"{archive} is damaged, or is not a zip file ({error}); download it again") from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
+
+
+def _disk_full(folder: Path, needed: int | None = None) -> DiskFullError:
+    """The error for a full disk; `needed` is in bytes."""
+    need = f"free {needed / 1e6:,.0f} MB" if needed else "free some space"
+    return DiskFullError(f"no space left on the disk of {folder} for the download; {need}, then run it again")
 
 
 def _checked(archive: Path, entry: zipfile.ZipInfo) -> zipfile.ZipInfo:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from cxrseg.errors import DatasetError, ModelFileError
 from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.inference.prediction import Prediction
-from cxrseg.io.write import write_json
+from cxrseg.io.write import write_bytes, write_json
 from cxrseg.metrics.calibration import (
     PixelBins,
     average_precision,
@@ -42,7 +42,8 @@ from cxrseg.metrics.calibration import (
     sweep,
 )
 from cxrseg.metrics.segmentation import MARKED_LIMIT
-from cxrseg.model_file import ModelInfo, read_model, write_model
+from cxrseg.model_file import ModelInfo, read_model
+from cxrseg.model_metadata import with_metadata
 
 __all__ = ["COVID19_KEPT", "Calibration", "ImageBins", "fit", "write_calibration"]
 
@@ -148,7 +149,14 @@ def write_calibration(calibration: Calibration, thresholds: Mapping[str, float],
     write_json(out / "calibration.json", calibration.summary(thresholds))
 
 
-def fit(model: Path | str, dataset: Dataset, out: Path, *, evaluated: Dataset | None = None) -> ModelInfo:
+def fit(
+    model: Path | str,
+    dataset: Dataset,
+    out: Path,
+    *,
+    evaluated: Dataset | None = None,
+    on_image: Callable[[int, int], None] | None = None,
+) -> ModelInfo:
     """Fit the temperature, then the threshold, of a model's infection channel, and write a model file that has them.
 
     The temperature minimises the negative log-likelihood of the pixels within the lungs. It divides the logits of all
@@ -162,6 +170,7 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, evaluated: Dataset | 
         dataset: images to fit on: validation images, on which the weights were not trained.
         out: the model file to write; its graph is that of `model`.
         evaluated: the images of the later evaluation, which must not be in `dataset`; None skips this check.
+        on_image: called with (finished images, all images).
 
     Returns:
         The metadata of the new model file; its `fitted_on` has the split, images and layout of `dataset`, its
@@ -170,14 +179,13 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, evaluated: Dataset | 
     Raises:
         DatasetError: `evaluated` has images of `dataset`; or `dataset` lacks infected pixels in the lungs, or others.
         ModelFileError: the model file cannot be used, or has no infection channel.
-        MissingExtraError: the onnx package is not installed.
     """
     _check_apart(dataset, evaluated)
     _, info = read_model(model)
     if "infection" not in info.channels:
         raise ModelFileError(f"{model} segments {', '.join(info.channels)}, and --fit needs a model of the infection")
     calibration = Calibration()
-    found = evaluate(model, dataset, task="infection", callback=calibration.callback)
+    found = evaluate(model, dataset, task="infection", on_image=on_image, callback=calibration.callback)
     images = calibration.images("infection")
     pixels = pool(image.region for image in images)
     if not _both(pixels):
@@ -202,7 +210,7 @@ def fit(model: Path | str, dataset: Dataset, out: Path, *, evaluated: Dataset | 
             "log_loss": _number(log_loss(pixels, change)),
         },
     )
-    write_model(out, Path(model).read_bytes(), fitted)
+    write_bytes(out, with_metadata(Path(model).read_bytes(), fitted))
     return fitted
 
 

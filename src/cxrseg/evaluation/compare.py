@@ -67,7 +67,7 @@ class Comparison:
         }
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: Path | str, second: Path | str) -> Comparison:
     """Compare two evaluations of the same images.
 
     Differences are second - first. Means and differences have bootstrap intervals over images; the test is Wilcoxon's
@@ -79,6 +79,7 @@ def compare(first: Path, second: Path) -> Comparison:
     Raises:
         DatasetError: a folder has no scores, or the two are of different images or of different true masks.
     """
+    first, second = Path(first), Path(second)
     ours, theirs = _read(first), _read(second)
     shared = [target for target in ours if target in theirs]
     if not shared:

@@ -236,11 +236,12 @@ def _or_error(evaluate_one: Callable[[Sample], EvaluatedImage], sample: Sample) 
         return error
 
 
-def write_evaluation(evaluation: Evaluation, out: Path) -> None:
+def write_evaluation(evaluation: Evaluation, out: Path | str) -> None:
     """Write scores.csv, regions.csv and summary.json into the folder `out`; docs/evaluating.md explains them.
 
     Other files of an earlier evaluation are removed.
     """
+    out = Path(out)
     for name in ("regions.csv", "calibration.json", "stress.csv", "stress.json"):
         (out / name).unlink(missing_ok=True)
     rows = [row for channel in evaluation.channels for image in evaluation.images for row in image.rows(channel)]

@@ -6,10 +6,11 @@ import hashlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 from cxrseg.errors import CxrsegError
 from cxrseg.io.write import write_bytes
@@ -24,16 +25,17 @@ _KEPT = 8
 
 
 def cache_folder() -> Path:
-    """The folder of the cache: $CXRSEG_CACHE, or cxrseg in the platform's cache folder of the user."""
+    """The folder of the cache: $CXRSEG_CACHE, or cxrseg in the platform's cache folder of the user.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
     if named := os.environ.get("CXRSEG_CACHE"):
         return Path(named)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "cxrseg"
+    folder = user_cache_path("cxrseg", appauthor=False)
+    if not folder.is_absolute():  # platformdirs then returns '~/.cache/cxrseg', which must not become a folder here
+        raise RuntimeError("the user has no home folder")
+    return folder
 
 
 def read_compiled(made_by: Sequence[str], load: Callable[[bytes], Any]) -> tuple[Any, ModelInfo] | None:

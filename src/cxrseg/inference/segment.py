@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 from PIL import Image
 
+from cxrseg.inference.engine import Precision
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.array_input import radiograph_of
@@ -19,13 +20,19 @@ from cxrseg.model_file import shipped_model
 __all__ = ["segment"]
 
 
-def segment(
+def segment(  # noqa: PLR0913 - each is an argument of Segmenter or of the reader
     image: Path | str | Radiograph | Image.Image | npt.ArrayLike,
     model: Path | str | Sequence[Path | str] | None = None,
     *,
+    threshold: float | None = None,
+    task: str = "opacity",
+    tta: bool = False,
+    precision: Precision = "auto",
+    input_check: bool = True,
+    force: bool = False,
+    device: str = "cpu",
     window: int = 0,
     value_range: tuple[float, float] | None = None,
-    **options: Any,
 ) -> Prediction:
     """Find infection and lungs on one chest radiograph. Research use only, no diagnosis.
 
@@ -35,10 +42,10 @@ def segment(
         image: a PNG, JPEG, TIFF, BMP, WebP or DICOM file; or pixels with bright for dense, as an array of (H, W) or of
             colour (H, W, 3), a list of rows, or a Pillow image. See `cxrseg.io.array_input.radiograph_of`.
         model: a model file, or several, whose probabilities are averaged; None for the weights that come with cxrseg.
+        threshold, task, tta, precision, input_check, force, device: as for `Segmenter`.
         window: which view of a DICOM file that offers several, from 0.
         value_range: the values of black and of white, such as (0, 4095); None takes what the file says, or an estimate
             by the values, which the prediction's `steps` tell.
-        options: as for `Segmenter`: threshold, tta, precision, force, input_check, task, device.
 
     Returns:
         Probabilities and masks on the image's own pixels, severity, confidence; or `status` 'refused' with the reason
@@ -52,6 +59,15 @@ def segment(
     model = shipped_model() if model is None else model
     paths = [model] if isinstance(model, Path | str) else model
     stamped = tuple((str(path), _changed(Path(path))) for path in paths)
+    options = {
+        "threshold": threshold,
+        "task": task,
+        "tta": tta,
+        "precision": precision,
+        "input_check": input_check,
+        "force": force,
+        "device": device,
+    }
     return _loaded(stamped, tuple(sorted(options.items()))).segment(
         radiograph_of(image, window=window, value_range=value_range)
     )

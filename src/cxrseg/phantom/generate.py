@@ -198,7 +198,7 @@ def _lobar(tile: Frame, right: Grid, left: Grid, rng: np.random.Generator) -> tu
 
 
 def write_phantoms(
-    root: Path, counts: Mapping[str, Mapping[str, int]] | None = None, size: int = 256, seed: int = 0
+    root: Path | str, counts: Mapping[str, Mapping[str, int]] | None = None, size: int = 256, seed: int = 0
 ) -> Path:
     """Write phantoms as PNG files in the layout of COVID-QU-Ex's infection segmentation data.
 
@@ -212,7 +212,7 @@ def write_phantoms(
         seed: 0 or more.
 
     Returns:
-        `root`, which then contains 'Infection Segmentation Data', as the unpacked archive does.
+        `root` as a path, which then contains 'Infection Segmentation Data', as the unpacked archive does.
 
     Raises:
         DatasetError: a split or category is unknown, a number is negative, or the size or seed is invalid.
@@ -220,6 +220,7 @@ def write_phantoms(
     """
     counts = DEFAULT_COUNTS if counts is None else counts
     _check(seed, CATEGORIES[0], (size, size))
+    root = Path(root)
     base = root / "Infection Segmentation Data" / "Infection Segmentation Data"
     jobs = _jobs(base, counts, seed)
     write_bytes(base / PHANTOM_MARK, f"Synthetic chest X-rays, drawn by cxrseg: seed {seed}, size {size}.\n".encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,22 @@ _SHOWN_ROWS = 200
 _CURVES = {"loss": "loss", "dice": "Dice", "iou": "IoU", "rmse": "RMSE of the probability"}
 
 
-def evaluate_run(run: StoredRun, dataset: Dataset, folder: Path) -> StoredEvaluation:
+def evaluate_run(
+    run: StoredRun, dataset: Dataset, folder: Path, *, on_image: Callable[[int, int], None] | None = None
+) -> StoredEvaluation:
     """Evaluate a run's model as `cxrseg evaluate` does, and write the results into a folder.
+
+    Args:
+        run: see `read_run`.
+        dataset: the images.
+        folder: the output folder.
+        on_image: called with (finished images, all images).
 
     Raises:
         DatasetError: see `cxrseg.evaluation.evaluate.evaluate`.
     """
     calibration = Calibration()
-    found = evaluate(run.model, dataset, callback=calibration.callback)
+    found = evaluate(run.model, dataset, on_image=on_image, callback=calibration.callback)
     write_evaluation(found, folder)
     write_calibration(calibration, found.thresholds, folder)
     return read_evaluation(folder)
