@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -27,6 +29,7 @@ __all__ = [
     "FRONTAL_VIEWS",
     "INPUT",
     "INVERTED_VIEW",
+    "LOADING",
     "METADATA_KEY",
     "OUTPUT",
     "VIEW_OUTPUT",
@@ -61,6 +64,13 @@ FRONTAL_VIEWS = ("frontal", "mirrored")
 
 INVERTED_VIEW = "inverted"
 """The view of a frontal chest radiograph whose black and white are exchanged."""
+
+LOADING = threading.RLock()
+"""Held while OpenVINO is imported or a model is loaded. Two threads that do so at once see a half-imported module, or
+wait for each other for ever. A fork waits for it too, so that no child starts in the middle of loading."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=LOADING.acquire, after_in_parent=LOADING.release, after_in_child=LOADING.release)
 
 
 @dataclass(frozen=True)
@@ -199,13 +209,14 @@ def load_openvino() -> ModuleType:
     takes longer than the rest. Where OpenVINO was imported before, that module is returned unchanged.
     """
     converter = "openvino.tools.ovc"
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
-    sys.modules[converter] = None  # type: ignore[assignment]  # then importing it fails, which openvino tolerates
-    try:
-        return importlib.import_module("openvino")
-    finally:
-        del sys.modules[converter]
+    with LOADING:
+        if "openvino" in sys.modules:
+            return importlib.import_module("openvino")  # which waits where another thread is importing it
+        sys.modules[converter] = None  # type: ignore[assignment]  # then importing it fails, which openvino tolerates
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            del sys.modules[converter]
 
 
 def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:

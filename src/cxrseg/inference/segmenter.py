@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,9 @@ class _Output(NamedTuple):
 
 
 class Segmenter:
-    """Loaded models: load once, call many times, also from several threads.
+    """Loaded models: load once, call many times, also from several threads, and in forked child processes.
+
+    A pickled segmenter holds the paths of its model files and the options; unpickling loads them again.
 
     Args:
         models: a model file, or several: each channel is the mean of the models that have it. None for the weights
@@ -87,6 +89,16 @@ class Segmenter:
         device: str = "cpu",
         streams: int = 1,
     ) -> None:
+        options = {
+            "tta": tta,
+            "precision": precision,
+            "force": force,
+            "input_check": input_check,
+            "task": task,
+            "device": device,
+            "streams": streams,
+        }
+        shipped = models is None
         models = shipped_model() if models is None else models
         paths = [models] if isinstance(models, Path | str) else list(models)
         if not paths:
@@ -105,6 +117,11 @@ class Segmenter:
         self.thresholds = {channel: infection if channel == "infection" else _LUNGS_THRESHOLD for channel in channels}
         synthetic = any(engine.info.dataset.get("layout") == PHANTOM_LAYOUT for engine in self.engines)
         self._model_warnings = (SYNTHETIC,) if synthetic else ()
+        places = None if shipped else [Path(path).absolute() for path in paths]
+        self._made_by = places, threshold, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (*self._made_by, self.mark.sha256)
 
     @property
     def info(self) -> ModelInfo:
@@ -244,6 +261,20 @@ class Segmenter:
             f"the infection map was emptied: the probability that the whole image shows COVID-19 is {probability:.2f}, "
             f"below {limit:.2f}",
         )
+
+
+def _rebuilt(
+    models: Sequence[Path] | None, threshold: float | None, options: Mapping[str, Any], sha256: str
+) -> Segmenter:
+    """A segmenter that was pickled, loaded again."""
+    segmenter = Segmenter(models, threshold, **options)
+    if segmenter.mark.sha256 != sha256:
+        named = "the weights that come with cxrseg" if models is None else " and ".join(map(str, models))
+        raise ModelFileError(
+            f"expected {named} to be those of the pickled Segmenter (SHA-256 {sha256}), got {segmenter.mark.sha256}; "
+            f"use the same file here, or make the Segmenter again"
+        )
+    return segmenter
 
 
 def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
