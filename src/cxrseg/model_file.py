@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from cxrseg._version import __version__
 from cxrseg.errors import MissingExtraError, ModelFileError
 from cxrseg.io.write import write_bytes
+from cxrseg.model_graph import check_nodes, check_shapes
+from cxrseg.model_metadata import parse_metadata
 
 if TYPE_CHECKING:
     import openvino
@@ -34,6 +36,7 @@ __all__ = [
     "OUTPUT",
     "VIEW_OUTPUT",
     "ModelInfo",
+    "has_checksum",
     "load_openvino",
     "model_sha256",
     "read_model",
@@ -46,6 +49,13 @@ FORMAT = 1
 
 METADATA_KEY = "cxrseg"
 """Key of the ONNX metadata property that holds the JSON."""
+
+_CHECKSUM_KEY = b"cxrseg_sha256"
+_CHECKSUM_HEAD = bytes([0x72, len(_CHECKSUM_KEY) + 68, 0x0A, len(_CHECKSUM_KEY), *_CHECKSUM_KEY, 0x12, 64])
+"""The last bytes of a file are one more metadata property, in protobuf's encoding: this, and the SHA-256 of all bytes
+before it in hexadecimal. Files from before it was added lack it, and are not checked."""
+
+_CHECKSUM_BYTES = len(_CHECKSUM_HEAD) + 64
 
 INPUT = "radiograph"
 """Name of the graph's input: (N, 1, H, W) float32 in [0, 1], bright is dense."""
@@ -129,30 +139,23 @@ class ModelInfo:
             source: its file, for messages.
 
         Raises:
-            ModelFileError: it is damaged, or of a newer format.
+            ModelFileError: it is damaged, a field is out of its range, or it is of a newer format.
         """
         try:
-            values = json.loads(text)
-            if values.pop("format") > FORMAT:
-                raise ModelFileError(f"{source} was written by a newer cxrseg; update with pip install -U cxrseg")
-            known = {entry.name for entry in dataclasses.fields(cls)}
-            values = {key: value for key, value in values.items() if key in known}
-            height, width = values["size"]
-            return cls(
-                **{
-                    **values,
-                    "channels": tuple(values["channels"]),
-                    "size": (height, width),
-                    "categories": tuple(values.get("categories", ())),
-                    "views": tuple(values.get("views", ())),
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelFileError(f"the metadata of {source} is damaged ({error!r}); export it again") from error
+            values = parse_metadata(text)
+        except ValueError as error:
+            raise ModelFileError(f"the metadata of {source} is damaged ({error}); export it again") from error
+        if values.pop("format") > FORMAT:
+            raise ModelFileError(f"{source} was written by a newer cxrseg; update with pip install -U cxrseg")
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        values = {key: value for key, value in values.items() if key in known}
+        for field_of_names in ("channels", "size", "categories", "views"):
+            values[field_of_names] = tuple(values.get(field_of_names, ()))
+        return cls(**values)
 
 
 def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
-    """Write a model file atomically.
+    """Write a model file atomically, with a checksum of all its bytes, which is checked when it is loaded.
 
     Args:
         path: the file, ending in .onnx.
@@ -172,7 +175,8 @@ def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
         del node.metadata_props[:]  # of the exporter: paths of the training machine, and a sixth of the file's size
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "cxrseg", __version__
-    write_bytes(path, model.SerializeToString())
+    body = model.SerializeToString()
+    write_bytes(path, body + _CHECKSUM_HEAD + hashlib.sha256(body).hexdigest().encode())
 
 
 def shipped_model() -> Path:
@@ -191,15 +195,40 @@ def model_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a model file's content.
 
     Raises:
+        ModelFileError: the file is missing, cannot be read, or does not have the content that its checksum was made of.
+    """
+    return _checked(path, _content(path))
+
+
+def has_checksum(path: Path) -> bool:
+    """Whether a model file has a checksum; those of early versions of cxrseg have none.
+
+    Raises:
         ModelFileError: the file is missing or cannot be read.
     """
+    return _content(path)[: -_CHECKSUM_BYTES + len(_CHECKSUM_HEAD)].endswith(_CHECKSUM_HEAD)
+
+
+def _content(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
         raise _missing(path) from None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read as a model file ({error.strerror})") from error
+
+
+def _checked(path: Path, data: bytes) -> str:
+    """The SHA-256 of a file's content, after its checksum was compared."""
+    body, end = memoryview(data)[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    digest = hashlib.sha256(body)
+    if end.startswith(_CHECKSUM_HEAD) and end[len(_CHECKSUM_HEAD) :] != digest.hexdigest().encode():
+        raise ModelFileError(
+            f"{path} is damaged, or another program has changed it: its content does not have the checksum that it was "
+            f"written with; copy, download or export it again"
+        )
+    digest.update(end)
+    return digest.hexdigest()
 
 
 def load_openvino() -> ModuleType:
@@ -229,26 +258,39 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
         The graph, not compiled yet, and the metadata.
 
     Raises:
-        ModelFileError: the file is missing, is not an ONNX graph, or has no metadata of cxrseg.
+        ModelFileError: the file is missing, is not an ONNX graph, has no metadata of cxrseg or some that do not fit its
+            graph, or has operations that could run for ever or fill the memory.
     """
-    openvino = load_openvino()
     path = Path(path)
-    if not path.is_file():
-        raise _missing(path)
+    data = _content(path)
+    _checked(path, data)
     try:
-        model = openvino.Core().read_model(str(path))
+        check_nodes(data)
+        # Of the bytes, not of the path: nothing can change in between, and no other file is read.
+        model = load_openvino().Core().read_model(data)
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter where OpenVINO quotes damaged bytes
         raise ModelFileError(f"{path} is not an ONNX graph, or is damaged; export or download it again") from error
+    except ValueError as error:
+        raise ModelFileError(f"{path} cannot be used as a model file: {error}; export or download it again") from error
+    info = ModelInfo.from_json(_metadata(model, path), path)
+    sizes = [len(names) for names in (info.channels, info.categories, info.views) if names]
+    try:
+        check_shapes(model, info.size, sizes)
+    except ValueError as error:
+        raise ModelFileError(f"{path} cannot be used as a model file: {error}; export or download it again") from error
+    return model, info
+
+
+def _metadata(model: openvino.Model, path: Path) -> str:
     place = ["framework", METADATA_KEY]
     if not model.has_rt_info(place):
         raise ModelFileError(
             f"{path} is an ONNX graph without the metadata of cxrseg; use a file that 'cxrseg train' wrote"
         )
     try:
-        text = str(model.get_rt_info(place).value)
+        return str(model.get_rt_info(place).value)
     except UnicodeDecodeError as error:
         raise ModelFileError(f"the metadata of {path} is damaged ({error}); export it again") from error
-    return model, ModelInfo.from_json(text, path)
 
 
 def _missing(path: Path) -> ModelFileError:

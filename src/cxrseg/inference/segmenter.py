@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrseg.data.sample import PHANTOM_LAYOUT
+from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.engine import Engine, Precision, Result
 from cxrseg.inference.input_check import (
@@ -279,6 +279,9 @@ def _rebuilt(
 
 def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
     """The mean threshold of the models with a classification head; None where the task keeps every map."""
+    for path, info in zip(paths, infos, strict=True):
+        if info.categories and set(info.categories) != set(CATEGORIES):
+            raise ModelFileError(f"expected {path} to tell {', '.join(CATEGORIES)} apart, got {info.categories}")
     if task not in TASKS:
         raise ModelFileError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
     if task != "covid19":
