@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,7 @@ import onnx
 import pytest
 
 from cxrseg.errors import ModelFileError
-from cxrseg.model_file import METADATA_KEY, ModelInfo, read_model, write_model
+from cxrseg.model_file import METADATA_KEY, ModelInfo, has_checksum, model_sha256, read_model, write_model
 
 INFO = ModelInfo(
     name="mine",
@@ -49,8 +51,9 @@ def message(path: Path) -> str:
 
 
 def test_the_metadata_read_back_equal(tmp_path: Path, bright_model: Path) -> None:
-    write_model(tmp_path / "mine.onnx", bright_model.read_bytes(), INFO)
-    assert read_model(tmp_path / "mine.onnx")[1] == INFO
+    info = dataclasses.replace(INFO, size=(64, 64))
+    write_model(tmp_path / "mine.onnx", bright_model.read_bytes(), info)
+    assert read_model(tmp_path / "mine.onnx")[1] == info
     assert ModelInfo.from_json(INFO.to_json(), Path("mine.onnx")) == INFO
 
 
@@ -67,13 +70,25 @@ def test_a_newer_format_is_refused(rewritten: Callable[[str | None], Path]) -> N
 
 
 def test_a_key_of_a_later_writer_is_passed_over(rewritten: Callable[[str | None], Path]) -> None:
-    path = rewritten(json.dumps({**json.loads(INFO.to_json()), "mood": "good"}))
-    assert read_model(path)[1] == INFO
+    path = rewritten(json.dumps({**json.loads(INFO.to_json()), "size": [64, 64], "mood": "good"}))
+    assert read_model(path)[1] == dataclasses.replace(INFO, size=(64, 64))
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "3", "null", "{}", '{"format": 1}', '{"format": "1"}', '{"format": 1, "size": 64, "channels": []}'],
+    [
+        "[" * 100_000,
+        '{"format": 1, "a":' + "[" * 900 + "]" * 900 + "}",
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        "{}",
+        '{"format": 1}',
+        '{"format": "1"}',
+        '{"format": 1, "size": 64, "channels": []}',
+    ],
 )
 def test_damaged_metadata_are_an_error(rewritten: Callable[[str | None], Path], text: str) -> None:
     assert "damaged" in message(rewritten(text)) or text == ""
@@ -107,14 +122,73 @@ def test_what_is_no_graph_is_an_error(tmp_path: Path, data: bytes, name: str) ->
     message(path)
 
 
-def test_a_file_with_flipped_bytes_is_an_error_or_reads(tmp_path: Path, bright_model: Path) -> None:
-    data = bytearray(bright_model.read_bytes())
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("channels", []),
+        ("channels", ["x/../../../../tmp/evil", "lungs"]),
+        ("channels", ["infection", "infection"]),
+        ("channels", ["infection\n", "lungs"]),
+        ("channels", "ab"),
+        ("channels", ["infection", 3]),
+        ("channels", ["infection"]),
+        ("size", [64, 0]),
+        ("size", [64, True]),
+        ("size", [64, 96.0]),
+        ("size", [64, 64, 64]),
+        ("size", [10**9, 10**9]),
+        ("name", "../mine"),
+        ("name", 3),
+        ("normalisation", {"mean": 0}),
+        ("normalisation", {"mean": 0, "std": 0}),
+        ("threshold", 1.0),
+        ("threshold", "0.5"),
+        ("threshold", float("nan")),
+        ("opacity_threshold", None),
+        ("covid19_threshold", 1.5),
+        ("temperature", 0),
+        ("temperature", float("inf")),
+        ("categories", ["COVID-19", "Normal"]),
+        ("views", ["../x"]),
+        ("views", ["frontal"]),
+        ("dataset", []),
+        ("figures", None),
+        ("licence", "mine\x1b[2J"),
+        ("version", 1),
+    ],
+)
+def test_every_field_is_checked(rewritten: Callable[[str | None], Path], field: str, value: object) -> None:
+    values = {**json.loads(INFO.to_json()), "size": [64, 64]}
+    assert read_model(rewritten(json.dumps(values)))[1].size == (64, 64)
+    told = message(rewritten(json.dumps({**values, field: value})))
+    # The graph has two outputs fewer than categories and views would need, so their number is a fault too.
+    assert field in told or "as its metadata say" in told
+    assert told.isprintable()
+
+
+def test_a_size_that_the_graph_does_not_take_is_an_error(rewritten: Callable[[str | None], Path]) -> None:
+    assert "images of 64x96" in message(rewritten(INFO.to_json()))
+
+
+def test_every_flipped_byte_is_found(tmp_path: Path, tiny_run: object) -> None:
+    data = tiny_run.folder.model.read_bytes()  # type: ignore[attr-defined]
     path = tmp_path / "flipped.onnx"
-    for place in range(0, len(data), max(len(data) // 200, 1)):
+    end = len(data) - 64 - 19  # a file whose checksum has lost its name is whole, and is read
+    for place in [*range(0, end, end // 50), end - 1, len(data) - 1]:
         flipped = bytearray(data)
-        flipped[place] ^= 0xFF
+        flipped[place] ^= 1
         path.write_bytes(flipped)
-        try:
-            read_model(path)
-        except ModelFileError as error:
-            assert "flipped.onnx" in str(error)
+        with pytest.raises(ModelFileError, match=r"flipped\.onnx is damaged"):
+            model_sha256(path)
+        assert "is damaged" in message(path)
+
+
+def test_a_file_without_checksum_is_read(tmp_path: Path, bright_model: Path) -> None:
+    assert has_checksum(bright_model)
+    old = tmp_path / "old.onnx"
+    model = onnx.load(bright_model)
+    del model.metadata_props[1]
+    onnx.save(model, old)
+    assert not has_checksum(old)
+    assert read_model(old)[1] == read_model(bright_model)[1]
+    assert model_sha256(old) == hashlib.sha256(old.read_bytes()).hexdigest()

@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from cxrseg._version import __version__
 from cxrseg.errors import MissingExtraError, ModelFileError
 from cxrseg.io.write import write_bytes
+from cxrseg.model_graph import check_nodes, check_shapes
+from cxrseg.model_metadata import parse_metadata
 
 if TYPE_CHECKING:
     import openvino
@@ -28,14 +32,17 @@ __all__ = [
     "FRONTAL_VIEWS",
     "INPUT",
     "INVERTED_VIEW",
+    "LOADING",
     "METADATA_KEY",
     "OUTPUT",
     "VIEW_OUTPUT",
     "ModelInfo",
+    "has_checksum",
     "load_openvino",
     "model_sha256",
     "read_model",
     "shipped_model",
+    "with_checksum",
     "write_model",
 ]
 
@@ -44,6 +51,13 @@ FORMAT = 1
 
 METADATA_KEY = "cxrseg"
 """Key of the ONNX metadata property that holds the JSON."""
+
+_CHECKSUM_KEY = b"cxrseg_sha256"
+_CHECKSUM_HEAD = bytes([0x72, len(_CHECKSUM_KEY) + 68, 0x0A, len(_CHECKSUM_KEY), *_CHECKSUM_KEY, 0x12, 64])
+"""The last bytes of a file are one more metadata property, in protobuf's encoding: this, and the SHA-256 of all bytes
+before it in hexadecimal. Files from before it was added lack it, and are not checked."""
+
+_CHECKSUM_BYTES = len(_CHECKSUM_HEAD) + 64
 
 INPUT = "radiograph"
 """Name of the graph's input: (N, 1, H, W) float32 in [0, 1], bright is dense."""
@@ -66,6 +80,13 @@ FRONTAL_VIEWS = ("frontal", "mirrored")
 
 INVERTED_VIEW = "inverted"
 """The view of a frontal chest radiograph whose black and white are exchanged."""
+
+LOADING = threading.RLock()
+"""Held while OpenVINO is imported or a model is loaded. Two threads that do so at once see a half-imported module, or
+wait for each other for ever. A fork waits for it too, so that no child starts in the middle of loading."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=LOADING.acquire, after_in_parent=LOADING.release, after_in_child=LOADING.release)
 
 
 @dataclass(frozen=True)
@@ -127,30 +148,23 @@ class ModelInfo:
             source: its file, for messages.
 
         Raises:
-            ModelFileError: it is damaged, or of a newer format.
+            ModelFileError: it is damaged, a field is out of its range, or it is of a newer format.
         """
         try:
-            values = json.loads(text)
-            if values.pop("format") > FORMAT:
-                raise ModelFileError(f"{source} was written by a newer cxrseg; update with pip install -U cxrseg")
-            known = {entry.name for entry in dataclasses.fields(cls)}
-            values = {key: value for key, value in values.items() if key in known}
-            height, width = values["size"]
-            return cls(
-                **{
-                    **values,
-                    "channels": tuple(values["channels"]),
-                    "size": (height, width),
-                    "categories": tuple(values.get("categories", ())),
-                    "views": tuple(values.get("views", ())),
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelFileError(f"the metadata of {source} is damaged ({error!r}); export it again") from error
+            values = parse_metadata(text)
+        except ValueError as error:
+            raise ModelFileError(f"the metadata of {source} is damaged ({error}); export it again") from error
+        if values.pop("format") > FORMAT:
+            raise ModelFileError(f"{source} was written by a newer cxrseg; update with pip install -U cxrseg")
+        known = {entry.name for entry in dataclasses.fields(cls)}
+        values = {key: value for key, value in values.items() if key in known}
+        for field_of_names in ("channels", "size", "categories", "views"):
+            values[field_of_names] = tuple(values.get(field_of_names, ()))
+        return cls(**values)
 
 
 def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
-    """Write a model file atomically.
+    """Write a model file atomically, with a checksum of all its bytes, which is checked when it is loaded.
 
     Args:
         path: the file, ending in .onnx.
@@ -170,7 +184,12 @@ def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
         del node.metadata_props[:]  # of the exporter: paths of the training machine, and a sixth of the file's size
     onnx.helper.set_model_props(model, {METADATA_KEY: info.to_json()})
     model.producer_name, model.producer_version = "cxrseg", __version__
-    write_bytes(path, model.SerializeToString())
+    write_bytes(path, with_checksum(model.SerializeToString()))
+
+
+def with_checksum(model: bytes) -> bytes:
+    """A serialised ONNX ModelProto with the checksum of a model file at its end."""
+    return model + _CHECKSUM_HEAD + hashlib.sha256(model).hexdigest().encode()
 
 
 def shipped_model() -> Path:
@@ -189,15 +208,40 @@ def model_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a model file's content.
 
     Raises:
+        ModelFileError: the file is missing, cannot be read, or does not have the content that its checksum was made of.
+    """
+    return _checked(path, _content(path))
+
+
+def has_checksum(path: Path) -> bool:
+    """Whether a model file has a checksum; those of early versions of cxrseg have none.
+
+    Raises:
         ModelFileError: the file is missing or cannot be read.
     """
+    return _content(path)[: -_CHECKSUM_BYTES + len(_CHECKSUM_HEAD)].endswith(_CHECKSUM_HEAD)
+
+
+def _content(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
         raise _missing(path) from None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read as a model file ({error.strerror})") from error
+
+
+def _checked(path: Path, data: bytes) -> str:
+    """The SHA-256 of a file's content, after its checksum was compared."""
+    body, end = memoryview(data)[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    digest = hashlib.sha256(body)
+    if end.startswith(_CHECKSUM_HEAD) and end[len(_CHECKSUM_HEAD) :] != digest.hexdigest().encode():
+        raise ModelFileError(
+            f"{path} is damaged, or another program has changed it: its content does not have the checksum that it was "
+            f"written with; copy, download or export it again"
+        )
+    digest.update(end)
+    return digest.hexdigest()
 
 
 def load_openvino() -> ModuleType:
@@ -207,13 +251,14 @@ def load_openvino() -> ModuleType:
     takes longer than the rest. Where OpenVINO was imported before, that module is returned unchanged.
     """
     converter = "openvino.tools.ovc"
-    if "openvino" in sys.modules:
-        return sys.modules["openvino"]
-    sys.modules[converter] = None  # type: ignore[assignment]  # then importing it fails, which openvino tolerates
-    try:
-        return importlib.import_module("openvino")
-    finally:
-        del sys.modules[converter]
+    with LOADING:
+        if "openvino" in sys.modules:
+            return importlib.import_module("openvino")  # which waits where another thread is importing it
+        sys.modules[converter] = None  # type: ignore[assignment]  # then importing it fails, which openvino tolerates
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            del sys.modules[converter]
 
 
 def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
@@ -226,26 +271,39 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
         The graph, not compiled yet, and the metadata.
 
     Raises:
-        ModelFileError: the file is missing, is not an ONNX graph, or has no metadata of cxrseg.
+        ModelFileError: the file is missing, is not an ONNX graph, has no metadata of cxrseg or some that do not fit its
+            graph, or has operations that could run for ever or fill the memory.
     """
-    openvino = load_openvino()
     path = Path(path)
-    if not path.is_file():
-        raise _missing(path)
+    data = _content(path)
+    _checked(path, data)
     try:
-        model = openvino.Core().read_model(str(path))
+        check_nodes(data)
+        # Of the bytes, not of the path: nothing can change in between, and no other file is read.
+        model = load_openvino().Core().read_model(data)
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter where OpenVINO quotes damaged bytes
         raise ModelFileError(f"{path} is not an ONNX graph, or is damaged; export or download it again") from error
+    except ValueError as error:
+        raise ModelFileError(f"{path} cannot be used as a model file: {error}; export or download it again") from error
+    info = ModelInfo.from_json(_metadata(model, path), path)
+    sizes = [len(names) for names in (info.channels, info.categories, info.views) if names]
+    try:
+        check_shapes(model, info.size, sizes)
+    except ValueError as error:
+        raise ModelFileError(f"{path} cannot be used as a model file: {error}; export or download it again") from error
+    return model, info
+
+
+def _metadata(model: openvino.Model, path: Path) -> str:
     place = ["framework", METADATA_KEY]
     if not model.has_rt_info(place):
         raise ModelFileError(
             f"{path} is an ONNX graph without the metadata of cxrseg; use a file that 'cxrseg train' wrote"
         )
     try:
-        text = str(model.get_rt_info(place).value)
+        return str(model.get_rt_info(place).value)
     except UnicodeDecodeError as error:
         raise ModelFileError(f"the metadata of {path} is damaged ({error}); export it again") from error
-    return model, ModelInfo.from_json(text, path)
 
 
 def _missing(path: Path) -> ModelFileError:

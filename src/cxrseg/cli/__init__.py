@@ -30,12 +30,16 @@ def main() -> None:
 @command("cxrseg info")
 @click.argument("model", type=PATH, required=False)
 def info(model: Path | None) -> None:
-    """Print the metadata of a model file as JSON; without MODEL, of the weights that come with cxrseg."""
+    """Print the metadata of a model file as JSON; without MODEL, of the weights that come with cxrseg.
+
+    "checksum" says whether the file has a checksum, which is checked whenever the file is loaded.
+    """
     import json
 
-    from cxrseg.model_file import read_model, shipped_model
+    from cxrseg.model_file import has_checksum, read_model, shipped_model
 
-    metadata = json.loads(read_model(model or shipped_model())[1].to_json())
+    path = model or shipped_model()
+    metadata = json.loads(read_model(path)[1].to_json()) | {"checksum": has_checksum(path)}
     click.echo(json.dumps(metadata, indent=2, ensure_ascii=False))
 
 

@@ -27,6 +27,7 @@ from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.inference.prediction import Prediction
 from cxrseg.io.write import write_bytes, write_json
+from cxrseg.metadata_exchange import with_metadata
 from cxrseg.metrics.calibration import (
     PixelBins,
     average_precision,
@@ -43,7 +44,6 @@ from cxrseg.metrics.calibration import (
 )
 from cxrseg.metrics.segmentation import MARKED_LIMIT
 from cxrseg.model_file import ModelInfo, read_model
-from cxrseg.model_metadata import with_metadata
 
 __all__ = ["COVID19_KEPT", "Calibration", "ImageBins", "fit", "write_calibration"]
 

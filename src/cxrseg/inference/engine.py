@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.compiled_cache import read_compiled, write_compiled
-from cxrseg.model_file import VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
+from cxrseg.model_file import LOADING, VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
 
 __all__ = ["Engine", "Precision", "Result"]
 
@@ -43,7 +44,7 @@ class _Runner(Protocol):
 
 
 class Engine:
-    """A model file, ready to run on this machine. May be called from many threads.
+    """A model file, ready to run on this machine. May be called from many threads, and in forked child processes.
 
     On the CPU the model is compiled by OpenVINO; what it compiled is kept in a cache folder, see
     `cxrseg.inference.compiled_cache`. On a GPU it is run by ONNX Runtime.
@@ -70,22 +71,48 @@ class Engine:
     ) -> None:
         if precision not in ("auto", "float32"):
             raise ModelFileError(f"expected the precision auto or float32, got {precision!r}")
-        self.sha256 = model_sha256(Path(path))
-        self._runner: _Runner
-        if device == "cpu":
-            self._runner = _OpenVino(Path(path), self.sha256, precision, streams)
-        else:
+        self._path, self._device, self._streams = Path(path), device, streams
+        self._wanted = precision
+        self.sha256 = model_sha256(self._path)
+        self._runner = self._load()
+        self._process = os.getpid()
+        self._of_parent: list[_Runner] = []
+        self.info, self.precision = self._runner.info, self._runner.precision
+
+    def _load(self) -> _Runner:
+        with LOADING:
+            if self._device == "cpu":
+                return _OpenVino(self._path, self.sha256, self._wanted, self._streams)
             from cxrseg.inference.onnx_runtime import OnnxRuntimeRunner, gpu_providers
 
-            self._runner = OnnxRuntimeRunner(Path(path), gpu_providers(device, precision))
-        self.info, self.precision = self._runner.info, self._runner.precision
+            return OnnxRuntimeRunner(self._path, gpu_providers(self._device, self._wanted))
+
+    def _load_after_fork(self) -> None:
+        """Load the model again in a child process: the threads of the runner exist in the parent only."""
+        if self._device != "cpu":
+            raise ModelFileError(
+                f"{self._path} was loaded on {self._device} before this process was forked, and a GPU cannot be used "
+                f"after a fork; load the model in the child, or start the child with multiprocessing's method spawn"
+            )
+        with LOADING:
+            if self._process == os.getpid():  # another thread was here first
+                return
+            if model_sha256(self._path) != self.sha256:
+                raise ModelFileError(f"{self._path} has changed since it was loaded; load it again in this process")
+            self._of_parent.append(self._runner)  # kept: freeing it would wait for threads that do not exist here
+            self._runner, self._process = self._load(), os.getpid()
 
     def run(self, pixels: _Pixels) -> Result:
         """Run the network.
 
         Args:
             pixels: (N, H, W) float32 in [0, 1] of the model's input size.
+
+        Raises:
+            ModelFileError: this is a child process, and the model cannot be loaded again in it.
         """
+        if self._process != os.getpid():
+            self._load_after_fork()
         maps, *others = self._runner.run(pixels)
         categories = others.pop(0) if self.info.categories else None
         return Result(maps, categories, others.pop(0) if self.info.views else None)

@@ -15,7 +15,7 @@ from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.model_file import shipped_model
+from cxrseg.model_file import LOADING, shipped_model
 
 __all__ = ["segment"]
 
@@ -68,9 +68,9 @@ def segment(  # noqa: PLR0913 - each is an argument of Segmenter or of the reade
         "force": force,
         "device": device,
     }
-    return _loaded(stamped, tuple(sorted(options.items()))).segment(
-        radiograph_of(image, window=window, value_range=value_range)
-    )
+    with LOADING:  # otherwise threads that begin at once each load the model
+        segmenter = _loaded(stamped, tuple(sorted(options.items())))
+    return segmenter.segment(radiograph_of(image, window=window, value_range=value_range))
 
 
 def _changed(path: Path) -> int:

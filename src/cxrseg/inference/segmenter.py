@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrseg.data.sample import PHANTOM_LAYOUT
+from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.engine import Engine, Precision, Result
 from cxrseg.inference.input_check import (
@@ -60,7 +60,9 @@ class _Output(NamedTuple):
 
 
 class Segmenter:
-    """Loaded models: load once, call many times, also from several threads.
+    """Loaded models: load once, call many times, also from several threads, and in forked child processes.
+
+    A pickled segmenter holds the paths of its model files and the options; unpickling loads them again.
 
     Args:
         models: a model file, or several: each channel is the mean of the models that have it. None for the weights
@@ -93,6 +95,16 @@ class Segmenter:
         device: str = "cpu",
         streams: int = 1,
     ) -> None:
+        options = {
+            "tta": tta,
+            "precision": precision,
+            "force": force,
+            "input_check": input_check,
+            "task": task,
+            "device": device,
+            "streams": streams,
+        }
+        shipped = models is None
         models = shipped_model() if models is None else models
         paths = [models] if isinstance(models, Path | str) else list(models)
         if not paths:
@@ -112,6 +124,11 @@ class Segmenter:
         self.thresholds = {channel: infection if channel == "infection" else _LUNGS_THRESHOLD for channel in channels}
         synthetic = any(engine.info.dataset.get("layout") == PHANTOM_LAYOUT for engine in self.engines)
         self._model_warnings = (SYNTHETIC,) if synthetic else ()
+        places = None if shipped else [Path(path).absolute() for path in paths]
+        self._made_by = places, threshold, options
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (*self._made_by, self.mark.sha256)
 
     @property
     def info(self) -> ModelInfo:
@@ -280,8 +297,25 @@ def _opacity_evidence(task: str, infos: Sequence[ModelInfo]) -> float:
     return sum(limits) / len(limits) if task == "opacity" and limits else 0.0
 
 
+def _rebuilt(
+    models: Sequence[Path] | None, threshold: float | None, options: Mapping[str, Any], sha256: str
+) -> Segmenter:
+    """A segmenter that was pickled, loaded again."""
+    segmenter = Segmenter(models, threshold, **options)
+    if segmenter.mark.sha256 != sha256:
+        named = "the weights that come with cxrseg" if models is None else " and ".join(map(str, models))
+        raise ModelFileError(
+            f"expected {named} to be those of the pickled Segmenter (SHA-256 {sha256}), got {segmenter.mark.sha256}; "
+            f"use the same file here, or make the Segmenter again"
+        )
+    return segmenter
+
+
 def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
     """The mean threshold of the models with a classification head; None where the task keeps every map."""
+    for path, info in zip(paths, infos, strict=True):
+        if info.categories and set(info.categories) != set(CATEGORIES):
+            raise ModelFileError(f"expected {path} to tell {', '.join(CATEGORIES)} apart, got {info.categories}")
     if task not in TASKS:
         raise ModelFileError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
     if task != "covid19":

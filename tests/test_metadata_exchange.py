@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from cxrseg.errors import ModelFileError
+from cxrseg.metadata_exchange import with_metadata
 from cxrseg.model_file import METADATA_KEY, read_model, shipped_model
-from cxrseg.model_metadata import with_metadata
 from made_models import hand_model
 
 

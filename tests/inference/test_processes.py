@@ -1,0 +1,88 @@
+"""A segmenter in pools of threads, in forked children, and pickled. Each in a process of its own, since only the first
+use can show these faults."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cxrseg.errors import ModelFileError
+from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.radiograph import Radiograph
+from made_models import hand_model
+
+PIXELS = "pixels = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)"
+
+
+def run(script: str, model: Path) -> str:
+    """What a new Python process prints; a hang is ended after a minute."""
+    code = f"import os, sys\nimport numpy as np\nmodel = sys.argv[1]\n{PIXELS}\n{script}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("make", ["cxrseg.Segmenter(model, input_check=False)", "cxrseg"])
+def test_the_first_use_can_be_in_eight_threads_at_once(tmp_path: Path, make: str) -> None:
+    arguments = ", model, input_check=False" if make == "cxrseg" else ""
+    script = f"""
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import cxrseg
+together = threading.Barrier(8)
+def first(_):
+    together.wait()
+    return {make}.segment(pixels{arguments}).status
+with ThreadPoolExecutor(8) as pool:
+    print(set(pool.map(first, range(8))))
+"""
+    assert run(script, hand_model(tmp_path / "model.onnx")) == "{'ok'}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_finds_what_its_parent_finds(tmp_path: Path) -> None:
+    script = """
+import signal, warnings
+import cxrseg
+warnings.simplefilter("ignore")  # Python's own, of forking a process that has threads
+segmenter = cxrseg.Segmenter(model, input_check=False, streams=2)
+found = segmenter.segment(pixels).probabilities["infection"]
+if child := os.fork():
+    print(os.waitpid(child, 0)[1])
+else:
+    signal.alarm(60)
+    same = np.array_equal(segmenter.segment(pixels).probabilities["infection"], found)
+    os._exit(0 if same else 1)
+"""
+    assert run(script, hand_model(tmp_path / "model.onnx")) == "0"
+
+
+def test_a_pickled_segmenter_loads_the_same_model_with_the_same_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_model(tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    segmenter = Segmenter("model.onnx", 0.3, input_check=False, tta=True)
+    data = pickle.dumps(segmenter)
+    monkeypatch.chdir("/")
+    loaded = pickle.loads(data)
+    image = Radiograph(np.random.default_rng(0).random((64, 64), np.float32))
+    assert loaded.thresholds == segmenter.thresholds
+    expected = segmenter.segment(image).probabilities["infection"]
+    np.testing.assert_array_equal(loaded.segment(image).probabilities["infection"], expected)
+
+
+def test_a_pickled_segmenter_whose_model_file_changed_is_refused(tmp_path: Path) -> None:
+    path = hand_model(tmp_path / "model.onnx")
+    data = pickle.dumps(Segmenter(path))
+    hand_model(path, infected_above=0.6)
+    with pytest.raises(ModelFileError, match=r"model\.onnx to be those of the pickled Segmenter"):
+        pickle.loads(data)
