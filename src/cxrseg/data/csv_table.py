@@ -15,7 +15,7 @@ __all__ = ["read_table"]
 _MASK_COLUMNS = {"infection": "infection", "mask": "infection", "opacity": "opacity", "lungs": "lungs"}
 _EXPECTED = (
     "expected the columns image (required), infection or lungs or both (mask is infection), "
-    "and optionally split, category, name"
+    "and optionally split, category, patient, name"
 )
 
 
@@ -23,8 +23,8 @@ def read_table(path: Path) -> tuple[list[Sample], list[str]]:
     """Read a CSV file of pairs in UTF-8, separated by commas, semicolons or tabs.
 
     Columns: image (required); infection (or mask), opacity and lungs, of which each row needs at least one; split,
-    'train' where empty; category; name, the image's path without its suffix where empty. Paths are relative to the
-    folder of the CSV file.
+    'train' where empty; category; patient; name, the image's path without its suffix where empty. Paths are relative to
+    the folder of the CSV file.
 
     Args:
         path: the CSV file.
@@ -57,7 +57,16 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
     for place, cell in enumerate(header):
         name = cell.strip().casefold()
         name = _MASK_COLUMNS.get(name, name)
-        if name in columns and name in ("image", "infection", "opacity", "lungs", "split", "category", "name"):
+        if name in columns and name in (
+            "image",
+            "infection",
+            "opacity",
+            "lungs",
+            "split",
+            "category",
+            "patient",
+            "name",
+        ):
             raise DatasetError(f"{path} has two columns for {name}; {_EXPECTED}")
         columns[name] = place
     if "image" not in columns or not columns.keys() & set(_MASK_COLUMNS.values()):
@@ -88,6 +97,7 @@ def _sample(cells: Mapping[str, str], folder: Path) -> Sample:
         name=cells.get("name") or str(image.parent / image.stem),
         split=as_split(cells.get("split", "")) or "train",
         category=as_category(cells.get("category", "")),
+        patient=cells.get("patient") or None,
         image=folder / paths["image"],
         masks={target: folder / paths[target] for target in ("infection", "opacity", "lungs") if paths[target]},
     )

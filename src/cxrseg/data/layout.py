@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cxrseg.data.csv_table import read_table
+from cxrseg.data.groups import with_patients
 from cxrseg.data.medsegbench import read_arrays
 from cxrseg.data.pairs import (
     Pool,
@@ -35,7 +36,7 @@ Known layouts:
   COVID-QU-Ex: {Train,Val,Test}/{COVID-19,Non-COVID,Normal}/{images,lung masks,infection masks}, at any level
   QaTa-COV19 v2: {Train Set,Test Set}/{Images,Ground-truths}, masks named mask_NAME.png
   MedSegBench: covidquex_128.npz, covidquex_256.npz, covidquex_512.npz
-  CSV of pairs: the columns image and infection or lungs (and split, category, name)
+  CSV of pairs: the columns image and infection or lungs (and split, category, patient, name)
   your own folders: images/ beside masks/ (or infection/) or lungs/, also below train/, val/, test/
   your own files: NAME.png beside NAME_mask.png, mask_NAME.png, NAME_infection.png or NAME_lungs.png"""
 
@@ -108,7 +109,7 @@ def list_dataset(path: Path | str, reading: Reading | None = None) -> tuple[Data
         raise DatasetError(f"{error.filename or root} cannot be read: {error.strerror or error}") from error
     if reading is not None:
         samples = [replace(sample, reading=reading) for sample in samples]
-    return Dataset(root, layout, tuple(samples)), faults
+    return Dataset(root, layout, tuple(with_patients(samples))), faults
 
 
 def _from_file(path: Path) -> tuple[str, list[Sample], list[str]]:

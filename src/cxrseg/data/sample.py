@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -96,6 +96,8 @@ class Sample:
         image: the file, or the array.
         masks: target name ('infection', 'lungs') to the file or array of the mask; missing kinds have no entry.
         reading: how they are read.
+        patient: an identifier, or None where the dataset does not name the patient.
+        copies: the name of one image of the group of copies of one exposure to which this image belongs, or None.
     """
 
     name: str
@@ -104,6 +106,8 @@ class Sample:
     image: Path | ArrayItem
     masks: Mapping[str, Path | ArrayItem]
     reading: Reading = Reading()
+    patient: str | None = None
+    copies: str | None = None
 
     def read_image(self) -> Radiograph:
         """Read the radiograph.
@@ -176,7 +180,7 @@ class Dataset:
         if not kept:
             wanted = f"split {split or 'any'}, categories {', '.join(categories) if categories else 'any'}"
             raise DatasetError(f"{self.root} ({self.layout}) has no images of {wanted}; it has: {self.describe()}")
-        return Dataset(self.root, self.layout, kept)
+        return replace(self, samples=kept)
 
     def describe(self) -> str:
         """The number of images by split and category, in one line."""
