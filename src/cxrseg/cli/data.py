@@ -115,7 +115,10 @@ def check(
     from cxrseg.data.sample import Reading
     from cxrseg.report.audit_page import audit_lines, write_audit
 
-    audit = audit_dataset(*list_dataset(dataset_path, Reading(value_range, mask_values)))
+    dataset, misfits = list_dataset(dataset_path, Reading(value_range, mask_values))
+    if dataset.unused:
+        click.echo(f"{dataset_path}: {dataset.unused_line}", err=True)
+    audit = audit_dataset(dataset, misfits)
     page, _ = write_audit(audit, out)
     for line in audit_lines(audit):
         click.echo(line)

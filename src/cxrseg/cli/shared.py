@@ -92,8 +92,7 @@ categories_option = click.option(
     "--category",
     "categories",
     multiple=True,
-    type=click.Choice(["COVID-19", "Non-COVID", "Normal"]),
-    help="Use images of this category only; can be repeated.",
+    help="Use images of this category only: COVID-19, Non-COVID, Normal or one of the dataset's own; can be repeated.",
 )
 """Which categories of a dataset."""
 
@@ -190,6 +189,8 @@ def open_chosen(
     from cxrseg.data.sample import Reading
 
     dataset = open_dataset(path, Reading(value_range, mask_values or {}))
+    if dataset.unused:
+        click.echo(f"{path}: {dataset.unused_line}", err=True)
     if copies is not None:
         dataset = with_copies(dataset, copies)
     return dataset if exclude is None else without(dataset, exclude)

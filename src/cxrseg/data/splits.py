@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 _SPLIT_WORDS = {
     "train": "train",
     "training": "train",
+    "dev": "val",
     "val": "val",
     "valid": "val",
     "validation": "val",
