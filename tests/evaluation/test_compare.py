@@ -110,6 +110,22 @@ def test_an_evaluation_against_itself_differs_in_nothing(two: tuple[Path, Path])
     assert (dice["better"]["fraction"], dice["equal"], dice["wilcoxon_p"]) == (0.0, 40, None)
 
 
+def test_images_of_one_patient_are_drawn_together(evaluation: Callable[..., Path]) -> None:
+    marks = np.random.default_rng(0).integers(2, 7, 12) / 20
+    rows = [
+        [row(f"{n}-{film}", mark + (n % 3) * by) for n, mark in enumerate(marks) for film in range(4)]
+        for by in (0, 0.05)
+    ]
+    apart = compare(evaluation("first", rows[0]), evaluation("second", rows[1])).targets["infection"]
+    grouped = [[{**one, "group": one["name"].split("-")[0]} for one in side] for side in rows]
+    found = compare(evaluation("first", grouped[0]), evaluation("second", grouped[1]))
+    together = found.targets["infection"]
+    assert (apart["resampled"], together["resampled"]) == ("images", "groups")
+    widths = [np.ptp(one["infected"]["figures"]["dice"]["difference"]["interval"]) for one in (apart, together)]
+    assert widths[1] > 1.5 * widths[0]
+    assert any("groups of images (patients, copies) were resampled" in line for line in comparison_lines(found))
+
+
 def test_sets_of_different_images_are_refused(evaluation: Callable[..., Path]) -> None:
     first = evaluation("first", [row(name, 0.5) for name in "abc"])
     second = evaluation("second", [row(name, 0.5) for name in "bcde"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -120,6 +121,25 @@ def test_the_summary_says_what_was_judged_by_what(judged: Evaluation, known: Dat
     assert found["thresholds"] == {"infection": 0.5, "lungs": 0.5}
     assert "Not for diagnosis" in found["note"]
     assert "Dice" in found["empty_masks"]
+
+
+def test_intervals_say_what_was_resampled(
+    bright_model: Path, known: Dataset, judged: Evaluation, tmp_path: Path
+) -> None:
+    assert judged.summary()["intervals"] | {"resampled": "images", "units": 5} == judged.summary()["intervals"]
+    assert summary_table(judged)[-1] == "95% intervals: 5 images were resampled; patients are not known"
+    patients = dict(zip([s.name for s in known.samples], ["p", "p", "q", "q", None], strict=True))
+    told = dataclasses.replace(
+        known, samples=tuple(dataclasses.replace(s, patient=patients[s.name]) for s in known.samples)
+    )
+    found = evaluate(bright_model, told)
+    assert [image.group for image in found.images] == [0, 0, 1, 1, 2]
+    assert summary_table(found)[-1] == "95% intervals: 3 patients were resampled"
+    ours, theirs = (one.summary()["infection"]["all_images_empty_on_empty_is_1"]["dice"] for one in (found, judged))
+    assert ours["mean"] == theirs["mean"] and ours["interval"] != theirs["interval"]
+    write_evaluation(found, tmp_path / "out")
+    with (tmp_path / "out" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["group"] for row in csv.DictReader(file)][:5] == ["0", "0", "1", "1", "2"]
 
 
 def test_lungs_are_judged_too(judged: Evaluation) -> None:

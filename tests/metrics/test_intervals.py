@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
 
-from cxrseg.metrics.intervals import Estimate, estimate, estimate_fraction, estimate_means, mean_of
+from cxrseg.metrics.intervals import (
+    Estimate,
+    chosen_groups,
+    estimate,
+    estimate_fraction,
+    estimate_means,
+    mean_of,
+)
 
 
 def test_agrees_with_scipy() -> None:
@@ -100,3 +107,40 @@ def test_fractions_have_wilsons_interval() -> None:
     theirs = binomtest(40, 100).proportion_ci(0.95, "wilson")
     assert some == Estimate(0.4, 100, theirs.low, theirs.high)
     assert math.isnan(estimate_fraction(0, 0).value) and estimate_fraction(0, 0).as_json("fraction")["interval"] is None
+
+
+def test_images_of_one_patient_are_drawn_together() -> None:
+    patients = np.random.default_rng(0).random(40)
+    groups = np.repeat(np.arange(40), 5)
+    # Five equal images of each patient say no more than one of each.
+    one = estimate_means({"dice": patients})["dice"]
+    five = estimate_means({"dice": np.repeat(patients, 5)}, groups=groups)["dice"]
+    apart = estimate_means({"dice": np.repeat(patients, 5)})["dice"]
+    assert five.n == 200 and (five.low, five.high) == pytest.approx((one.low, one.high), abs=0.01)
+    assert apart.high - apart.low < 0.6 * (five.high - five.low)
+    # Numbers of groups need not be in order, nor begin at 0.
+    again = estimate_means({"dice": np.repeat(patients, 5)}, groups=7 * groups + 3)["dice"]
+    assert again == five
+
+
+def test_groups_hold_the_truth_about_as_often_as_they_say() -> None:
+    random = np.random.default_rng(3)
+    groups = np.repeat(np.arange(40), 4)
+    columns = {str(n): np.repeat(random.normal(size=40), 4) + 0.3 * random.normal(size=160) for n in range(150)}
+    found = estimate_means(columns, groups=groups, resamples=1000).values()
+    assert 0.86 <= sum(one.low <= 0 <= one.high for one in found) / 150 <= 0.99
+
+
+def test_one_group_has_no_interval() -> None:
+    assert estimate_means({"dice": [0.2, 0.4]}, groups=[5, 5])["dice"].as_json()["interval"] is None
+    some = estimate_means({"dice": [0.2, 0.4, np.nan]}, groups=[0, 0, 1])["dice"]
+    assert some.as_json()["interval"] is None
+
+
+def test_fractions_of_groups_count_fewer_images() -> None:
+    assert estimate_fraction(3, 10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]) == estimate_fraction(3, 10)
+    grouped, ten = estimate_fraction(0, 40, np.repeat(np.arange(10), 4)), estimate_fraction(0, 10)
+    assert (grouped.low, grouped.high, grouped.n) == (0.0, pytest.approx(ten.high), 40)
+    assert chosen_groups(None, [True]) is None
+    chosen = chosen_groups([4, 5, 6], [True, False, True])
+    assert chosen is not None and list(chosen) == [4, 6]

@@ -87,6 +87,7 @@ class Audit:
         agreement: names of the two images of a pair of copies to the Dice of their infection masks after registration:
             how well the annotation agrees with itself. Pairs without infection are left out.
         shortcuts: how well the category can be predicted without looking at the lungs.
+        unused: image files that are there and belong to no sample, see `Dataset.unused`.
     """
 
     root: Path
@@ -99,6 +100,7 @@ class Audit:
     pairs: tuple[Pair, ...]
     agreement: dict[tuple[str, str], float]
     shortcuts: tuple[Shortcut, ...]
+    unused: tuple[str, ...] = ()
 
     @property
     def leaks(self) -> tuple[Pair, ...]:
@@ -124,6 +126,7 @@ class Audit:
             "dataset": {"root": str(self.root), "layout": self.layout},
             "counts": [{**asdict(count), "remark": count.remark} for count in self.counts],
             "misfits": list(self.misfits),
+            "unused": list(self.unused),
             "unreadable": self.unreadable,
             "forms": self.forms,
             "mask_faults": [asdict(fault) for fault in self.faults],
@@ -184,6 +187,7 @@ def audit_dataset(
         pairs=tuple(pairs),
         agreement=_agreement(pairs),
         shortcuts=tuple(_shortcuts(readable, pairs)),
+        unused=dataset.unused,
     )
 
 

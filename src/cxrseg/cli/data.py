@@ -123,6 +123,8 @@ def check(
     from cxrseg.report.audit_page import audit_lines, write_audit
 
     dataset, misfits = list_dataset(dataset_path, Reading(value_range, mask_values))
+    if dataset.unused:
+        click.echo(f"{dataset_path}: {dataset.unused_line}", err=True)
     with progress_bar("reading", quiet=quiet) as on_image:
         audit = audit_dataset(dataset, misfits, on_image=on_image)
     page, _ = write_audit(audit, out)

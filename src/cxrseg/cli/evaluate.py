@@ -15,9 +15,11 @@ from cxrseg.cli.shared import (
     PATH,
     categories_option,
     command,
+    copies_option,
     dataset_option,
     exclude_option,
     mask_values_option,
+    open_chosen,
     quiet_option,
     value_range_option,
 )
@@ -35,6 +37,7 @@ __all__ = ["compare", "evaluate", "report"]
 @value_range_option
 @mask_values_option
 @exclude_option
+@copies_option
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
 @click.option(
@@ -69,6 +72,7 @@ def evaluate(
     value_range: tuple[float, float] | None,
     mask_values: dict[str, Any],
     exclude: Path | None,
+    copies: Path | None,
     split: str,
     categories: tuple[str, ...],
     task: str,
@@ -84,18 +88,13 @@ def evaluate(
 
     Without MODEL, the weights that come with cxrseg are evaluated.
     """
-    from cxrseg.data.exclusions import exclude as without
-    from cxrseg.data.layout import open_dataset
-    from cxrseg.data.sample import Reading
     from cxrseg.evaluation.calibrate import Calibration, fit, write_calibration
     from cxrseg.evaluation.evaluate import evaluate as evaluate_model
     from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
     from cxrseg.model_file import shipped_model
 
     _check_options(model, predictions, stressed, threshold, fit_split, task)
-    dataset = open_dataset(dataset_path, Reading(value_range, mask_values))
-    if exclude is not None:
-        dataset = without(dataset, exclude)
+    dataset = open_chosen(dataset_path, value_range, mask_values, exclude=exclude, copies=copies)
     selected = dataset.select(split, categories or None)
     if predictions is not None:
         with progress_bar("evaluating", quiet=quiet) as on_image:

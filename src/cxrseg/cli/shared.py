@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cxrseg.errors import CxrsegError
+
+if TYPE_CHECKING:
+    from cxrseg.data.sample import Dataset
 
 __all__ = [
     "FOLDER",
@@ -18,12 +21,14 @@ __all__ = [
     "Commands",
     "categories_option",
     "command",
+    "copies_option",
     "dataset_option",
     "exclude_option",
     "group",
     "mask_values_option",
     "models_option",
     "quiet_option",
+    "open_chosen",
     "value_range_option",
 ]
 
@@ -88,8 +93,7 @@ categories_option = click.option(
     "--category",
     "categories",
     multiple=True,
-    type=click.Choice(["COVID-19", "Non-COVID", "Normal"]),
-    help="Use images of this category only; can be repeated.",
+    help="Use images of this category only: COVID-19, Non-COVID, Normal or one of the dataset's own; can be repeated.",
 )
 """Which categories of a dataset."""
 
@@ -164,3 +168,33 @@ exclude_option = click.option(
     help="Leave out the images that this file names; 'cxrseg data check --write-exclusions' writes such a file.",
 )
 """Which images of a dataset to leave out."""
+
+copies_option = click.option(
+    "--copies",
+    type=PATH,
+    metavar="FOLDER",
+    help="Treat copies of one image as a group, in splits and intervals: the output folder of 'cxrseg data check'.",
+)
+"""Which images of a dataset are copies of each other."""
+
+
+def open_chosen(
+    path: Path,
+    value_range: tuple[float, float] | None = None,
+    mask_values: dict[str, Any] | None = None,
+    *,
+    exclude: Path | None = None,
+    copies: Path | None = None,
+) -> Dataset:
+    """Open the dataset that the options describe."""
+    from cxrseg.data.exclusions import exclude as without
+    from cxrseg.data.groups import with_copies
+    from cxrseg.data.layout import open_dataset
+    from cxrseg.data.sample import Reading
+
+    dataset = open_dataset(path, Reading(value_range, mask_values or {}))
+    if dataset.unused:
+        click.echo(f"{path}: {dataset.unused_line}", err=True)
+    if copies is not None:
+        dataset = with_copies(dataset, copies)
+    return dataset if exclude is None else without(dataset, exclude)

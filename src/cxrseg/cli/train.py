@@ -13,9 +13,11 @@ from cxrseg.cli.shared import (
     NOTICE,
     PATH,
     command,
+    copies_option,
     dataset_option,
     exclude_option,
     mask_values_option,
+    open_chosen,
     value_range_option,
 )
 
@@ -45,6 +47,7 @@ def demo(out: Path) -> None:
 @value_range_option
 @mask_values_option
 @exclude_option
+@copies_option
 @click.option("-o", "--out", type=FOLDER, default=None, help="The run folder.  [default: runs/RECIPE]")
 @click.option("-s", "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the recipe.")
 @click.option("--resume", is_flag=True, help="Continue the run in the run folder.")
@@ -65,7 +68,8 @@ def demo(out: Path) -> None:
     "--val-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     metavar="FRACTION",
-    help="Use this fraction of the training images as the split 'val', where the dataset has none.",
+    help="Use this fraction of the training images as the split 'val', where the dataset has none; images of one "
+    "patient, and copies, stay together.",
 )
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
 @click.option(
@@ -78,6 +82,7 @@ def train(
     value_range: tuple[float, float] | None,
     mask_values: dict[str, Any],
     exclude: Path | None,
+    copies: Path | None,
     out: Path | None,
     overrides: tuple[str, ...],
     resume: bool,
@@ -89,17 +94,12 @@ def train(
     quiet: bool,
 ) -> None:
     """Train a recipe: one that comes with cxrseg (see 'cxrseg recipes') or a YAML file."""
-    from cxrseg.data.exclusions import exclude as without
-    from cxrseg.data.layout import open_dataset
-    from cxrseg.data.sample import Reading
     from cxrseg.data.splits import hold_out
     from cxrseg.training.fit import train as fit
     from cxrseg.training.recipe_file import load_recipe
 
     chosen = load_recipe(recipe, overrides)
-    dataset = open_dataset(dataset_path, Reading(value_range, mask_values))
-    if exclude is not None:
-        dataset = without(dataset, exclude)
+    dataset = open_chosen(dataset_path, value_range, mask_values, exclude=exclude, copies=copies)
     done = fit(
         chosen,
         dataset if val_fraction is None else hold_out(dataset, "val", val_fraction, chosen.seed),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from cxrseg.data.sample import CATEGORIES, SPLITS, Sample
+from cxrseg.data.sample import SPLITS, Sample
 from cxrseg.data.splits import as_category, as_split
 from cxrseg.errors import DatasetError
 from cxrseg.io.csv_file import read_csv
@@ -15,7 +15,7 @@ __all__ = ["read_table"]
 _MASK_COLUMNS = {"infection": "infection", "mask": "infection", "opacity": "opacity", "lungs": "lungs"}
 _EXPECTED = (
     "expected the columns image (required), infection or lungs or both (mask is infection), "
-    "and optionally split, category, name"
+    "and optionally split, category, patient, name"
 )
 
 
@@ -23,8 +23,9 @@ def read_table(path: Path) -> tuple[list[Sample], list[str]]:
     """Read a CSV file of pairs in UTF-8, separated by commas, semicolons or tabs.
 
     Columns: image (required); infection (or mask), opacity and lungs, of which each row needs at least one; split,
-    'train' where empty; category; name, the image's path without its suffix where empty. Paths are relative to the
-    folder of the CSV file.
+    'train' where empty; category, also one of your own; patient; name, the image's path without its suffix where empty.
+    Paths are relative to
+    the folder of the CSV file.
 
     Args:
         path: the CSV file.
@@ -57,7 +58,16 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
     for place, cell in enumerate(header):
         name = cell.strip().casefold()
         name = _MASK_COLUMNS.get(name, name)
-        if name in columns and name in ("image", "infection", "opacity", "lungs", "split", "category", "name"):
+        if name in columns and name in (
+            "image",
+            "infection",
+            "opacity",
+            "lungs",
+            "split",
+            "category",
+            "patient",
+            "name",
+        ):
             raise DatasetError(f"{path} has two columns for {name}; {_EXPECTED}")
         columns[name] = place
     if "image" not in columns or not columns.keys() & set(_MASK_COLUMNS.values()):
@@ -72,11 +82,9 @@ def _problems(cells: Mapping[str, str]) -> list[str]:
         problems.append("the cell image is empty")
     if not (cells.get("infection") or cells.get("opacity") or cells.get("lungs")):
         problems.append("no mask is named (infection, opacity, lungs)")
-    split, category = cells.get("split"), cells.get("category")
+    split = cells.get("split")
     if split and not as_split(split):
         problems.append(f"expected the split {', '.join(SPLITS)}, got {split!r}")
-    if category and not as_category(category):
-        problems.append(f"expected the category {', '.join(CATEGORIES)} or an empty cell, got {category!r}")
     return problems
 
 
@@ -87,7 +95,8 @@ def _sample(cells: Mapping[str, str], folder: Path) -> Sample:
     return Sample(
         name=cells.get("name") or str(image.parent / image.stem),
         split=as_split(cells.get("split", "")) or "train",
-        category=as_category(cells.get("category", "")),
+        category=as_category(cells.get("category", "")) or cells.get("category") or None,
+        patient=cells.get("patient") or None,
         image=folder / paths["image"],
         masks={target: folder / paths[target] for target in ("infection", "opacity", "lungs") if paths[target]},
     )

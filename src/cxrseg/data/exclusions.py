@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cxrseg.data.pairs import natural_key
@@ -74,4 +74,4 @@ def exclude(dataset: Dataset, path: Path | str) -> Dataset:
     kept = tuple(sample for sample in dataset.samples if sample.name not in names)
     if not kept:
         raise DatasetError(f"{path} names all images of {dataset.root}; at least one must be left")
-    return Dataset(dataset.root, dataset.layout, kept)
+    return replace(dataset, samples=kept)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from cxrseg.data.csv_table import read_table
+from cxrseg.data.folders import (
+    INFECTION_DATA,
+    INNER_FOLDERS,
+    LUNG_DATA,
+    find_pools,
+    is_qata,
+    role,
+    unused_files,
+)
+from cxrseg.data.groups import with_patients
 from cxrseg.data.medsegbench import read_arrays
 from cxrseg.data.pairs import (
     Pool,
-    mask_of,
     natural_key,
     pair,
     repeated_names,
     shown,
-    visible_files,
     visible_folders,
     wrong_sizes,
 )
@@ -35,27 +42,12 @@ Known layouts:
   COVID-QU-Ex: {Train,Val,Test}/{COVID-19,Non-COVID,Normal}/{images,lung masks,infection masks}, at any level
   QaTa-COV19 v2: {Train Set,Test Set}/{Images,Ground-truths}, masks named mask_NAME.png
   MedSegBench: covidquex_128.npz, covidquex_256.npz, covidquex_512.npz
-  CSV of pairs: the columns image and infection or lungs (and split, category, name)
-  your own folders: images/ beside masks/ (or infection/) or lungs/, also below train/, val/, test/
+  CSV of pairs: the columns image and infection or lungs (and split, category, patient, name)
+  COVID-19 Radiography Database: {COVID,Lung_Opacity,Normal,Viral Pneumonia}/{images,masks}; its masks are lungs
+  your own folders: images/ beside masks/ (or infection/) or lungs/, also below train/, val/, test/, category or patient
   your own files: NAME.png beside NAME_mask.png, mask_NAME.png, NAME_infection.png or NAME_lungs.png"""
 
-_IMAGE_FOLDERS = frozenset({"image", "images"})
-_MASK_FOLDERS = {
-    "ground truth": "infection",
-    "ground truths": "infection",
-    "infection": "infection",
-    "infection mask": "infection",
-    "infection masks": "infection",
-    "mask": "infection",
-    "masks": "infection",
-    "lung": "lungs",
-    "lung mask": "lungs",
-    "lung masks": "lungs",
-    "lungs": "lungs",
-}
-_INFECTION_DATA = "infection segmentation data"
-_LUNG_DATA = "lung segmentation data"
-_INNER_FOLDERS = (_INFECTION_DATA, _LUNG_DATA, "qata-cov19-v2")
+_RADIOGRAPHY = "COVID-19 Radiography Database"
 _LEVELS = 6
 
 
@@ -108,7 +100,8 @@ def list_dataset(path: Path | str, reading: Reading | None = None) -> tuple[Data
         raise DatasetError(f"{error.filename or root} cannot be read: {error.strerror or error}") from error
     if reading is not None:
         samples = [replace(sample, reading=reading) for sample in samples]
-    return Dataset(root, layout, tuple(samples)), faults
+    unused = () if root.is_file() else unused_files(root, samples)
+    return Dataset(root, layout, tuple(with_patients(samples)), unused), faults
 
 
 def _from_file(path: Path) -> tuple[str, list[Sample], list[str]]:
@@ -130,7 +123,7 @@ def _from_folder(root: Path) -> tuple[str, list[Sample], list[str]]:
     for _ in range(_LEVELS):
         if folder is None:
             break
-        if pools := list(_pools(folder, *_named_by(folder))):
+        if pools := find_pools(folder, *_named_by(folder)):
             return _paired(root, folder, pools)
         folder = _inner(folder)
     raise DatasetError(_nothing_fits(root))
@@ -148,67 +141,16 @@ def _inner(folder: Path) -> Path | None:
     """The folder to continue in, where this one only contains another one."""
     children = visible_folders(folder)
     named = {child.name.casefold(): child for child in children}
-    if _INFECTION_DATA in named and _LUNG_DATA in named:
+    if INFECTION_DATA in named and LUNG_DATA in named:
         _log.info(
             "%s has infection and lung data: using the infection data; for the lung data name %s",
             folder,
-            named[_LUNG_DATA],
+            named[LUNG_DATA],
         )
-    for name in _INNER_FOLDERS:
+    for name in INNER_FOLDERS:
         if name in named:
             return named[name]
     return children[0] if len(children) == 1 else None
-
-
-def _pools(folder: Path, split: str | None, category: str | None) -> Iterator[Pool]:
-    """The images and masks in a folder and in its folders of splits and categories."""
-    folders = visible_folders(folder)
-    if any(_role(child) for child in folders):
-        yield _in_folders(folder, folders, split, category)
-    elif pool := _side_by_side(folder, split, category):
-        yield pool
-    for child in folders:
-        if inner := as_split(child.name):
-            yield from _pools(child, inner, category)
-        elif kind := as_category(child.name):
-            yield from _pools(child, split, kind)
-
-
-def _role(folder: Path) -> str | None:
-    """'images', the target of the masks in a folder, or None, by the folder's name."""
-    name = folder.name.casefold().replace("_", " ").replace("-", " ")
-    return "images" if name in _IMAGE_FOLDERS else _MASK_FOLDERS.get(name)
-
-
-def _in_folders(folder: Path, folders: list[Path], split: str | None, category: str | None) -> Pool:
-    files: dict[str, list[Path]] = {}
-    for child in folders:
-        if role := _role(child):
-            files.setdefault(role, []).extend(visible_files(child))
-    images = files.pop("images") if "images" in files else visible_files(folder)
-    if _is_qata(folders):
-        category = "COVID-19"
-    return _pool(folder, split, category, images, files)
-
-
-def _side_by_side(folder: Path, split: str | None, category: str | None) -> Pool | None:
-    images: list[Path] = []
-    masks: dict[str, list[Path]] = {}
-    for file in visible_files(folder):
-        named = mask_of(file.stem)
-        (masks.setdefault(named[1], []) if named else images).append(file)
-    return _pool(folder, split, category, images, masks) if masks else None
-
-
-def _pool(
-    folder: Path, split: str | None, category: str | None, images: list[Path], masks: dict[str, list[Path]]
-) -> Pool:
-    prefix = "".join(f"{part}/" for part in (split and split.capitalize(), category) if part)
-    return Pool(folder, split or "train", category, prefix, images, masks)
-
-
-def _is_qata(folders: list[Path]) -> bool:
-    return any(child.name.casefold() == "ground-truths" for child in folders)
 
 
 def _paired(root: Path, folder: Path, pools: list[Pool]) -> tuple[str, list[Sample], list[str]]:
@@ -219,25 +161,36 @@ def _paired(root: Path, folder: Path, pools: list[Pool]) -> tuple[str, list[Samp
         found, wrong = pair(pool, required, root)
         samples += found
         faults += wrong
-    categories = (*CATEGORIES, None)
-    samples.sort(key=lambda s: (SPLITS.index(s.split), categories.index(s.category), natural_key(s.name)))
+    if layout == _RADIOGRAPHY:  # its images have 299 pixels, and the masks 256
+        samples = [replace(s, masks={"lungs": s.masks["infection"]}, fit_masks=True) for s in samples if s.masks]
+    samples.sort(key=lambda s: (SPLITS.index(s.split), _category_key(s.category), natural_key(s.name)))
     return layout, samples, faults
+
+
+def _category_key(category: str | None) -> tuple[int, str]:
+    """Those of COVID-QU-Ex first, then others by name, then none."""
+    if category in CATEGORIES:
+        return CATEGORIES.index(category), ""
+    return (len(CATEGORIES) + 1, "") if category is None else (len(CATEGORIES), category.casefold())
 
 
 def _layout(folder: Path, pools: list[Pool]) -> tuple[str, tuple[str, ...]]:
     """The name of the layout, and the targets for which every image must have a mask."""
     around = {part.casefold() for part in folder.resolve().parts}
     has = {target for pool in pools for target in pool.masks}
-    published = not around.isdisjoint({_INFECTION_DATA, _LUNG_DATA})
-    if all(_is_qata(visible_folders(pool.where)) for pool in pools):
+    published = not around.isdisjoint({INFECTION_DATA, LUNG_DATA})
+    if all(is_qata(visible_folders(pool.where)) for pool in pools):
         return "QaTa-COV19", ("infection",)
-    if all(pool.category for pool in pools) and (published or "lungs" in has):
+    if {"covid", "viral pneumonia"} <= {pool.where.name.casefold() for pool in pools} and has == {"infection"}:
+        return _RADIOGRAPHY, ()
+    if all(pool.category in CATEGORIES for pool in pools) and (published or "lungs" in has):
         if any((above / PHANTOM_MARK).is_file() for above in (folder, *folder.resolve().parents[:2])):
             return PHANTOM_LAYOUT, ("infection", "lungs")
-        if "infection" in has or _INFECTION_DATA in around:
+        if "infection" in has or INFECTION_DATA in around:
             return "COVID-QU-Ex infection segmentation data", ("infection", "lungs")
         return "COVID-QU-Ex lung segmentation data", ("lungs",)
-    return "folders of images and masks", ()
+    a_patient = ", one a patient" if any(pool.patient for pool in pools) else ""
+    return f"folders of images and masks{a_patient}", ()
 
 
 def _nothing_fits(root: Path) -> str:
@@ -250,6 +203,6 @@ def _nothing_fits(root: Path) -> str:
     if folders:
         found.append(f"folders {', '.join(folders[:20])}{', ...' if len(folders) > 20 else ''}")
     above = root.resolve().parent
-    if any(suffix in IMAGE_SUFFIXES for suffix in files) and any(map(_role, visible_folders(above))):
+    if any(suffix in IMAGE_SUFFIXES for suffix in files) and any(map(role, visible_folders(above))):
         found.append(f"and masks may be beside it: name {shown(above, root)} instead")
     return f"{root} has no known layout of images and masks; it contains {', '.join(found)}.{_LAYOUTS}"

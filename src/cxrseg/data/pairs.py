@@ -17,6 +17,7 @@ from cxrseg.io.quiet import quiet
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image, read_size
 
 __all__ = [
+    "JUNK",
     "MASK_WORDS",
     "Pool",
     "mask_of",
@@ -34,7 +35,8 @@ _log = logging.getLogger(__name__)
 MASK_WORDS = {"infection": "infection mask", "lungs": "lung mask"}
 """Target name to the name of its mask in messages."""
 
-_JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
+JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
+"""Names, in lower case, of what systems leave in folders."""
 
 # Longest first, so that 'a_lung_mask' is the lung mask of 'a', not the infection mask of 'a_lung'.
 _MASK_NAMES = (
@@ -56,10 +58,12 @@ class Pool:
     Attributes:
         where: their folder, for messages.
         split: 'train', 'val' or 'test'.
-        category: one of `CATEGORIES`, or None.
+        category: one of `CATEGORIES`, a name of one's own, or None.
         prefix: the beginning of the samples' names, such as 'Val/COVID-19/'.
         images: the image files.
         masks: target name ('infection', 'lungs') to the mask files of that kind.
+        patient: the name of the patient's folder, or None.
+        one: True where this is one image, and its masks are named by their kind alone, such as mask.png.
     """
 
     where: Path
@@ -68,6 +72,8 @@ class Pool:
     prefix: str
     images: Sequence[Path]
     masks: Mapping[str, Sequence[Path]]
+    patient: str | None = None
+    one: bool = False
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -131,6 +137,8 @@ def pair(pool: Pool, required: Collection[str], root: Path) -> tuple[list[Sample
     for target in (target for target in TARGETS if target in pool.masks):
         word = MASK_WORDS[target]
         masks[target], repeated = _by_stem(pool.masks[target], images, root)
+        if pool.one and len(masks[target]) == 1:
+            masks[target] = dict(zip(images, masks[target].values(), strict=True))
         faults += repeated
         faults += [
             f"{shown(path, root)}: {word} without an image"
@@ -149,6 +157,7 @@ def pair(pool: Pool, required: Collection[str], root: Path) -> tuple[list[Sample
             category=pool.category,
             image=path,
             masks={target: found[stem] for target, found in masks.items() if stem in found},
+            patient=pool.patient,
         )
         for stem, path in images.items()
     ]
@@ -176,6 +185,8 @@ def wrong_sizes(samples: Sequence[Sample], root: Path) -> list[str]:
     sizes = _read_sizes(list(files))
     faults = [size for size in sizes.values() if isinstance(size, str)]
     for sample in samples:
+        if sample.fit_masks:
+            continue
         expected = _size(sample.image, sizes)
         for target, mask in sample.masks.items():
             size = _size(mask, sizes)
@@ -195,7 +206,7 @@ def shown(path: Path, root: Path) -> str:
 
 def _visible(folder: Path) -> list[Path]:
     entries = (
-        entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.casefold() not in _JUNK
+        entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.casefold() not in JUNK
     )
     return sorted(entries, key=lambda entry: natural_key(entry.name))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from cxrseg.errors import DatasetError
 from cxrseg.io.decode import Decoded
 from cxrseg.io.masks import MaskValues, mask_of, read_mask
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.read import read_orientation, read_radiograph
+from cxrseg.io.read import read_orientation, read_radiograph, read_size
 
 __all__ = [
     "CATEGORIES",
@@ -41,6 +41,8 @@ SPLITS = ("train", "val", "test")
 TARGETS = ("infection", "lungs")
 """The kinds of mask, as recipes name them."""
 
+
+_SHOWN = 6
 
 PHANTOM_LAYOUT = "phantom"
 """`Dataset.layout` of synthetic images; model files that were trained on them record it."""
@@ -92,10 +94,13 @@ class Sample:
     Attributes:
         name: unique in its dataset, such as 'Val/COVID-19/covid_1'.
         split: 'train', 'val' or 'test'.
-        category: 'COVID-19', 'Non-COVID', 'Normal', or None where the dataset does not say.
+        category: 'COVID-19', 'Non-COVID', 'Normal', a name of the dataset's own, or None where it does not say.
         image: the file, or the array.
         masks: target name ('infection', 'lungs') to the file or array of the mask; missing kinds have no entry.
         reading: how they are read.
+        patient: an identifier, or None where the dataset does not name the patient.
+        fit_masks: True where masks are known to have another size than the image; they are resized to it.
+        copies: the name of one image of the group of copies of one exposure to which this image belongs, or None.
     """
 
     name: str
@@ -104,6 +109,9 @@ class Sample:
     image: Path | ArrayItem
     masks: Mapping[str, Path | ArrayItem]
     reading: Reading = Reading()
+    patient: str | None = None
+    copies: str | None = None
+    fit_masks: bool = False
 
     def read_image(self) -> Radiograph:
         """Read the radiograph.
@@ -127,8 +135,19 @@ class Sample:
             return None
         marked = self.reading.mask_values.get(target)
         if isinstance(stored, Path):
-            return self.to_upright(read_mask(stored, marked))
+            mask = read_mask(stored, marked)
+            return self.to_upright(self._fitted(mask) if self.fit_masks else mask)
         return mask_of(Decoded(stored.pixels), f"{stored.file}[{stored.key}][{stored.index}]", marked)
+
+    def _fitted(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """The mask at the size of the image, each pixel that of the nearest one."""
+        if not isinstance(self.image, Path):
+            return mask
+        rows, columns = (
+            ((np.arange(size) + 0.5) * own / size).astype(int)
+            for size, own in zip(read_size(self.image), mask.shape, strict=True)
+        )
+        return mask[np.ix_(rows, columns)]
 
     def to_upright(self, mask: npt.NDArray[_Value]) -> npt.NDArray[_Value]:
         """Bring a mask or map that lies on the pixels of the image's file onto those of the radiograph."""
@@ -152,18 +171,26 @@ class Dataset:
         root: the folder or file that the user named.
         layout: its recognised layout, such as 'COVID-QU-Ex infection segmentation data'.
         samples: all samples, in a fixed order.
+        unused: what image files the folder holds beside those of the samples, such as '24 in dev'.
     """
 
     root: Path
     layout: str
     samples: tuple[Sample, ...]
+    unused: tuple[str, ...] = ()
 
-    def select(self, split: str | None = None, categories: Collection[str] | None = None) -> Dataset:
+    @property
+    def unused_line(self) -> str:
+        """What was found and not used, in one line; '' where all was used."""
+        more = [f"and more in {len(self.unused) - _SHOWN} folders"] if len(self.unused) > _SHOWN else []
+        return f"image files not used: {', '.join([*self.unused[:_SHOWN], *more])}" if self.unused else ""
+
+    def select(self, split: str | None = None, categories: Collection[str | None] | None = None) -> Dataset:
         """Keep the samples of one split and of some categories.
 
         Args:
             split: 'train', 'val', 'test', or None for all.
-            categories: names out of `CATEGORIES`, or None for all.
+            categories: names of categories, or None for all.
 
         Raises:
             DatasetError: no sample is left; the message says what the dataset has.
@@ -174,9 +201,11 @@ class Dataset:
             if split in (None, sample.split) and (categories is None or sample.category in categories)
         )
         if not kept:
-            wanted = f"split {split or 'any'}, categories {', '.join(categories) if categories else 'any'}"
+            wanted = (
+                f"split {split or 'any'}, categories {', '.join(filter(None, categories)) if categories else 'any'}"
+            )
             raise DatasetError(f"{self.root} ({self.layout}) has no images of {wanted}; it has: {self.describe()}")
-        return Dataset(self.root, self.layout, kept)
+        return replace(self, samples=kept)
 
     def describe(self) -> str:
         """The number of images by split and category, in one line."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cxrseg.evaluation.confidence import auroc
-from cxrseg.evaluation.image_scores import EvaluatedImage
-from cxrseg.metrics.intervals import estimate_fraction
+from cxrseg.evaluation.image_scores import EvaluatedImage, groups_of
+from cxrseg.metrics.intervals import Estimate, estimate_fraction
 
 __all__ = ["summarise_image_level"]
 
@@ -26,17 +26,22 @@ def summarise_image_level(images: Sequence[EvaluatedImage], task: str) -> dict[s
     found = [image for image in known if image.sample.category == "COVID-19"]
     others = [image for image in known if image.sample.category != "COVID-19"]
     kept = {
-        category: estimate_fraction(sum(not one.emptied for one in chosen), len(chosen)).as_json("fraction")
+        category: _fraction([not one.emptied for one in chosen], chosen).as_json("fraction")
         for category in sorted({image.sample.category or "" for image in known})
         if (chosen := [image for image in known if image.sample.category == category])
     }
     return {
         "images": len(known),
-        "sensitivity": estimate_fraction(sum(not image.emptied for image in found), len(found)).as_json("fraction"),
-        "specificity": estimate_fraction(sum(image.emptied for image in others), len(others)).as_json("fraction"),
+        "sensitivity": _fraction([not image.emptied for image in found], found).as_json("fraction"),
+        "specificity": _fraction([image.emptied for image in others], others).as_json("fraction"),
         "kept_by_category": kept,
         "auroc": auroc(
             [(image.categories or {}).get("COVID-19", 0.0) for image in known],
             [image.sample.category == "COVID-19" for image in known],
+            groups_of(known),
         ).as_json("value"),
     }
+
+
+def _fraction(counts: Sequence[bool], images: Sequence[EvaluatedImage]) -> Estimate:
+    return estimate_fraction(sum(counts), len(images), groups_of(images))

@@ -15,7 +15,17 @@ from cxrseg._version import __version__
 from cxrseg.errors import DatasetError
 from cxrseg.io.csv_file import read_csv_rows
 from cxrseg.io.write import write_json
-from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED, Estimate, estimate, estimate_fraction, estimate_means
+from cxrseg.metrics.intervals import (
+    LEVEL,
+    RESAMPLES,
+    SEED,
+    Estimate,
+    Groups,
+    chosen_groups,
+    estimate,
+    estimate_fraction,
+    estimate_means,
+)
 
 __all__ = ["DIFFER_MOST", "Comparison", "compare", "comparison_lines", "write_comparison"]
 
@@ -106,6 +116,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
             if images and (key == "infected" or images > found["infected"]["images"]):
                 yield f"\n{target}, {images} images {name}"
                 yield from _table(found[key]["figures"])
+        if found["resampled"] == "groups":
+            yield "\nintervals: groups of images (patients, copies) were resampled; p treats images as independent"
         yield f"\n{target}, the images whose Dice differs most"
         for row in found["differ_most"]:
             yield f"  {row['first']:.3f} -> {row['second']:.3f}  {row['difference']:+.3f}  {row['name']}"
@@ -179,6 +191,7 @@ def _compared(ours: Mapping[str, _Row], theirs: Mapping[str, _Row]) -> dict[str,
     pairs = [(row, theirs[name]) for name, row in ours.items()]
     infected = [pair for pair in pairs if int(pair[0]["tp"]) + int(pair[0]["fn"])]
     return {
+        "resampled": "images" if _groups(pairs) is None else "groups",
         "infected": {"images": len(infected), "figures": _figures(infected, _INFECTED, _value)},
         "all_images": {"images": len(pairs), "figures": _figures(pairs, _EVERY, _value_with_empty)},
         "differ_most": _differ_most(pairs),
@@ -189,18 +202,29 @@ def _figures(
     pairs: Sequence[tuple[_Row, _Row]], names: Sequence[str], value: Callable[[_Row, str], float]
 ) -> dict[str, dict[str, Any]]:
     found = {}
+    groups = _groups(pairs)
     for name in names:
         values = np.array([[value(row, name) for row in pair] for pair in pairs]).reshape(-1, 2)
         both = values[~np.isnan(values).any(axis=1)]
         if len(both):
-            found[name] = _paired(both, -1 if name in _FEWER_IS_BETTER else 1)
+            of_both = chosen_groups(groups, ~np.isnan(values).any(axis=1))
+            found[name] = _paired(both, -1 if name in _FEWER_IS_BETTER else 1, of_both)
     if pairs:
-        first, second, difference = _pooled_rmse(pairs)
+        first, second, difference = _pooled_rmse(pairs, groups)
         found["rmse_pooled"] = {"first": first.value, "second": second.value, "difference": difference.as_json()}
     return {name: found[name] for name in (*_HEADINGS, *names) if name in found}
 
 
-def _paired(values: _Values, sign: int) -> dict[str, Any]:
+def _groups(pairs: Sequence[tuple[_Row, _Row]]) -> Groups:
+    """The groups that intervals draw as a whole, where one of the two evaluations knew them."""
+    for side in (0, 1):
+        named = [pair[side].get("group") for pair in pairs]
+        if named and all(named):
+            return [int(name) for name in named if name]
+    return None
+
+
+def _paired(values: _Values, sign: int, groups: Groups) -> dict[str, Any]:
     """Of (n, 2) values of the first and the second."""
     difference = values[:, 1] - values[:, 0]
     better = int(np.count_nonzero(sign * difference > 0))
@@ -208,8 +232,8 @@ def _paired(values: _Values, sign: int) -> dict[str, Any]:
     return {
         "first": float(values[:, 0].mean()),
         "second": float(values[:, 1].mean()),
-        "difference": estimate_means({"difference": difference})["difference"].as_json(),
-        "better": estimate_fraction(better, len(difference)).as_json("fraction"),
+        "difference": estimate_means({"difference": difference}, groups=groups)["difference"].as_json(),
+        "better": estimate_fraction(better, len(difference), groups).as_json("fraction"),
         "equal": equal,
         "wilcoxon_p": _wilcoxon(difference),
     }
@@ -223,7 +247,7 @@ def _wilcoxon(difference: _Values) -> float | None:
     return float(wilcoxon(difference[difference != 0]).pvalue)
 
 
-def _pooled_rmse(pairs: Sequence[tuple[_Row, _Row]]) -> list[Estimate]:
+def _pooled_rmse(pairs: Sequence[tuple[_Row, _Row]], groups: Groups) -> list[Estimate]:
     """RMSE over all pixels of all images: the first's, the second's, and their difference."""
     pixels = np.array([sum(int(row[part]) for part in ("tp", "fp", "fn", "tn")) for row, _ in pairs], np.float64)
     squares = np.array([[float(row["rmse"]) ** 2 for row in pair] for pair in pairs]) * pixels[:, None]
@@ -232,7 +256,7 @@ def _pooled_rmse(pairs: Sequence[tuple[_Row, _Row]]) -> list[Estimate]:
         both = np.sqrt(weights @ squares / (weights @ pixels)[:, None])
         return np.concatenate([both, np.diff(both, axis=1)], axis=1)
 
-    return estimate(statistic, len(pairs))
+    return estimate(statistic, len(pairs), groups=groups)
 
 
 def _value(row: _Row, name: str) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.evaluation.image_scores import EvaluatedImage
-from cxrseg.metrics.intervals import Estimate, estimate
+from cxrseg.evaluation.image_scores import EvaluatedImage, groups_of
+from cxrseg.metrics.intervals import Estimate, Groups, estimate
 
 __all__ = ["BAD_DICE", "auroc", "risk_coverage", "summarise_confidence"]
 
@@ -39,12 +39,13 @@ def summarise_confidence(images: Sequence[EvaluatedImage]) -> dict[str, Any] | N
     return {"all_images": _found(known), "infected": _found([image for image in known if image.infected])}
 
 
-def auroc(values: npt.ArrayLike, positive: npt.ArrayLike) -> Estimate:
+def auroc(values: npt.ArrayLike, positive: npt.ArrayLike, groups: Groups = None) -> Estimate:
     """Area under the ROC curve: the probability that a positive has the larger value; ties count half.
 
     Args:
         values: (n,) float.
         positive: (n,) bool.
+        groups: the group of each image.
 
     Returns:
         With its bootstrap interval; nan where all or none are positive.
@@ -64,15 +65,16 @@ def auroc(values: npt.ArrayLike, positive: npt.ArrayLike) -> Estimate:
         found: _Array = (ups * below).sum(axis=1) / np.where(whole > 0, whole, np.nan)
         return found[:, None]
 
-    return estimate(statistic, len(scored))[0]
+    return estimate(statistic, len(scored), groups=groups)[0]
 
 
-def risk_coverage(confidence: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[_Array, Estimate]:
+def risk_coverage(confidence: npt.ArrayLike, loss: npt.ArrayLike, groups: Groups = None) -> tuple[_Array, Estimate]:
     """Mean loss of the most confident images, by how many of them are kept.
 
     Args:
         confidence: (n,) float; among equal ones, the larger loss comes first.
         loss: (n,) float.
+        groups: the group of each image.
 
     Returns:
         (n,) the mean loss of the 1, 2, ... n most confident; and the mean of these, the area under the curve.
@@ -89,7 +91,7 @@ def risk_coverage(confidence: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[_Arra
         return area[:, None]
 
     curve = np.cumsum(ordered) / np.arange(1, len(ordered) + 1)
-    return curve, estimate(statistic, len(ordered))[0]
+    return curve, estimate(statistic, len(ordered), groups=groups)[0]
 
 
 def _found(images: Sequence[EvaluatedImage]) -> dict[str, Any]:
@@ -98,12 +100,13 @@ def _found(images: Sequence[EvaluatedImage]) -> dict[str, Any]:
     scores = [image.scores["infection"] for image in images]
     dice = np.array([1.0 if score.counts.both_empty else score.dice for score in scores])
     confidence = np.array([image.confidence for image in images], np.float64)
-    curve, area = risk_coverage(confidence, 1 - dice)
+    groups = groups_of(images)
+    curve, area = risk_coverage(confidence, 1 - dice, groups)
     kept = np.ceil(_COVERAGES * len(images)).astype(int)
     return {
         "images": len(images),
         "bad": int(np.count_nonzero(dice < BAD_DICE)),
-        "auroc": auroc(-confidence, dice < BAD_DICE).as_json("value"),
+        "auroc": auroc(-confidence, dice < BAD_DICE, groups).as_json("value"),
         "risk_coverage": {"coverage": _COVERAGES.tolist(), "risk": curve[kept - 1].tolist()},
         "area": area.as_json("value"),
         "area_random": float(np.mean(1 - dice)),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from cxrseg._version import __version__
+from cxrseg.data.groups import group_words, independent_groups
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import CxrsegError, DatasetError
 from cxrseg.evaluation.classification import summarise_image_level
 from cxrseg.evaluation.confidence import summarise_confidence
 from cxrseg.evaluation.groups import by_region, by_size
-from cxrseg.evaluation.image_scores import Callback, EvaluatedImage, evaluate_image
+from cxrseg.evaluation.image_scores import Callback, EvaluatedImage, evaluate_image, groups_of
 from cxrseg.evaluation.severity_agreement import summarise_severity
 from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.evaluation.text_table import summary_lines
@@ -37,8 +38,7 @@ _INTERVALS = {
     "level": LEVEL,
     "resamples": RESAMPLES,
     "seed": SEED,
-    "method": "means and values: percentile bootstrap over images; fractions: Wilson. Images are treated as "
-    "independent; where several are of one patient, intervals are too narrow.",
+    "method": "means and values: percentile bootstrap; fractions: Wilson",
 }
 
 
@@ -108,12 +108,22 @@ class Evaluation:
             "thresholds": dict(self.thresholds),
             "refused": {"images": len(refused), "names": refused},
             "empty_masks": _EMPTY,
-            "intervals": _INTERVALS,
+            "intervals": {**_INTERVALS, **self._resampled()},
             **{channel: self._channel(channel) for channel in self.channels},
             "severity": summarise_severity(self.images),
             "confidence": summarise_confidence(self.images),
             "image_level": summarise_image_level(self.images, self.task),
         }
+
+    def _resampled(self) -> dict[str, Any]:
+        """By what the intervals resample."""
+        groups = groups_of(self.images)
+        if groups is None:
+            about = "patients are not known: where several images are of one patient, intervals are too narrow"
+            return {"resampled": "images", "units": len(self.images), "about": about}
+        about = "all images of a group are drawn together"
+        words = group_words(image.sample for image in self.images)
+        return {"resampled": words, "units": len(set(groups)), "about": about}
 
     def _model(self) -> dict[str, Any] | None:
         if self.model is None:
@@ -131,9 +141,9 @@ class Evaluation:
         images = [image for image in self.images if channel in image.scores]
         categories = sorted({image.sample.category for image in images if image.sample.category})
         found = {
-            **summarise([image.scores[channel] for image in images]),
+            **_summarised(images, channel),
             "by_category": {
-                category: summarise([image.scores[channel] for image in images if image.sample.category == category])
+                category: _summarised([image for image in images if image.sample.category == category], channel)
                 for category in categories
             },
         }
@@ -226,7 +236,12 @@ def _evaluated(
         raise DatasetError(f"{len(faults)} of {len(dataset.samples)} images cannot be evaluated:", faults)
     if not any(image.scores for image in images):
         raise DatasetError(f"{dataset.root} has no mask of the model's channels ({', '.join(channels)})")
-    return images
+    groups = independent_groups([image.sample for image in images])
+    return images if groups is None else [replace(i, group=g) for i, g in zip(images, groups, strict=True)]
+
+
+def _summarised(images: Sequence[EvaluatedImage], channel: str) -> dict[str, Any]:
+    return summarise([image.scores[channel] for image in images], groups_of(images))
 
 
 def _or_error(evaluate_one: Callable[[Sample], EvaluatedImage], sample: Sample) -> EvaluatedImage | CxrsegError:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.evaluation.image_scores import EvaluatedImage
-from cxrseg.metrics.intervals import estimate, estimate_means
+from cxrseg.evaluation.image_scores import EvaluatedImage, groups_of
+from cxrseg.metrics.intervals import Groups, chosen_groups, estimate, estimate_means
 from cxrseg.metrics.regions import REGIONS
-from cxrseg.metrics.segmentation import Counts
 from cxrseg.metrics.summary import per_image
 
 __all__ = ["SIZES", "by_region", "by_size"]
@@ -32,6 +31,7 @@ def by_size(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
     infected = [(image, image.true.infected_fraction) for image in images if image.infected and image.true is not None]
     fractions = np.array([np.nan if fraction is None else fraction for _, fraction in infected])
     bins = np.minimum(np.searchsorted(SIZES, fractions, side="right"), len(SIZES) - 1)
+    groups = groups_of([image for image, _ in infected])
     found = []
     for number, (low, high) in enumerate(pairwise(SIZES), 1):
         chosen = (bins == number) & ~np.isnan(fractions)
@@ -42,7 +42,7 @@ def by_size(images: Sequence[EvaluatedImage]) -> list[dict[str, Any]]:
                 "to": high,
                 "images": len(scores),
                 "missed": sum(score.counts.missed for score in scores),
-                "infected_per_image": per_image(scores),
+                "infected_per_image": per_image(scores, chosen_groups(groups, chosen)),
             }
         )
     return found
@@ -57,15 +57,19 @@ def by_region(images: Sequence[EvaluatedImage]) -> dict[str, dict[str, Any]]:
         `fraction_bias`, the mean absolute and the mean difference of predicted and true infected fraction over the
         former.
     """
-    return {region: _region([image.regions[region] for image in images if _found(image, region)]) for region in REGIONS}
+    return {region: _region([image for image in images if _found(image, region)], region) for region in REGIONS}
 
 
 def _found(image: EvaluatedImage, region: str) -> bool:
     return region in image.regions and image.regions[region].pixels > 0
 
 
-def _region(every: Sequence[Counts]) -> dict[str, Any]:
+def _region(images: Sequence[EvaluatedImage], region: str) -> dict[str, Any]:
+    every = [image.regions[region] for image in images]
+    groups = groups_of(images)
+    has_infection = [counts.tp + counts.fn > 0 for counts in every]
     infected = [counts for counts in every if counts.tp + counts.fn]
+    of_infected: Groups = chosen_groups(groups, has_infection)
     sums = np.array([(2 * each.tp, 2 * each.tp + each.fp + each.fn) for each in infected], float).reshape(-1, 2)
 
     def pooled(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -73,11 +77,12 @@ def _region(every: Sequence[Counts]) -> dict[str, Any]:
         return np.asarray(found[:, :1] / found[:, 1:])
 
     differences = np.array([(each.fp - each.fn) / each.pixels for each in every])
-    fractions = estimate_means({"fraction_error": np.abs(differences), "fraction_bias": differences})
+    fractions = estimate_means({"fraction_error": np.abs(differences), "fraction_bias": differences}, groups=groups)
+    dice = estimate_means({"dice": [each.dice for each in infected]}, groups=of_infected)["dice"]
     return {
         "images": len(every),
         "infected": len(infected),
-        "dice": estimate_means({"dice": [each.dice for each in infected]})["dice"].as_json(),
-        "dice_pooled": estimate(pooled, len(infected))[0].as_json("value"),
+        "dice": dice.as_json(),
+        "dice_pooled": estimate(pooled, len(infected), groups=of_infected)[0].as_json("value"),
         **{name: found.as_json() for name, found in fractions.items()},
     }

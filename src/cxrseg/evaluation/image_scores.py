@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy.typing as npt
 from cxrseg.data.sample import Sample
 from cxrseg.inference.outputs import CATEGORY_COLUMNS
 from cxrseg.inference.prediction import Prediction
+from cxrseg.metrics.intervals import Groups
 from cxrseg.metrics.lungs import find_lungs
 from cxrseg.metrics.regions import count_regions
 from cxrseg.metrics.segmentation import Counts, ImageScore, score
 from cxrseg.metrics.severity import Severity, measure_severity
 
-__all__ = ["Callback", "EvaluatedImage", "evaluate_image"]
+__all__ = ["Callback", "EvaluatedImage", "evaluate_image", "groups_of"]
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -42,6 +43,8 @@ class EvaluatedImage:
         categories: `Prediction.categories`.
         emptied: `Prediction.emptied`.
         refused: why the input check refused the image, '' otherwise; its masks count as empty.
+        group: the number of the group of images of one patient, or of copies, to which it belongs; None where no group
+            of the dataset is known.
     """
 
     sample: Sample
@@ -54,6 +57,7 @@ class EvaluatedImage:
     categories: Mapping[str, float] | None = None
     emptied: bool = False
     refused: str = ""
+    group: int | None = None
 
     @property
     def infected(self) -> bool:
@@ -75,6 +79,7 @@ class EvaluatedImage:
                 **self.scores[channel].as_row(),
                 **(self._findings() if channel == "infection" else {}),
                 "refused": self.refused or None,
+                **({} if self.group is None else {"group": self.group}),
             }
         ]
 
@@ -107,6 +112,12 @@ class EvaluatedImage:
         for category, name in CATEGORY_COLUMNS.items():
             found[name] = None if self.categories is None else self.categories.get(category)
         return {**found, "emptied": None if self.categories is None else int(self.emptied)}
+
+
+def groups_of(images: Sequence[EvaluatedImage]) -> Groups:
+    """The groups that intervals must draw as a whole, or None where none are known."""
+    groups = [image.group for image in images if image.group is not None]
+    return groups if len(groups) == len(images) and groups else None
 
 
 def evaluate_image(

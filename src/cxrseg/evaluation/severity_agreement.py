@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.evaluation.image_scores import EvaluatedImage
-from cxrseg.metrics.intervals import Estimate, Statistic, estimate, estimate_fraction
+from cxrseg.evaluation.image_scores import EvaluatedImage, groups_of
+from cxrseg.metrics.intervals import Estimate, Groups, Statistic, estimate, estimate_fraction
 
 __all__ = ["summarise_severity", "weighted_kappa"]
 
@@ -37,13 +37,14 @@ def summarise_severity(images: Sequence[EvaluatedImage]) -> dict[str, Any] | Non
     }
 
 
-def weighted_kappa(ours: Sequence[int], theirs: Sequence[int]) -> Estimate:
+def weighted_kappa(ours: Sequence[int], theirs: Sequence[int], groups: Groups = None) -> Estimate:
     """Cohen's kappa of two scores with quadratic weights (Cohen 1968), with its bootstrap interval.
 
     With these weights, kappa is 1 - E[(a - b)^2] / (E[a^2] + E[b^2] - 2 E[a] E[b]): chance agreement needs no table.
 
     Args:
         ours, theirs: (n,) scores of the same n images; the result is nan where all scores are equal.
+        groups: the group of each image.
     """
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     table = np.stack([(a - b) ** 2, a**2 + b**2, a, b], axis=1)
@@ -54,23 +55,32 @@ def weighted_kappa(ours: Sequence[int], theirs: Sequence[int]) -> Estimate:
         kappa: _Array = 1 - apart / np.where(by_chance > 1e-9, by_chance, np.nan)
         return kappa[:, None]
 
-    return estimate(statistic, len(a))[0]
+    return estimate(statistic, len(a), groups=groups)[0]
 
 
 def _agreement(images: Sequence[EvaluatedImage]) -> dict[str, Any]:
-    pairs = [
-        (image.predicted.infected_fraction, image.true.infected_fraction)
-        for image in images
-        if image.true is not None and image.predicted is not None and image.predicted.infected_fraction is not None
-    ]
-    difference = np.array([ours - theirs for ours, theirs in pairs if theirs is not None])
-    error, bias, lower, upper = (found.as_json() for found in estimate(_bland_altman(difference), len(difference)))
-    scores = [
-        (image.predicted.extent_score, image.true.extent_score)
+    known = [
+        (image, image.predicted, image.true)
         for image in images
         if image.true is not None and image.predicted is not None
     ]
-    both = [(ours, theirs) for ours, theirs in scores if ours is not None and theirs is not None]
+    pairs = [
+        (image, ours.infected_fraction, theirs.infected_fraction)
+        for image, ours, theirs in known
+        if ours.infected_fraction is not None
+    ]
+    of_pairs = groups_of([image for image, _, theirs in pairs if theirs is not None])
+    difference = np.array([ours - theirs for _, ours, theirs in pairs if theirs is not None])
+    error, bias, lower, upper = (
+        found.as_json() for found in estimate(_bland_altman(difference), len(difference), groups=of_pairs)
+    )
+    both = [
+        (image, ours.extent_score, theirs.extent_score)
+        for image, ours, theirs in known
+        if ours.extent_score is not None and theirs.extent_score is not None
+    ]
+    of_both = groups_of([image for image, _, _ in both])
+    kappa = weighted_kappa([ours for _, ours, _ in both], [theirs for _, _, theirs in both], of_both)
     return {
         "images": len(images),
         "unknown": len(images) - len(difference),
@@ -80,8 +90,10 @@ def _agreement(images: Sequence[EvaluatedImage]) -> dict[str, Any]:
             "lower": {"value": lower.pop("mean"), **lower},
             "upper": {"value": upper.pop("mean"), **upper},
         },
-        "weighted_kappa": weighted_kappa([ours for ours, _ in both], [theirs for _, theirs in both]).as_json("value"),
-        "same_score": estimate_fraction(sum(ours == theirs for ours, theirs in both), len(both)).as_json("fraction"),
+        "weighted_kappa": kappa.as_json("value"),
+        "same_score": estimate_fraction(sum(ours == theirs for _, ours, theirs in both), len(both), of_both).as_json(
+            "fraction"
+        ),
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cxrseg.data.groups import independent_groups
 from cxrseg.data.sample import Sample
 from cxrseg.errors import DatasetError
 from cxrseg.evaluation.perturbations import WAYS, Way
@@ -99,7 +100,9 @@ def stress(
                 on_image(done, len(films))
     about = {way.name: way.about for way in (UNCHANGED, *ways)}
     order = {name: place for place, name in enumerate(about)}
-    return Stress(sorted(rows, key=lambda row: order[row.way]), about, seed)
+    numbers = independent_groups(films)
+    groups = None if numbers is None else dict(zip([film.name for film in films], numbers, strict=True))
+    return Stress(sorted(rows, key=lambda row: order[row.way]), about, seed, groups)
 
 
 def _film(segmenter: SegmentsRadiographs, sample: Sample, ways: Sequence[Way], seed: int) -> list[StoredFilm]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cxrseg.io.write import write_csv, write_json
-from cxrseg.metrics.intervals import Estimate, estimate_fraction, estimate_means
+from cxrseg.metrics.intervals import Estimate, Groups, chosen_groups, estimate_fraction, estimate_means
 from cxrseg.metrics.segmentation import MARKED_LIMIT
 
 __all__ = ["AS_IS", "StoredFilm", "Stress", "WaySummary", "write_stress"]
@@ -103,11 +103,13 @@ class Stress:
         films: a row for each film and way, the unchanged films first.
         about: name of the way to its description.
         seed: of the choice of films and of the noise.
+        groups: name of a film to its group (patient, copies), where any are known; intervals draw groups as a whole.
     """
 
     films: Sequence[StoredFilm]
     about: Mapping[str, str]
     seed: int = 0
+    groups: Mapping[str, int] | None = None
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -120,7 +122,10 @@ class Stress:
 
     def summaries(self) -> list[WaySummary]:
         """A row for each way, beginning with the unchanged films."""
-        return [_summary(way, self.of(way)) for way in self.about]
+        return [_summary(way, self.of(way), self._groups(self.of(way))) for way in self.about]
+
+    def _groups(self, films: Sequence[StoredFilm]) -> Groups:
+        return None if self.groups is None else [self.groups[film.name] for film in films]
 
     def lines(self) -> list[str]:
         """The figures as a table for a terminal."""
@@ -137,21 +142,24 @@ class Stress:
         }
 
 
-def _summary(way: str, films: Sequence[StoredFilm]) -> WaySummary:
-    normal = [film for film in films if film.category == "Normal" and film.lungs_marked is not None]
+def _summary(way: str, films: Sequence[StoredFilm], groups: Groups) -> WaySummary:
+    is_normal = [film.category == "Normal" and film.lungs_marked is not None for film in films]
+    normal = [film for film, chosen in zip(films, is_normal, strict=True) if chosen]
+    marked = sum((film.lungs_marked or 0) > MARKED_LIMIT for film in normal)
     moved = [np.nan if film.movement is None else film.movement for film in films]
     means = estimate_means(
         {
             "infected_dice": [_or_nan(film.dice) if film.infected else np.nan for film in films],
             "movement": moved,
             "lungs_dice": [_or_nan(film.lungs_dice) for film in films],
-        }
+        },
+        groups=groups,
     )
     return WaySummary(
         way=way,
         films=len(films),
         refused=sum(bool(film.refused) for film in films),
-        normal_marked=estimate_fraction(sum((film.lungs_marked or 0) > MARKED_LIMIT for film in normal), len(normal)),
+        normal_marked=estimate_fraction(marked, len(normal), chosen_groups(groups, is_normal)),
         movement_95=float(np.nanpercentile(moved, 95)) if not np.isnan(moved).all() else np.nan,
         **means,
     )

@@ -33,6 +33,12 @@ def summary_lines(summary: Mapping[str, Any], channels: Sequence[str]) -> Iterat
     yield from _severity(summary["severity"])
     yield from _confidence(summary["confidence"])
     yield from _image_level(summary["image_level"])
+    yield _resampled(summary["intervals"])
+
+
+def _resampled(intervals: Mapping[str, Any]) -> str:
+    known = "" if intervals["resampled"] != "images" else "; patients are not known"
+    return f"{intervals['level']:.0%} intervals: {intervals['units']} {intervals['resampled']} were resampled{known}"
 
 
 def _channel(channel: str, values: Mapping[str, Any], threshold: float) -> Iterator[str]:

@@ -8,15 +8,17 @@ A resample is a row of weights: how often each image was drawn. The figures of a
 10,000 resamples of 932 images and 20 figures take a tenth of a second, while `scipy.stats.bootstrap` takes half a
 second or more for each figure. Both give the same intervals.
 
-Images are treated as independent. Where several are of one patient, the intervals are too narrow.
+Where several images are of one patient, or are copies of one exposure, they are not independent. Such groups are then
+drawn as a whole (cluster bootstrap: Davison and Hinkley 1997, section 3.8): a resample has as many groups as there are.
+Wilson's intervals then count fewer images, see `estimate_fraction`. Without groups, images are treated as independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +28,12 @@ __all__ = [
     "RESAMPLES",
     "SEED",
     "Estimate",
+    "Groups",
     "Statistic",
     "estimate",
     "estimate_means",
     "estimate_fraction",
+    "chosen_groups",
     "mean_of",
 ]
 
@@ -42,10 +46,16 @@ RESAMPLES = 10_000
 SEED = 0
 """Random seed of every bootstrap, so that the same scores give the same intervals."""
 
+_NORMAL = 1.959963984540054
+"""The quantile of the normal distribution for `LEVEL`, two-sided."""
+
 _CHUNK = 100_000
 """Number of weights in memory at a time: more are slower, since they do not fit into the processor's cache."""
 
 _Array = npt.NDArray[np.float64]
+
+Groups: TypeAlias = Sequence[int] | npt.NDArray[np.integer] | None
+"""The group of each image, such as its patient; None where every image is its own group."""
 
 Statistic = Callable[[_Array], _Array]
 """From (B, n) weights of n images to (B, k): k figures of each of B resamples, nan where undefined."""
@@ -58,7 +68,7 @@ class Estimate:
     Attributes:
         value: the figure; nan where undefined.
         n: the number of its images.
-        low, high: its 95% interval; nan for fewer than two images.
+        low, high: its 95% interval; nan for fewer than two images or groups.
     """
 
     value: float
@@ -77,7 +87,13 @@ class Estimate:
 
 
 def estimate(
-    statistic: Statistic, images: int, n: int | None = None, *, resamples: int = RESAMPLES, seed: int = SEED
+    statistic: Statistic,
+    images: int,
+    n: int | None = None,
+    *,
+    groups: Groups = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> list[Estimate]:
     """Figures with their bootstrap intervals.
 
@@ -87,17 +103,21 @@ def estimate(
         statistic: computes k figures from the weights of the images.
         images: the number of images.
         n: the number to report; None for `images`.
+        groups: the group of each image; groups are drawn as a whole.
         resamples: the number of resamples.
         seed: of the random generator.
 
     Returns:
         One estimate for each of the k figures.
     """
+    owners = None if groups is None else np.unique(np.asarray(groups, np.int64), return_inverse=True)[1]
+    units = images if owners is None else int(owners.max(initial=-1)) + 1
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(np.ones((1, images)))[0]
-        if images < 2:
+        if units < 2:
             return [Estimate(float(value), images if n is None else n) for value in values]
-        found = np.concatenate([statistic(weights) for weights in _resamples(images, resamples, seed)])
+        drawn = _resamples(units, images, resamples, seed)
+        found = np.concatenate([statistic(each if owners is None else each[:, owners]) for each in drawn])
     return [
         Estimate(float(value), images if n is None else n, *_interval(column))
         for value, column in zip(values, found.T, strict=True)
@@ -105,12 +125,13 @@ def estimate(
 
 
 def estimate_means(
-    columns: Mapping[str, npt.ArrayLike], *, resamples: int = RESAMPLES, seed: int = SEED
+    columns: Mapping[str, npt.ArrayLike], *, groups: Groups = None, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Estimate]:
     """Means with their bootstrap intervals.
 
     Args:
         columns: name to (n,) values, one for each image, the same images in every column; nan where undefined.
+        groups: the group of each image; groups are drawn as a whole.
         resamples: the number of resamples.
         seed: of the random generator.
 
@@ -120,22 +141,42 @@ def estimate_means(
     if not columns:
         return {}
     table = np.stack([np.asarray(column, dtype=np.float64) for column in columns.values()], axis=1)
-    counts = np.count_nonzero(~np.isnan(table), axis=0)
-    found = estimate(mean_of(table), len(table), resamples=resamples, seed=seed)
+    known = ~np.isnan(table)
+    owners = np.arange(len(table)) if groups is None else np.asarray(groups, np.int64)
+    found = estimate(mean_of(table), len(table), groups=groups, resamples=resamples, seed=seed)
     return {
-        name: Estimate(one.value, int(count), *((one.low, one.high) if count > 1 else ()))
-        for name, one, count in zip(columns, found, counts, strict=True)
+        name: Estimate(one.value, int(of.sum()), *((one.low, one.high) if len(np.unique(owners[of])) > 1 else ()))
+        for name, one, of in zip(columns, found, known.T, strict=True)
     }
 
 
-def estimate_fraction(hits: int, n: int) -> Estimate:
-    """The fraction `hits` / `n` with Wilson's interval; undefined where n is 0."""
+def estimate_fraction(hits: int, n: int, groups: Groups = None) -> Estimate:
+    """The fraction `hits` / `n` with Wilson's interval; undefined where n is 0.
+
+    With groups, the interval is that of (sum of m)^2 / sum of m^2 images, m being the sizes of the groups (Kish 1965,
+    section 8.2): as if the images of a group were all alike, which makes it rather too wide than too narrow.
+
+    Args:
+        hits: the number of images that count.
+        n: the number of all images.
+        groups: the group of each of the n images.
+    """
     if n == 0:
         return Estimate(np.nan, 0)
-    from scipy.stats import binomtest  # here, since it takes long to import
+    counted, fraction = float(n), hits / n
+    if groups is not None:
+        sizes = np.unique(np.asarray(groups, np.int64), return_counts=True)[1]
+        counted = float(sizes.sum() ** 2 / (sizes**2).sum())
+    weight = _NORMAL**2 / counted
+    centre = (fraction + weight / 2) / (1 + weight)
+    half = _NORMAL / (1 + weight) * np.sqrt(fraction * (1 - fraction) / counted + weight / (4 * counted))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Estimate(fraction, n, 0.0 if hits == 0 else float(low), 1.0 if hits == n else float(high))
 
-    interval = binomtest(hits, n).proportion_ci(LEVEL, method="wilson")
-    return Estimate(hits / n, n, float(interval.low), float(interval.high))
+
+def chosen_groups(groups: Groups, chosen: npt.NDArray[np.bool_] | Sequence[bool]) -> Groups:
+    """The groups of some of the images; None where there are none."""
+    return None if groups is None else np.asarray(groups, np.int64)[np.asarray(chosen, bool)]
 
 
 def mean_of(table: npt.NDArray[np.floating]) -> Statistic:
@@ -145,19 +186,19 @@ def mean_of(table: npt.NDArray[np.floating]) -> Statistic:
     return lambda weights: (weights @ values) / (weights @ counts)
 
 
-def _resamples(images: int, resamples: int, seed: int) -> Iterator[_Array]:
-    """Weights (b, images) float64, in chunks, `resamples` rows in all."""
+def _resamples(units: int, images: int, resamples: int, seed: int) -> Iterator[_Array]:
+    """Weights (b, units) float64, in chunks for which `images` decide, `resamples` rows in all."""
     rows = max(1, _CHUNK // images)
     for start in range(0, resamples, rows):
-        yield _drawn(images, min(rows, resamples - start), seed, start).astype(np.float64)
+        yield _drawn(units, min(rows, resamples - start), seed, start).astype(np.float64)
 
 
 @lru_cache(maxsize=256)  # at most about 25 MB; an evaluation needs the same numbers of images many times
-def _drawn(images: int, rows: int, seed: int, start: int) -> npt.NDArray[np.uint8]:
-    """How often each image is drawn in each of `rows` resamples."""
-    drawn = np.random.default_rng((seed, start)).integers(0, images, (rows, images))
-    drawn += np.arange(rows)[:, None] * images
-    return np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.uint8)
+def _drawn(units: int, rows: int, seed: int, start: int) -> npt.NDArray[np.uint8]:
+    """How often each image or group is drawn in each of `rows` resamples."""
+    drawn = np.random.default_rng((seed, start)).integers(0, units, (rows, units))
+    drawn += np.arange(rows)[:, None] * units
+    return np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.uint8)
 
 
 def _interval(values: _Array) -> tuple[float, float]:

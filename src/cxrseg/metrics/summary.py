@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.metrics.intervals import Estimate, estimate, estimate_fraction, estimate_means
+from cxrseg.metrics.intervals import Estimate, Groups, chosen_groups, estimate, estimate_fraction, estimate_means
 from cxrseg.metrics.segmentation import MARKED_LIMIT, ImageScore
 
 __all__ = ["FIGURES", "per_image", "pooled_rmse", "summarise"]
@@ -20,8 +20,12 @@ _RATIOS = ("dice", "iou", "precision", "recall", "specificity")
 _WITH_EMPTY = ("dice", "iou", "nsd2", "nsd4")
 
 
-def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
+def summarise(rows: Sequence[ImageScore], groups: Groups = None) -> dict[str, Any]:
     """The four means of the scores of many images that publications report.
+
+    Args:
+        rows: the scores.
+        groups: the group of each image, such as its patient, for the intervals.
 
     Returns:
         a dict of JSON values; each figure has `n`, the number of its images, and its 95% `interval` (see
@@ -35,10 +39,15 @@ def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
         - uninfected_marked: {fraction, n, interval, limit}, the fraction of the images without infection in which
           more than `limit` (1%) of the lungs is marked.
     """
+    has_infection = np.array([row.tp + row.fn > 0 for row in rows], bool)
     infected = [row for row in rows if row.tp + row.fn]
-    fractions = np.array([row.lungs_marked for row in rows if not row.tp + row.fn])
+    of_infected = chosen_groups(groups, has_infection)
+    fractions = np.array([row.lungs_marked for row in rows], np.float64)
+    counted = ~has_infection & ~np.isnan(fractions)
     marked = estimate_fraction(
-        int(np.count_nonzero(fractions > MARKED_LIMIT)), int(np.count_nonzero(~np.isnan(fractions)))
+        int(np.count_nonzero(fractions[counted] > MARKED_LIMIT)),
+        int(np.count_nonzero(counted)),
+        chosen_groups(groups, counted),
     )
     every = {name: [1.0 if row.counts.both_empty else getattr(row, name) for row in rows] for name in _WITH_EMPTY}
     return {
@@ -47,24 +56,26 @@ def summarise(rows: Sequence[ImageScore]) -> dict[str, Any]:
         "both_empty": sum(row.counts.both_empty for row in rows),
         "missed": sum(row.counts.missed for row in rows),
         "false_alarm": sum(row.counts.false_alarm for row in rows),
-        "rmse": pooled_rmse(rows).as_json("value"),
-        "infected_per_image": per_image(infected),
+        "rmse": pooled_rmse(rows, groups).as_json("value"),
+        "infected_per_image": per_image(infected, of_infected),
         "infected_pooled": {
-            **{name: found.as_json("value") for name, found in _pooled(infected).items()},
-            "rmse": pooled_rmse(infected).as_json("value"),
+            **{name: found.as_json("value") for name, found in _pooled(infected, of_infected).items()},
+            "rmse": pooled_rmse(infected, of_infected).as_json("value"),
         },
-        "all_images_empty_on_empty_is_1": {name: found.as_json() for name, found in estimate_means(every).items()},
+        "all_images_empty_on_empty_is_1": {
+            name: found.as_json() for name, found in estimate_means(every, groups=groups).items()
+        },
         "uninfected_marked": {**marked.as_json("fraction"), "limit": MARKED_LIMIT},
     }
 
 
-def per_image(rows: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
+def per_image(rows: Sequence[ImageScore], groups: Groups = None) -> dict[str, dict[str, Any]]:
     """Name of each of `FIGURES` to the mean over the images where it is defined: {mean, n, interval}."""
     columns = {name: [getattr(row, name) for row in rows] for name in FIGURES}
-    return {name: found.as_json() for name, found in estimate_means(columns).items()}
+    return {name: found.as_json() for name, found in estimate_means(columns, groups=groups).items()}
 
 
-def pooled_rmse(rows: Sequence[ImageScore]) -> Estimate:
+def pooled_rmse(rows: Sequence[ImageScore], groups: Groups = None) -> Estimate:
     """Root mean squared error over all pixels of all images, Eq. 1 of the reports."""
     pixels = np.array([row.counts.pixels for row in rows], dtype=np.float64)
     sums = np.stack([np.array([row.rmse for row in rows]) ** 2 * pixels, pixels], axis=1)
@@ -73,10 +84,10 @@ def pooled_rmse(rows: Sequence[ImageScore]) -> Estimate:
         found = weights @ sums
         return np.sqrt(found[:, :1] / found[:, 1:])
 
-    return estimate(statistic, len(rows))[0]
+    return estimate(statistic, len(rows), groups=groups)[0]
 
 
-def _pooled(rows: Sequence[ImageScore]) -> dict[str, Estimate]:
+def _pooled(rows: Sequence[ImageScore], groups: Groups) -> dict[str, Estimate]:
     """The ratios of the pooled counts of all images."""
     counts = np.array([[row.tp, row.fp, row.fn, row.tn] for row in rows], dtype=np.float64).reshape(-1, 4)
 
@@ -86,4 +97,4 @@ def _pooled(rows: Sequence[ImageScore]) -> dict[str, Estimate]:
         wholes = (2 * tp + fp + fn, tp + fp + fn, tp + fp, tp + fn, tn + fp)
         return np.stack([part / whole for part, whole in zip(parts, wholes, strict=True)], axis=1)
 
-    return dict(zip(_RATIOS, estimate(statistic, len(rows)), strict=True))
+    return dict(zip(_RATIOS, estimate(statistic, len(rows), groups=groups), strict=True))

@@ -50,7 +50,7 @@ def write_audit(audit: Audit, out: Path) -> tuple[Path, Path]:
 
 def audit_lines(audit: Audit) -> list[str]:
     """The audit in a few lines of text."""
-    lines = [f"{count.split:<6}{count.category or '-':<12}{count.images:>6}  {count.remark}" for count in audit.counts]
+    lines = [f"{count.split:<6}{count.category or '-':<16}{count.images:>6}  {count.remark}" for count in audit.counts]
     lines.append(f"unreadable images {len(audit.unreadable)}, misfits {len(audit.misfits)}")
     lines += [f"{target}: {kind} {count}" for (target, kind), count in sorted(audit.fault_counts().items())]
     lines += [f"{kind} pairs in {splits}: {count}" for (kind, splits), count in sorted(audit.pair_counts().items())]
@@ -78,6 +78,7 @@ def _content(audit: Audit) -> dict[str, Any]:
         "leaks": len(audit.leaks),
         "verdict": _verdict(audit),
         "counts": [(c.split, c.category or "", c.images, _or_empty(c.published), c.remark) for c in audit.counts],
+        "unused": [line.partition(" in ")[::2] for line in audit.unused],
         "forms": list(audit.forms.items()),
         "broken": [*audit.unreadable.items(), *(line.partition(": ")[::2] for line in audit.misfits)],
         "pair_counts": [(*key, count) for key, count in sorted(audit.pair_counts().items())],

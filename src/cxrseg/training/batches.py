@@ -84,8 +84,8 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
             f"{dataset.root} has no split 'val' for validation; use a fraction of its training images with "
             "--val-fraction 0.2 (cxrseg.data.splits.hold_out)"
         )
-    categorised = any(sample.category for sample in dataset.samples)
-    chosen = dataset.select(split, recipe.categories if categorised else None)
+    others = {sample.category for sample in dataset.samples} - set(CATEGORIES)
+    chosen = dataset.select(split, {*recipe.categories, *others})
     unused = recipe.non_covid == "out" or (recipe.non_covid == "lungs" and "lungs" not in recipe.targets)
     kept = tuple(sample for sample in chosen.samples if not (unused and sample.infection_is_by_definition))
     if not kept:
@@ -132,7 +132,7 @@ def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
         torch.from_numpy(np.stack([item[0] for item in items])),
         torch.from_numpy(np.stack([item[1] for item in items])),
         torch.from_numpy(present),
-        torch.tensor([CATEGORIES.index(sample.category) if sample.category else -1 for sample in samples]),
+        torch.tensor([CATEGORIES.index(s.category) if s.category in CATEGORIES else -1 for s in samples]),
     )
 
 

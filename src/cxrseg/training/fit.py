@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -95,7 +95,7 @@ def train(
         DiskFullError: the disk is full; the last complete checkpoint is unchanged.
     """
     samples = {split: select_samples(dataset, recipe.data, split) for split in ("train", "val")}
-    used = Dataset(dataset.root, dataset.layout, (*samples["train"], *samples["val"]))
+    used = replace(dataset, samples=(*samples["train"], *samples["val"]))
     folder = RunFolder(Path(out))
     distillation = Distillation([Path(run) for run in distill_from], recipe)
     if getattr(rank_zero_only, "rank", 0) == 0:  # for the other processes the folder exists already

@@ -31,7 +31,7 @@ class DataRecipe(Section):
     """Input and targets of the network."""
 
     categories: tuple[Literal["COVID-19", "Non-COVID", "Normal"], ...] = ("COVID-19", "Non-COVID", "Normal")
-    """Categories to train on. Images of a dataset without categories are always used."""
+    """Categories of COVID-QU-Ex to train on. Images without a category, or of one of your own, are always used."""
     targets: tuple[Target, ...] = Field(("infection",), min_length=1)
     """Output channels, in order. Where an image lacks a kind of mask, this part of its loss is left out."""
     non_covid: Literal["background", "lungs", "out"] = "lungs"
