@@ -12,13 +12,13 @@ from cxrseg.cli.evaluate import compare, evaluate, report
 from cxrseg.cli.follow import follow
 from cxrseg.cli.node import node
 from cxrseg.cli.predict import predict
-from cxrseg.cli.shared import PATH, Commands, command, group
+from cxrseg.cli.shared import EXIT_CODES, PATH, Commands, command, group
 from cxrseg.cli.train import demo, fit_check, recipes, train
 
 __all__ = ["main"]
 
 
-@group("cxrseg demo", cls=Commands)
+@group("cxrseg demo", cls=Commands, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="cxrseg")
 def main() -> None:
     """Segment and measure COVID-19 and pneumonia infection on chest X-rays.

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import FOLDER, PATH, categories_option, command, group, mask_values_option, value_range_option
+from cxrseg.cli.shared import (
+    FOLDER,
+    PATH,
+    SOME_NOT,
+    categories_option,
+    command,
+    group,
+    mask_values_option,
+    value_range_option,
+)
 
 __all__ = ["data"]
 
@@ -107,7 +116,7 @@ def check(
 ) -> None:
     """Audit a dataset: damaged files, faults in masks, copies within and across splits, shortcuts.
 
-    Exit code 1 where copies of one image are in two splits.
+    Exit code 1 where it found damaged files, faults in masks, or copies of one image in two splits.
     """
     from cxrseg.audit.audit import audit_dataset
     from cxrseg.data.exclusions import write_exclusions
@@ -123,7 +132,7 @@ def check(
     if exclusions is not None:
         write_exclusions(exclusions, audit.exclusions)
         click.echo(f"names  {exclusions}")
-    sys.exit(1 if audit.leaks else 0)
+    sys.exit(SOME_NOT if audit.misfits or audit.unreadable or audit.faults or audit.leaks else 0)
 
 
 for one in (fetch, preview, phantom, check):

@@ -26,7 +26,7 @@ from cxrseg.data.splits import as_category, as_split
 from cxrseg.errors import DatasetError
 from cxrseg.io.read import IMAGE_SUFFIXES
 
-__all__ = ["list_dataset", "open_dataset"]
+__all__ = ["folder_role", "list_dataset", "open_dataset"]
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def _inner(folder: Path) -> Path | None:
 def _pools(folder: Path, split: str | None, category: str | None) -> Iterator[Pool]:
     """The images and masks in a folder and in its folders of splits and categories."""
     folders = visible_folders(folder)
-    if any(_role(child) for child in folders):
+    if any(folder_role(child) for child in folders):
         yield _in_folders(folder, folders, split, category)
     elif pool := _side_by_side(folder, split, category):
         yield pool
@@ -174,7 +174,7 @@ def _pools(folder: Path, split: str | None, category: str | None) -> Iterator[Po
             yield from _pools(child, split, kind)
 
 
-def _role(folder: Path) -> str | None:
+def folder_role(folder: Path) -> str | None:
     """'images', the target of the masks in a folder, or None, by the folder's name."""
     name = folder.name.casefold().replace("_", " ").replace("-", " ")
     return "images" if name in _IMAGE_FOLDERS else _MASK_FOLDERS.get(name)
@@ -183,7 +183,7 @@ def _role(folder: Path) -> str | None:
 def _in_folders(folder: Path, folders: list[Path], split: str | None, category: str | None) -> Pool:
     files: dict[str, list[Path]] = {}
     for child in folders:
-        if role := _role(child):
+        if role := folder_role(child):
             files.setdefault(role, []).extend(visible_files(child))
     images = files.pop("images") if "images" in files else visible_files(folder)
     if _is_qata(folders):
@@ -250,6 +250,6 @@ def _nothing_fits(root: Path) -> str:
     if folders:
         found.append(f"folders {', '.join(folders[:20])}{', ...' if len(folders) > 20 else ''}")
     above = root.resolve().parent
-    if any(suffix in IMAGE_SUFFIXES for suffix in files) and any(map(_role, visible_folders(above))):
+    if any(suffix in IMAGE_SUFFIXES for suffix in files) and any(map(folder_role, visible_folders(above))):
         found.append(f"and masks may be beside it: name {shown(above, root)} instead")
     return f"{root} has no known layout of images and masks; it contains {', '.join(found)}.{_LAYOUTS}"

@@ -47,6 +47,7 @@ class Options:
         window: which view of DICOM files that offer several, from 0.
         value_range: the stored values of black and of white; None: the files say, or it is estimated.
         max_pixels: images with more pixels are refused.
+        identities: write the Patient ID of DICOM files instead of a key for the patient.
         write_objects: writes those of `DICOM_TYPES`; needed where there are any.
     """
 
@@ -63,7 +64,19 @@ class Options:
     window: int = 0
     value_range: tuple[float, float] | None = None
     max_pixels: int = MAX_PIXELS
+    identities: bool = False
     write_objects: WriteObjects | None = None
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What follows the stem in the names of all files that may be written for an image."""
+        masks = ("_infection.png", "_lungs.png") if "png" in self.output_types else ()
+        return (
+            *masks,
+            *(["_probability.png"] if self.save_probabilities else ()),
+            *(["_preview.png"] if self.preview else ()),
+            *(f"_{kind.removeprefix('dicom_')}.dcm" for kind in DICOM_TYPES if kind in self.output_types),
+        )
 
     def segmenter(self, streams: int = 1) -> Segmenter:
         """Load the models; `streams` and errors as for `Segmenter`."""

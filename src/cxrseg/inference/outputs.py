@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from cxrseg.inference.options import Options
 from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.text import printable
 from cxrseg.io.write import write_atomic, write_mask, write_probability
 from cxrseg.metrics.severity import SEVERITY_COLUMNS, Severity
 
@@ -28,10 +30,11 @@ COLUMNS = (
     *("confidence", "model", "model_version", "model_sha256", "threshold"),
     *CATEGORY_COLUMNS.values(),
     "emptied",
+    *("patient_id", "study_date", "study_uid", "series_uid", "sop_uid"),
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
 differ; fractions are 0 to 1; unknown values are empty. `probability_...` are of the whole image, and `emptied` is true
-where the task covid19 emptied the infection map. In the CSV, `warnings` and
+where the task covid19 emptied the infection map. The last five are of DICOM files. In the CSV, `warnings` and
 the reader's `steps` are joined by '; '."""
 
 _DIGITS = 6
@@ -50,7 +53,7 @@ def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: 
     known: dict[str, Any] = {
         "path": name,
         "status": status,
-        "reason": reason,
+        "reason": printable(reason),
         "warnings": [],
         "steps": [],
         "model": model.name,
@@ -76,8 +79,8 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
         **empty_row(
             name, prediction.status, prediction.reason, prediction.model, prediction.thresholds.get("infection")
         ),
-        "warnings": list(prediction.warnings),
-        "steps": list(prediction.steps),
+        "warnings": [printable(warning) for warning in prediction.warnings],
+        "steps": [printable(step) for step in prediction.steps],
         "width": width,
         "height": height,
         "spacing_mm": _spacing(radiograph.spacing_mm),
@@ -88,6 +91,7 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
             for category, value in (prediction.categories or {}).items()
         },
         "emptied": prediction.emptied if prediction.status == "ok" else None,
+        **{key: printable(value) for key, value in radiograph.identifiers.items()},
     }
 
 
@@ -96,12 +100,9 @@ def write_outputs(
     stem: str,
     radiograph: Radiograph | None,
     prediction: Prediction | None,
-    *,
-    masks: bool = True,
-    save_probabilities: bool = False,
-    preview: bool = False,
+    options: Options,
 ) -> None:
-    """Write the masks and optional files; files of an earlier run with these names are removed.
+    """Write the masks and optional files; of those that the options may write, others of these names are removed.
 
     Masks and maps lie on the file's own pixels; the preview is upright.
 
@@ -110,38 +111,33 @@ def write_outputs(
         stem: the beginning of the files' names, such as 'sub/name'.
         radiograph: the image, or None.
         prediction: for this image, or None. For None and for a refused prediction nothing is written.
-        masks: write STEM_infection.png and STEM_lungs.png.
-        save_probabilities: write STEM_probability.png too.
-        preview: write STEM_preview.png too.
+        options: which files are written.
 
     Raises:
         DiskFullError: the disk is full.
     """
     found = prediction.probabilities if prediction is not None else {}
     written: list[Path] = []
-    for channel in found if masks else ():
+    for channel in found if "png" in options.output_types else ():
         assert prediction is not None and radiograph is not None
         written.append(out / f"{stem}_{channel}.png")
         write_mask(written[-1], radiograph.to_file(prediction.mask(channel)))
-    if save_probabilities and "infection" in found:
+    if options.save_probabilities and "infection" in found:
         assert radiograph is not None
         written.append(out / f"{stem}_probability.png")
         write_probability(written[-1], radiograph.to_file(found["infection"]))
-    if preview and found:
+    if options.preview and found:
         assert prediction is not None and radiograph is not None
         written.append(out / f"{stem}_preview.png")
         _write_preview(written[-1], radiograph, prediction)
-    for path in outputs_of(out, stem):
+    for path in outputs_of(out, stem, options):
         if path not in written:
             path.unlink(missing_ok=True)
 
 
-def outputs_of(out: Path, stem: str) -> list[Path]:
+def outputs_of(out: Path, stem: str, options: Options) -> list[Path]:
     """All that may be written for a file, by its `stem`, such as 'sub/name', in the output folder."""
-    return [
-        *(out / f"{stem}_{kind}.png" for kind in ("infection", "lungs", "probability", "preview")),
-        *(out / f"{stem}_{kind}.dcm" for kind in ("seg", "sr", "sc")),
-    ]
+    return [out / f"{stem}{ending}" for ending in options.endings]
 
 
 def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
