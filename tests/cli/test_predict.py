@@ -309,6 +309,46 @@ def test_the_table_names_studies_and_hides_patients(
     assert cells["patient_id"] == "'=SECRET" and cells["path"] == "ü.dcm"
 
 
+def test_a_page_of_a_batch_has_warnings_first_and_pictures(model: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "in" / "a.png")
+    draw(tmp_path / "in" / "z<b>.png", np.ascontiguousarray(PIXELS[:, ::-1]))
+    Image.new("L", (200, 200), 90).save(tmp_path / "in" / "blank.png")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no image")
+    done = invoke(model, tmp_path / "in", "-o", tmp_path / "out", "--page")
+    page = tmp_path / "out" / "page.html"
+    assert f"page        {page}" in done.output
+    text = page.read_text(encoding="utf-8")
+    order = [text.index(f'data-value="{name}"') for name in ("broken.png", "blank.png", "a.png")]
+    assert order == sorted(order)
+    assert text.count("data:image/jpeg;base64,") == 3 and "<b>.png" not in text and "https:" not in text
+    assert invoke(model, tmp_path / "in", "-o", tmp_path / "out", "--overwrite").exit_code == 1
+    assert not page.exists() and not list((tmp_path / "out").glob("*_thumbnail.jpg"))
+
+
+def test_what_is_printed_for_one_file_and_for_several(model: Path, tmp_path: Path) -> None:
+    one = invoke(model, draw(tmp_path / "in" / "a.png"), "-o", tmp_path / "1", "-p")
+    row = rows(tmp_path / "1")["a.png"]
+    assert f"infected     {row['infected_fraction']:.1%} of the lungs" in one.output
+    assert f"left lung    {row['infected_fraction_left']:.1%} (the patient's left)" in one.output
+    assert f"preview     {tmp_path / '1' / 'a_preview.png'}" in one.output
+    draw(tmp_path / "in" / "b.png")
+    Image.new("L", (200, 200), 90).save(tmp_path / "in" / "blank.png")
+    several = invoke(model, tmp_path / "in", "-o", tmp_path / "2")
+    for line in (
+        "2 ok, 1 refused in",
+        f"median {row['infected_fraction']:.1%}",
+        f"{row['infected_fraction']:.1%}  a.png",
+        "1  the image is nearly blank",
+    ):
+        assert line in several.output, several.output
+
+
+def test_a_refused_film_has_a_picture_but_no_masks(model: Path, tmp_path: Path) -> None:
+    Image.new("L", (200, 200), 90).save(tmp_path / "blank.png")
+    assert invoke(model, tmp_path / "blank.png", "-o", tmp_path / "out", "-p").exit_code == 1
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["blank_preview.png"]
+
+
 def test_wishes_that_exclude_each_other(model: Path, tmp_path: Path) -> None:
     with pytest.raises(CxrsegError, match="got both"):
         predict_files(draw(tmp_path / "a.png"), tmp_path / "out", Options((model,)), resume=True, overwrite=True)

@@ -30,12 +30,13 @@ def main() -> None:
 @command("cxrseg info")
 @click.argument("model", type=PATH, required=False)
 def info(model: Path | None) -> None:
-    """Print the metadata of a model file as JSON; without MODEL, of the weights that come with cxrseg."""
+    """Print the metadata of a model file or run folder as JSON; without MODEL, of the weights that come with cxrseg."""
     import json
 
     from cxrseg.model_file import read_model, shipped_model
+    from cxrseg.run_folder import model_file_in
 
-    metadata = json.loads(read_model(model or shipped_model())[1].to_json())
+    metadata = json.loads(read_model(model_file_in(model) if model else shipped_model())[1].to_json())
     click.echo(json.dumps(metadata, indent=2, ensure_ascii=False))
 
 

@@ -76,9 +76,9 @@ def evaluate(
     stress_images: int,
     out: Path,
 ) -> None:
-    """Evaluate a model file, or predicted masks, on a dataset: a row for each image, and means with intervals.
+    """Evaluate a model, or predicted masks, on a dataset: a row for each image, and means with intervals.
 
-    Without MODEL, the weights that come with cxrseg are evaluated.
+    MODEL is a model file or a run folder. Without it, the weights that come with cxrseg are evaluated.
     """
     from cxrseg.data.exclusions import exclude as without
     from cxrseg.data.layout import open_dataset
@@ -87,6 +87,7 @@ def evaluate(
     from cxrseg.evaluation.evaluate import evaluate as evaluate_model
     from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
     from cxrseg.model_file import shipped_model
+    from cxrseg.run_folder import model_file_in
 
     _check_options(model, predictions, stressed, threshold, fit_split, task)
     dataset = open_dataset(dataset_path, Reading(value_range, mask_values))
@@ -98,7 +99,7 @@ def evaluate(
         write_evaluation(found, out)
         _print_evaluation(found, out)
         return
-    model = model or shipped_model()
+    model = model_file_in(model) if model else shipped_model()
     if fit_split is not None:
         others = dataset.select(fit_split, categories or None)
         fitted = fit(model, others, out / "fitted.onnx", evaluated=None if allow_same_split else selected)
@@ -181,20 +182,22 @@ def compare(first: Path, second: Path, out: Path | None) -> None:
 
 
 @command("cxrseg report runs/mine --dataset covid-qu-ex --evaluation mine-val")
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, required=False)
 @click.option("--dataset", "dataset_path", type=PATH, help="Of the evaluation; without it, the page has no gallery.")
 @click.option(
     "--evaluation",
     type=FOLDER,
     help="Output folder of 'cxrseg evaluate'. Without it, the model is evaluated first.  "
-    "[default: RUN/evaluation-SPLIT]",
+    "[default: RUN/evaluation-SPLIT, or evaluation-SPLIT for the weights that come with cxrseg]",
 )
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
 @click.option("--ablation", type=PATH, help="A CSV file with a header row, shown as a table.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html]")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html, or report.html]"
+)
 def report(
-    run: Path,
+    run: Path | None,
     dataset_path: Path | None,
     evaluation: Path | None,
     split: str,
@@ -204,23 +207,27 @@ def report(
 ) -> None:
     """Write a report of a run and its evaluation: one HTML file that needs no network.
 
-    RUN is a run folder or a model file. With --dataset the page contains images, and their licence applies to it.
+    RUN is a run folder or a model file; without it, the weights that come with cxrseg. With --dataset the page
+    contains images, and their licence applies to it.
     """
     from cxrseg.data.layout import open_dataset
+    from cxrseg.model_file import shipped_model
     from cxrseg.report.report import evaluate_run, write_report
     from cxrseg.report.stored_evaluation import read_evaluation
     from cxrseg.run_folder import read_run
 
     if dataset_path is None and evaluation is None:
         raise click.UsageError("expected --evaluation, --dataset or both, got neither")
-    stored = read_run(run)
+    stored = read_run(run or shipped_model())
+    # Never into the package, also where its weights are named.
+    folder = Path() if stored.model.resolve() == shipped_model().resolve() else stored.model.parent
     dataset = open_dataset(dataset_path) if dataset_path is not None else None
     if evaluation is None:
         assert dataset is not None
         selected = dataset.select(split, categories or None)
-        evaluated = evaluate_run(stored, selected, stored.model.parent / f"evaluation-{split}")
+        evaluated = evaluate_run(stored, selected, folder / f"evaluation-{split}")
     else:
         evaluated = read_evaluation(evaluation)
-    page = out or stored.model.parent / "report.html"
+    page = out or folder / "report.html"
     write_report(stored, evaluated, page, dataset=dataset, ablation=ablation)
     click.echo(f"report  {page}\n{NOTICE}")

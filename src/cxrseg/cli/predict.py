@@ -104,6 +104,7 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
     "DICOM objects need DICOM images and cxrseg[hospital].",
 )
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")
+@click.option("--page", is_flag=True, help="Write one HTML page with a small picture of each film, to sort.")
 @click.option(
     "-s", "--statistics", is_flag=True, help="Print the measurements of each file; statistics.csv always has them."
 )
@@ -212,7 +213,12 @@ def predict(
     except KeyboardInterrupt:
         shown.interrupted()
         sys.exit(INTERRUPTED)
-    shown.done(found)
+    page = None
+    if chosen.page:
+        from cxrseg.report.batch_page import write_batch_page
+
+        page = write_batch_page(out, found.stems)
+    shown.done(found, page)
     bad = found.counts["failed"] + (0 if allow_refused else found.counts["refused"])
     sys.exit(SOME_NOT if bad else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,8 +55,8 @@ class Progress:
             err=True,
         )
 
-    def done(self, found: BatchResult) -> None:
-        """Print the finding of one file, or the summary of many."""
+    def done(self, found: BatchResult, page: Path | None) -> None:
+        """Print the finding of one file, or the summary of many, and where the results are."""
         if self._quiet:
             return
         total = sum(found.counts.values())
@@ -67,6 +68,11 @@ class Progress:
             _many(found)
         if found.left_out:
             _list("left out", found.left_out)
+        for stem in found.stems.values() if total == 1 else ():
+            for picture in sorted(self._out.glob(f"{glob.escape(stem)}_preview.*")):
+                click.echo(f"preview     {picture}")
+        if page is not None:
+            click.echo(f"page        {page}")
         click.echo(f"statistics  {found.statistics}")
         click.echo(NOTICE)
 

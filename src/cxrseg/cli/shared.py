@@ -214,13 +214,27 @@ mask_values_option = click.option(
 )
 """Which values of masks are marked."""
 
+
+def _models(ctx: click.Context, parameter: click.Parameter, value: tuple[Path, ...]) -> tuple[Path, ...]:
+    if not value:
+        return ()
+    from cxrseg.run_folder import model_file_in
+
+    try:
+        return tuple(model_file_in(path) for path in value)
+    except CxrsegError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 models_option = click.option(
     "-m",
     "--model",
     "models",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Use this model file instead of the weights that come with cxrseg; several are averaged.",
+    type=click.Path(exists=True, path_type=Path),
+    callback=_models,
+    metavar="MODEL",
+    help="Use this model file or run folder instead of the weights that come with cxrseg; several are averaged.",
 )
 """Which weights."""
 

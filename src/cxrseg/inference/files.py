@@ -67,6 +67,7 @@ class BatchResult:
         resumed: number of files of this run whose rows existed before.
         seconds: duration of this run.
         statistics: the CSV file.
+        stems: name of each file with a row to the beginning of its outputs' names below the output folder.
         left_out: what was found and not used, in words, to its number.
     """
 
@@ -75,6 +76,7 @@ class BatchResult:
     seconds: float
     statistics: Path
     left_out: Mapping[str, int]
+    stems: Mapping[str, str]
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -148,6 +150,7 @@ def predict_files(
             time.monotonic() - clock,
             out / "statistics.csv",
             left_out,
+            {name: entry.stem for name, entry in journal.entries().items()},
         )
     write_json(
         out / "manifest.json",

@@ -43,6 +43,7 @@ class Options:
         force: warn where the input check would refuse the image.
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
+        page: write a small picture for the page of the run.
         output_types: what is written: 'png' for masks, and any of `DICOM_TYPES`.
         window: which view of DICOM files that offer several, from 0.
         value_range: the stored values of black and of white; None: the files say, or it is estimated.
@@ -60,6 +61,7 @@ class Options:
     force: bool = False
     save_probabilities: bool = False
     preview: bool = False
+    page: bool = False
     output_types: tuple[str, ...] = ("png",)
     window: int = 0
     value_range: tuple[float, float] | None = None
@@ -75,6 +77,7 @@ class Options:
             *masks,
             *(["_probability.png"] if self.save_probabilities else ()),
             *(["_preview.png"] if self.preview else ()),
+            *(["_thumbnail.jpg"] if self.page else ()),
             *(f"_{kind.removeprefix('dicom_')}.dcm" for kind in DICOM_TYPES if kind in self.output_types),
         )
 

@@ -16,7 +16,7 @@ __all__ = ["ENDINGS", "IN_ALL", "without_ending", "written_names", "written_stem
 
 ENDINGS = (
     *("_infection.png", "_lungs.png", "_probability.png", "_preview.png", "_preview.svg", "_preview.pdf"),
-    *("_seg.dcm", "_sr.dcm", "_sc.dcm"),
+    *("_thumbnail.jpg", "_seg.dcm", "_sr.dcm", "_sc.dcm"),
 )
 """What follows the stem in the name of each file that may be written for an image."""
 

@@ -39,6 +39,9 @@ the reader's `steps` are joined by '; '."""
 
 _DIGITS = 6
 
+_THUMBNAIL = 320
+"""Longest side of the picture of a film on the page of a run, in pixels."""
+
 
 def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: float | None) -> dict[str, Any]:
     """The row of a file without a prediction.
@@ -110,7 +113,7 @@ def write_outputs(
         out: the output folder.
         stem: the beginning of the files' names, such as 'sub/name'.
         radiograph: the image, or None.
-        prediction: for this image, or None. For None and for a refused prediction nothing is written.
+        prediction: for this image, or None. For None nothing is written, for a refused prediction only the pictures.
         options: which files are written.
 
     Raises:
@@ -126,10 +129,13 @@ def write_outputs(
         assert radiograph is not None
         written.append(out / f"{stem}_probability.png")
         write_probability(written[-1], radiograph.to_file(found["infection"]))
-    if options.preview and found:
-        assert prediction is not None and radiograph is not None
-        written.append(out / f"{stem}_preview.png")
-        _write_preview(written[-1], radiograph, prediction)
+    if radiograph is not None and prediction is not None:
+        if options.preview:
+            written.append(out / f"{stem}_preview.png")
+            _write_preview(written[-1], radiograph, prediction)
+        if options.page:
+            written.append(out / f"{stem}_thumbnail.jpg")
+            _write_thumbnail(written[-1], radiograph, prediction)
     for path in outputs_of(out, stem, options):
         if path not in written:
             path.unlink(missing_ok=True)
@@ -151,15 +157,33 @@ def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -
     write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
 
 
+def _write_thumbnail(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
+    from PIL import Image
+
+    from cxrseg.plots.overlay import overlay, resized_mask, resized_pixels
+
+    scale = min(1.0, _THUMBNAIL / max(radiograph.shape))
+    shape = (max(1, round(radiograph.shape[0] * scale)), max(1, round(radiograph.shape[1] * scale)))
+    masks = {channel: resized_mask(prediction.mask(channel), shape) for channel in prediction.probabilities}
+    picture = overlay(resized_pixels(radiograph.pixels, shape), masks.get("infection"), masks.get("lungs"))
+    write_atomic(path, lambda file: Image.fromarray(picture).save(file, "JPEG", quality=85))
+
+
 def caption_of(prediction: Prediction) -> Sequence[str]:
-    """The lines below a picture: measurements, model, threshold, confidence, warnings."""
+    """The lines below a picture: measurements, model, threshold, confidence, warnings; or why it was refused."""
+    if prediction.status == "refused":
+        return [f"Refused: {printable(prediction.reason)}", *_warnings(prediction)]
     lines = _numbers(prediction.severity) if prediction.severity is not None else []
     how = [f"model {prediction.model.name} {prediction.model.version}"]
     if "infection" in prediction.thresholds:
         how.append(f"threshold {prediction.thresholds['infection']:g}")
     if prediction.confidence is not None:
         how.append(f"confidence {prediction.confidence:.2f}")
-    return [*lines, ", ".join(how), *(f"Warning: {warning}" for warning in prediction.warnings)]
+    return [*lines, ", ".join(how), *_warnings(prediction)]
+
+
+def _warnings(prediction: Prediction) -> list[str]:
+    return [f"Warning: {printable(warning)}" for warning in prediction.warnings]
 
 
 def _numbers(severity: Severity) -> list[str]:
