@@ -349,6 +349,17 @@ def test_a_refused_film_has_a_picture_but_no_masks(model: Path, tmp_path: Path) 
     assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["blank_preview.png"]
 
 
+def test_a_picture_of_another_kind_and_size(model: Path, tmp_path: Path) -> None:
+    film = draw(tmp_path / "a.png")
+    options = ("-p", "--picture-type", "pdf", "--beside", "--fill", "0", "--no-caption", "--picture-size", "0")
+    done = invoke(model, film, "-o", tmp_path / "out", *options)
+    assert done.exit_code == 0 and "a_preview.pdf" in done.output
+    assert (tmp_path / "out" / "a_preview.pdf").read_bytes().startswith(b"%PDF")
+    style = json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["picture"]
+    assert style == {"beside": True, "fill": 0.0, "caption": False, "largest": 0, "kind": "pdf"}
+    assert invoke(model, film, "-o", tmp_path / "out", "--resume", "-p").exit_code == 3  # other options
+
+
 def test_wishes_that_exclude_each_other(model: Path, tmp_path: Path) -> None:
     with pytest.raises(CxrsegError, match="got both"):
         predict_files(draw(tmp_path / "a.png"), tmp_path / "out", Options((model,)), resume=True, overwrite=True)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -104,6 +104,29 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
     "DICOM objects need DICOM images and cxrseg[hospital].",
 )
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")
+@click.option("--beside", is_flag=True, help="Put the plain film beside the picture.  [with -p]")
+@click.option(
+    "--fill",
+    type=click.FloatRange(0, 1),
+    default=0.35,
+    show_default=True,
+    help="Strength of the colour in the infection; 0 draws its outline only.  [with -p]",
+)
+@click.option("--no-caption", is_flag=True, help="Leave out legend and measurements.  [with -p]")
+@click.option(
+    "--picture-size",
+    type=click.IntRange(0),
+    default=2048,
+    show_default=True,
+    help="Longest side of larger films in the picture, in pixels; 0 for that of the film.  [with -p]",
+)
+@click.option(
+    "--picture-type",
+    type=click.Choice(["png", "svg", "pdf"]),
+    default="png",
+    show_default=True,
+    help="svg and pdf have outlines and text as vectors.  [with -p]",
+)
 @click.option("--page", is_flag=True, help="Write one HTML page with a small picture of each film, to sort.")
 @click.option(
     "-s", "--statistics", is_flag=True, help="Print the measurements of each file; statistics.csv always has them."
@@ -168,6 +191,11 @@ def predict(
     excel: bool,
     engine: str,
     ray_address: str | None,
+    beside: bool,
+    fill: float,
+    no_caption: bool,
+    picture_size: int,
+    picture_type: Literal["png", "svg", "pdf"],
     quiet: bool,
     verbose: bool,
     **options: Any,
@@ -187,13 +215,15 @@ def predict(
         raise click.UsageError("expected an image or a folder, got none; name it after 'cxrseg predict' or after -i")
     log_to_console(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
     from cxrseg.inference.files import Options, predict_files
+    from cxrseg.plots.outlines import PictureStyle
 
     work = None
     if engine == "ray":
         from cxrseg.inference.ray import on_ray
 
         work = on_ray(ray_address)
-    chosen = Options(**options, output_types=types)
+    style = PictureStyle(beside, fill, not no_caption, picture_size, picture_type)
+    chosen = Options(**options, picture=style, output_types=types)
     if types != ("png",):
         from cxrseg.hospital.objects import write_objects
 

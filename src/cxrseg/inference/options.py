@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.settings import MAX_PIXELS
+from cxrseg.plots.outlines import DEFAULT_STYLE, PictureStyle
 
 __all__ = ["DICOM_TYPES", "OUTPUT_TYPES", "Options", "settings_of"]
 
@@ -43,6 +44,7 @@ class Options:
         force: warn where the input check would refuse the image.
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
+        picture: how the picture is drawn.
         page: write a small picture for the page of the run.
         output_types: what is written: 'png' for masks, and any of `DICOM_TYPES`.
         window: which view of DICOM files that offer several, from 0.
@@ -61,6 +63,7 @@ class Options:
     force: bool = False
     save_probabilities: bool = False
     preview: bool = False
+    picture: PictureStyle = DEFAULT_STYLE
     page: bool = False
     output_types: tuple[str, ...] = ("png",)
     window: int = 0
@@ -76,7 +79,7 @@ class Options:
         return (
             *masks,
             *(["_probability.png"] if self.save_probabilities else ()),
-            *(["_preview.png"] if self.preview else ()),
+            *([f"_preview.{self.picture.kind}"] if self.preview else ()),
             *(["_thumbnail.jpg"] if self.page else ()),
             *(f"_{kind.removeprefix('dicom_')}.dcm" for kind in DICOM_TYPES if kind in self.output_types),
         )
@@ -101,6 +104,7 @@ class Options:
             **values,
             "models": [str(model) for model in self.models],
             "output_types": list(self.output_types),
+            "picture": asdict(self.picture),
         }
 
 

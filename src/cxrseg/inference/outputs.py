@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from PIL import Image
 
 from cxrseg.inference.options import Options
 from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.text import printable
-from cxrseg.io.write import write_atomic, write_mask, write_probability
+from cxrseg.io.write import write_atomic, write_bytes, write_mask, write_probability
 from cxrseg.metrics.severity import SEVERITY_COLUMNS, Severity
+from cxrseg.plots.outlines import PictureStyle
 
 __all__ = ["CATEGORY_COLUMNS", "COLUMNS", "caption_of", "empty_row", "outputs_of", "row_of", "write_outputs"]
 
@@ -131,8 +132,8 @@ def write_outputs(
         write_probability(written[-1], radiograph.to_file(found["infection"]))
     if radiograph is not None and prediction is not None:
         if options.preview:
-            written.append(out / f"{stem}_preview.png")
-            _write_preview(written[-1], radiograph, prediction)
+            written.append(out / f"{stem}_preview.{options.picture.kind}")
+            _write_preview(written[-1], radiograph, prediction, options.picture)
         if options.page:
             written.append(out / f"{stem}_thumbnail.jpg")
             _write_thumbnail(written[-1], radiograph, prediction)
@@ -146,27 +147,27 @@ def outputs_of(out: Path, stem: str, options: Options) -> list[Path]:
     return [out / f"{stem}{ending}" for ending in options.endings]
 
 
-def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
-    from PIL import Image
-
-    from cxrseg.plots.overlay import preview  # here, since only previews need it
+def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction, style: PictureStyle) -> None:
+    # Here, since only pictures need them.
+    from cxrseg.plots.overlay import preview
+    from cxrseg.plots.vector_picture import vector_picture
 
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
-    picture = preview(radiograph.pixels, masks.get("infection"), masks.get("lungs"), caption_of(prediction))
-    image = Image.fromarray(np.ascontiguousarray(picture))
+    drawn, lines = (masks.get("infection"), masks.get("lungs")), caption_of(prediction)
+    spacing = radiograph.spacing_mm
+    if style.kind != "png":
+        write_bytes(path, vector_picture(radiograph.pixels, *drawn, lines, style=style, spacing_mm=spacing))
+        return
+    image = Image.fromarray(preview(radiograph.pixels, *drawn, lines, style=style, spacing_mm=spacing))
     write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
 
 
 def _write_thumbnail(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
-    from PIL import Image
+    from cxrseg.plots.overlay import film_with_masks
 
-    from cxrseg.plots.overlay import overlay, resized_mask, resized_pixels
-
-    scale = min(1.0, _THUMBNAIL / max(radiograph.shape))
-    shape = (max(1, round(radiograph.shape[0] * scale)), max(1, round(radiograph.shape[1] * scale)))
-    masks = {channel: resized_mask(prediction.mask(channel), shape) for channel in prediction.probabilities}
-    picture = overlay(resized_pixels(radiograph.pixels, shape), masks.get("infection"), masks.get("lungs"))
-    write_atomic(path, lambda file: Image.fromarray(picture).save(file, "JPEG", quality=85))
+    masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
+    image = Image.fromarray(film_with_masks(radiograph.pixels, masks, _THUMBNAIL))
+    write_atomic(path, lambda file: image.save(file, "JPEG", quality=85))
 
 
 def caption_of(prediction: Prediction) -> Sequence[str]:
