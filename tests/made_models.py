@@ -34,6 +34,7 @@ def hand_model(
     path: Path,
     size: int = 128,
     infected_above: float = 0.77,
+    *,
     threshold: float = 0.5,
     shift: int = 0,
     categories: tuple[float, float, float] | None = None,
@@ -41,12 +42,13 @@ def hand_model(
     opacity_above: float | None = None,
     opacity_evidence: float = 0.0,
     views: Mapping[str, tuple[float, float]] | None = None,
+    lungs: bool = True,
 ) -> Path:
     """A model file: infection is brighter than `infected_above`, lungs that or darker than 0.4.
 
     With `shift`, both lie so many pixels too far to the right. `categories` are what it says of every image as a whole.
     With `opacity_above` it has a channel of opacity too, brighter than that.
-    `views` are its views: each one's logit is a + b * the mean brightness.
+    Without `lungs` it has no channel of them. `views` are its views: each one's logit is a + b * the mean brightness.
     """
     side = 2 * abs(shift) + 1
     weight = np.zeros((2, 1, side, side), dtype=np.float32)
@@ -63,6 +65,7 @@ def hand_model(
     if categories is not None:
         constants |= {"nothing": np.zeros((1, 1), np.float32), "categories": np.log(np.float32([categories]))}
     channels = ("infection", "opacity", "lungs") if opacity_above else ("infection", "lungs")
+    channels = tuple(channel for channel in channels if lungs or channel != "lungs")
     maps = ["bright", *channels[1:]]
     if opacity_above:
         constants["rise"] = np.float32([[[[40 * (infected_above - opacity_above)]]]])

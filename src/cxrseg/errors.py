@@ -2,7 +2,8 @@
 
 ::
 
-    CxrsegError                 base class; the command line turns it into exit code 1
+    CxrsegError                 base class; the command line turns it into exit code 3
+    ├── ArgumentError           an argument is wrong, whatever the files; exit code 2 (also a ValueError)
     ├── ImageError              an image is of a kind that cannot be used; reported as refused
     │   └── UnreadableImageError    a file is missing, broken, or not an image; reported as failed
     ├── DatasetError            folders, pairs or splits are not as expected (lists all faults)
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "ArgumentError",
     "CxrsegError",
     "DatasetError",
     "DiskFullError",
@@ -38,6 +40,10 @@ __all__ = [
 
 class CxrsegError(Exception):
     """Base of every error that cxrseg raises on purpose."""
+
+
+class ArgumentError(CxrsegError, ValueError):
+    """An argument is unknown or out of range, or arguments contradict each other, whatever the files hold."""
 
 
 class ImageError(CxrsegError):

@@ -12,7 +12,7 @@ from cxrseg.errors import CxrsegError, DatasetError, ModelFileError
 from cxrseg.io.csv_file import read_csv_rows
 from cxrseg.model_file import ModelInfo, read_model
 
-__all__ = ["RunFolder", "StoredRun", "read_run"]
+__all__ = ["RunFolder", "StoredRun", "model_file_in", "read_run"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,21 @@ class StoredRun:
     recipe: str = ""
 
 
+def model_file_in(path: Path) -> Path:
+    """The model file that is meant by the path of a model file or of a run folder.
+
+    Raises:
+        ModelFileError: a folder without a model file.
+    """
+    if not path.is_dir():
+        return path
+    if not RunFolder(path).model.is_file():
+        raise ModelFileError(
+            f"expected a model file, or a run folder that contains model.onnx, at {path}; 'cxrseg train' writes one"
+        )
+    return RunFolder(path).model
+
+
 def read_run(path: Path) -> StoredRun:
     """Read a run folder, or a model file alone.
 
@@ -95,11 +110,7 @@ def read_run(path: Path) -> StoredRun:
     """
     if path.is_file():
         return StoredRun(path, read_model(path)[1])
-    folder = RunFolder(path)
-    if not folder.model.is_file():
-        raise ModelFileError(
-            f"expected a model file, or a run folder that contains model.onnx, at {path}; 'cxrseg train' writes one"
-        )
+    folder = RunFolder(model_file_in(path).parent if path.is_dir() else path)
     info = read_model(folder.model)[1]
     try:
         return StoredRun(

@@ -200,14 +200,14 @@ def test_a_wrong_call_shows_the_usage_and_exits_with_2(arguments: list[str]) -> 
     ],
     ids=str,
 )
-def test_an_error_is_one_clear_message_and_exits_with_1(
+def test_an_error_is_one_clear_message_and_exits_with_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.onnx").write_text("hello")
     result = run(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.output.startswith("Error: ")
     assert result.output.count("Error: ") == 1
     assert expected in result.output
@@ -223,14 +223,14 @@ def test_a_package_that_is_missing_is_named() -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.strip() == "Error: this command needs the package 'torch': pip install 'cxrseg[train]'"
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     result = run("evaluate", tiny_run.folder.model, "--dataset", phantoms, "-o", tmp_path / "file" / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.output.startswith("Error: ")
     assert str(tmp_path / "file") in result.output
 
@@ -267,7 +267,7 @@ def test_train(tmp_path: Path, recipe_file: Path, phantoms: Path) -> None:
     assert f"model file  {tmp_path / 'run' / 'model.onnx'}" in text
     assert NOTICE in text
     again = run("train", recipe_file, "--dataset", phantoms, "-o", tmp_path / "run", "-s", "optimiser.epochs=1")
-    assert again.exit_code == 1
+    assert again.exit_code == 3
     assert "continue it with --resume" in again.output
     quiet = works(
         "train",

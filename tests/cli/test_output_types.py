@@ -48,7 +48,8 @@ def test_several_types_at_once(tmp_path: Path, model: Path) -> None:
 def test_what_an_earlier_run_wrote_does_not_stay_beside_another_result(tmp_path: Path, model: Path) -> None:
     film = make_film(tmp_path / "film.dcm", PIXELS)
     assert predict(film, model, "--output-type", "png", "dicom_seg").exit_code == 0
-    assert predict(film, model, "--output-type", "dicom_sr").exit_code == 0
+    assert predict(film, model, "--output-type", "dicom_sr").exit_code == 3
+    assert predict(film, model, "--output-type", "dicom_sr", "--overwrite").exit_code == 0
     assert written(tmp_path / "out") == ["film_sr.dcm"]
 
 
@@ -63,14 +64,14 @@ def test_a_picture_has_no_study_to_belong_to(tmp_path: Path, model: Path) -> Non
 def test_a_stray_argument_is_named(tmp_path: Path, model: Path) -> None:
     film = make_film(tmp_path / "film.dcm", PIXELS)
     done = predict(film, model, "other.dcm")
-    assert done.exit_code == 2 and "unexpected argument 'other.dcm'" in done.output
+    assert done.exit_code == 2 and "expected an image, a folder or an archive at other.dcm" in done.output
 
 
 def test_resuming_with_other_types_is_refused(tmp_path: Path, model: Path) -> None:
     film = make_film(tmp_path / "film.dcm", PIXELS)
     assert predict(film, model, "--output-type", "dicom_sr").exit_code == 0
     assert predict(film, model, "--output-type", "dicom_sr", "--resume").exit_code == 0
-    assert predict(film, model, "--output-type", "dicom_seg", "--resume").exit_code == 1
+    assert predict(film, model, "--output-type", "dicom_seg", "--resume").exit_code == 3
 
 
 def test_the_folder_contract_of_mercure(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +81,6 @@ def test_the_folder_contract_of_mercure(tmp_path: Path, model: Path, monkeypatch
     monkeypatch.setenv("MERCURE_OUT_DIR", str(tmp_path / "out"))
     arguments = ["predict", "-m", str(model), "--output-type", "dicom_seg", "dicom_sr"]
     assert CliRunner().invoke(main, arguments).exit_code == 1
-    done = CliRunner().invoke(main, [*arguments, "--allow-refused"])
+    done = CliRunner().invoke(main, [*arguments, "--allow-refused", "--overwrite"])
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in (tmp_path / "out").glob("*.dcm")) == ["film_seg.dcm", "film_sr.dcm"]

@@ -17,10 +17,11 @@ from pydicom import dcmread
 from cxrseg.cli import main
 from cxrseg.errors import DatasetError
 from cxrseg.hospital.follow_up.course import Course, Measured
-from cxrseg.hospital.follow_up.films import Film, hashed, read_films
+from cxrseg.hospital.follow_up.films import Film, read_films
 from cxrseg.hospital.follow_up.repeatability import MEASURES, NOISE, band, deviations, kind_of, variants
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.patient_key import hashed
 from cxrseg.io.radiograph import Radiograph
 from made_films import make_film
 from made_models import chest, hand_model

@@ -29,7 +29,8 @@ COLUMNS = (
     "infected_fraction,infected_fraction_left,infected_fraction_right,"
     "infected_fraction_left_upper,infected_fraction_left_middle,infected_fraction_left_lower,infected_fraction_right_upper,"
     "infected_fraction_right_middle,infected_fraction_right_lower,infected_area_mm2,extent_score,grade,confidence,model,"
-    "model_version,model_sha256,threshold,probability_covid19,probability_non_covid,probability_normal,emptied"
+    "model_version,model_sha256,threshold,probability_covid19,probability_non_covid,probability_normal,emptied,"
+    "patient_id,study_date,study_uid,series_uid,sop_uid"
 )
 
 
@@ -104,7 +105,7 @@ def test_the_search_is_natural_and_passes_over_what_is_hidden_and_its_own(tmp_pa
     (tmp_path / "deep" / "up").symlink_to(tmp_path)
     inputs, others = find_inputs(tmp_path, tmp_path / "out")
     assert [item.name for item in inputs] == ["IM0001", "x2.png", "x10.png", "deep/er/v.PNG"]
-    assert inputs[0].stem == "IM0001" and others == {".txt": 1}
+    assert inputs[0].stem == "IM0001" and others == {".txt": 1, "files in the output folder": 1}
     with pytest.raises(ImageError, match="is also the output folder"):
         find_inputs(tmp_path, tmp_path)
     (tmp_path / "empty").mkdir()
@@ -134,15 +135,16 @@ def test_failures_are_rows_and_leave_no_masks(
     whole = (tmp_path / "in" / "bad.png").read_bytes()
     (tmp_path / "in" / "bad.png").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (200, 200), 90).save(tmp_path / "in" / "blank.png")
+    draw(tmp_path / "in" / "broken.png", infected=False)
     read = files.read_radiograph
 
     def breaking(path: Path, **settings: Any) -> Any:
-        if path.stem == "broken":
+        if path.stem == "broken":  # which was changed too, so that it is read again
             raise ZeroDivisionError("a fault of ours")
         return read(path, **settings)
 
     monkeypatch.setattr(files, "read_radiograph", breaking)
-    result = predict_files(tmp_path / "in", out, options)
+    result = predict_files(tmp_path / "in", out, options, resume=True)
     assert result.counts == {"ok": 1, "refused": 1, "failed": 2}
     table = rows_of(out)
     assert table["bad.png"]["status"] == "failed" and str(tmp_path) not in table["bad.png"]["reason"]
@@ -205,7 +207,7 @@ def test_resuming_looks_at_options_and_at_changed_files(options: Options, tmp_pa
     )
     assert seen == [("b.png", 2, 2)] and result.resumed == 1
     assert rows_of(out)["b.png"]["grade"] == "none" and rows_of(out)["a.png"]["grade"] == "mild"
-    assert predict_files(tmp_path / "in", out, options).resumed == 0
+    assert predict_files(tmp_path / "in", out, options, overwrite=True).resumed == 0
 
 
 def test_a_full_disk_ends_the_run(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,16 +249,22 @@ def test_few_files_are_on_their_way_at_any_time(options: Options, tmp_path: Path
 
 def test_a_damaged_journal_keeps_what_comes_before(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
-    with Journal(path, {"a": 1}, resume=False) as journal:
+    with Journal(path) as journal:
+        journal.start({"cxrseg": 1})
+        journal.claim("xyz", ["_lungs.png"])
         for name in "xyz":
-            journal.add(name, [1, 2], {"path": name})
+            journal.add(name, f"s{name}", [1, 2], {"path": name})
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"name": "z"', b'"name: "z"'))
-    with Journal(path, {"a": 1}, resume=True) as journal:
+    with Journal(path) as journal:
         assert [row["path"] for row in journal.rows("zyx")] == ["y", "x"]
-        assert journal.has("x", [1, 2]) and not journal.has("x", [1, 3]) and not journal.has("z", [1, 2])
-        journal.add("z", None, {"path": "z"})
-        assert not journal.has("z", None)
+        assert journal.has("x", "sx", [1, 2]) and not journal.has("x", "sx", [1, 3])
+        assert not journal.has("x", "other", [1, 2]) and not journal.has("z", "sz", [1, 2])
+        assert journal.claimed("z", "_lungs.png") and not journal.claimed("z", "_seg.dcm")
+        journal.add("z", "sz", None, {"path": "z"})
+        assert not journal.has("z", "sz", None)
     shutil.copy(path, tmp_path / "copy")
-    with Journal(tmp_path / "copy", {"a": 1}, resume=True) as journal:
+    with Journal(tmp_path / "copy") as journal:
         assert [row["path"] for row in journal.rows("xyz")] == ["x", "y", "z"]
+        with pytest.raises(CxrsegError, match=r"cxrseg 1 \(now 2\)"):
+            journal.compare({"cxrseg": 2})

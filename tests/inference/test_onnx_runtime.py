@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cxrseg.errors import MissingExtraError, ModelFileError
+from cxrseg.errors import ArgumentError, MissingExtraError, ModelFileError
 from cxrseg.inference.engine import Engine
 from cxrseg.inference.onnx_runtime import OnnxRuntimeRunner
 from cxrseg.model_file import read_model, shipped_model, write_model
@@ -66,7 +66,7 @@ def test_a_gpu_without_its_package_says_what_to_install(bright_model: Path) -> N
 
 @pytest.mark.parametrize("device", ["tpu", "gpu:x", "gpu0"])
 def test_an_unknown_device_is_refused(bright_model: Path, device: str) -> None:
-    with pytest.raises(ModelFileError, match="expected the device cpu, gpu or gpu:N"):
+    with pytest.raises(ArgumentError, match="expected the device cpu, gpu or gpu:N"):
         Engine(bright_model, device=device)
 
 

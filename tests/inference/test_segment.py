@@ -15,7 +15,7 @@ from PIL import Image
 import cxrseg
 from cxrseg.cli import main
 from cxrseg.data.sample import CATEGORIES
-from cxrseg.errors import ImageError, ModelFileError
+from cxrseg.errors import ArgumentError, ImageError, ModelFileError
 from cxrseg.inference.engine import Engine
 from cxrseg.inference.outputs import row_of
 from cxrseg.inference.prediction import dice_confidence
@@ -220,12 +220,14 @@ def test_without_a_cache_folder_all_goes_on(model: Path, tmp_path: Path, monkeyp
 
 
 def test_wrong_wishes_are_refused(model: Path, tmp_path: Path) -> None:
-    for wrong in ({"threshold": 1.0}, {"task": "covid19"}, {"device": "tpu"}, {"precision": "int4"}):
-        with pytest.raises(ModelFileError):
+    for wrong in ({"threshold": 1.0}, {"task": "flu"}, {"device": "tpu"}, {"precision": "int4"}):
+        with pytest.raises(ValueError, match="expected"):
             Segmenter(model, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ModelFileError, match="classification head"):
+        Segmenter(model, task="covid19")
     with pytest.raises(ModelFileError, match=r"cxrseg train"):
         Segmenter(tmp_path / "missing.onnx")
-    with pytest.raises(ModelFileError, match="at least one"):
+    with pytest.raises(ArgumentError, match="at least one"):
         Segmenter([])
 
 
@@ -270,15 +272,16 @@ def test_exit_codes_of_the_command(model: Path, tmp_path: Path) -> None:
     good = CliRunner().invoke(main, [*run, "-s"])
     assert good.exit_code == 0 and "1 ok" in good.output and "a.png: infected" in good.output
     assert "Research use only" in good.output
+    run.append("--overwrite")
     silent = CliRunner().invoke(main, [*run, "-q"])
     assert silent.exit_code == 0 and silent.output == ""
     (tmp_path / "in" / "b.png").write_bytes(b"no image")
     bad = CliRunner().invoke(main, run)
     assert bad.exit_code == 1 and "1 ok, 1 failed" in bad.output and "b.png: failed" in bad.output
     assert CliRunner().invoke(main, [*run, "--threshold", "2"]).exit_code == 2
-    assert CliRunner().invoke(main, [*run[:-1], str(tmp_path / "none.onnx")]).exit_code == 2
+    assert CliRunner().invoke(main, [*run[:-2], str(tmp_path / "none.onnx")]).exit_code == 2
     covid = CliRunner().invoke(main, [*run, "-ta", "covid19"])
-    assert covid.exit_code == 1 and "classification head" in covid.output
+    assert covid.exit_code == 3 and "classification head" in covid.output
 
 
 def test_the_room_can_be_called_and_entered(model: Path) -> None:

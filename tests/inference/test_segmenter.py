@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cxrseg.data.sample import Dataset
-from cxrseg.errors import ModelFileError
+from cxrseg.errors import ArgumentError, ModelFileError
 from cxrseg.inference.segmenter import SYNTHETIC, Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.preprocessing import content_box, to_input, to_source
@@ -65,7 +65,7 @@ def test_the_threshold_is_of_the_infection_only(tiny_run: Run) -> None:
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.1, 1.5, float("nan"), float("inf")])
 def test_a_threshold_out_of_range_is_refused(bright_model: Path, threshold: float) -> None:
-    with pytest.raises(ModelFileError, match="threshold between 0 and 1"):
+    with pytest.raises(ArgumentError, match="threshold between 0 and 1"):
         Segmenter(bright_model, threshold)
 
 

@@ -1,12 +1,17 @@
 """Masks drawn on a radiograph: what is coloured, and what must stay as it is."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
 from cxrseg.errors import ImageError
-from cxrseg.plots.overlay import _wrapped, contour, line_width, overlay, preview, resized_mask, resized_pixels
+from cxrseg.plots.caption import wrap_line
+from cxrseg.plots.outlines import PictureStyle
+from cxrseg.plots.overlay import contour, line_width, overlay, preview, resized_mask, resized_pixels, scale_bar
 from cxrseg.plots.style import COLOURS, NOTICE, VERMILLION
+from cxrseg.plots.vector_picture import vector_picture
 
 
 def gray(shape: tuple[int, int], value: float = 0.5) -> np.ndarray:
@@ -123,12 +128,78 @@ def test_resizing_keeps_type_and_range() -> None:
 def test_long_lines_are_wrapped_and_lose_nothing() -> None:
     font = ImageFont.load_default(15)
     text = "a few words and/then_a_very_long_name_without_any_space_that_does_not_fit.png end"
-    parts = _wrapped(text, font, 120)
+    parts = wrap_line(text, font, 120)
     assert len(parts) > 4
     assert all(font.getlength(part) <= 120 for part in parts)
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
-    assert _wrapped("", font, 120) == [""]
+    assert wrap_line("", font, 120) == [""]
 
 
 def test_a_preview_can_be_saved(tmp_path) -> None:
     Image.fromarray(preview(gray((64, 64)), lines=["café 中文"])).save(tmp_path / "preview.png")
+
+
+def test_the_fill_keeps_the_brightness_under_it() -> None:
+    shape = (700, 700)
+    stripes = np.where(np.arange(700) % 20 < 10, 0.4, 0.6).astype(np.float32)[None].repeat(700, axis=0)
+    picture = preview(stripes, box(shape, 100, 100, 500, 500), style=PictureStyle(fill=0.5))[200:500, 200:500]
+    luma = picture @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(luma - np.rint(stripes[200:500, 200:500] * 255)).max() < 2
+    assert (picture[..., 0] > picture[..., 2] + 50).all()  # and it is orange
+    outline = preview(stripes, box(shape, 100, 100, 500, 500), style=PictureStyle(fill=0))[200:500, 200:500]
+    assert (outline == outline[..., :1]).all()
+
+
+def test_an_outline_has_no_stairs() -> None:
+    rows, columns = np.mgrid[:100, :100]
+    disc = (rows - 50) ** 2 + (columns - 50) ** 2 < 30**2
+    picture = preview(gray((100, 100)), disc, style=PictureStyle(fill=0, caption=False))[:640, :640].astype(float)
+    line = np.abs(picture - picture[0, 0]).sum(axis=-1) > 100
+    rows, columns = np.nonzero(line)
+    radii = np.hypot(rows + 0.5 - 50.5 * 6.4, columns + 0.5 - 50.5 * 6.4) / 6.4
+    assert np.ptp(radii) < 1.2, (radii.min(), radii.max())  # pixels of the mask; its own stairs would be 1.5 and more
+
+
+def test_a_picture_beside_the_film_and_without_a_caption() -> None:
+    pixels, mask = np.linspace(0, 1, 640 * 640, dtype=np.float32).reshape(640, 640), box((640, 640), 200, 200, 99, 99)
+    alone, beside = preview(pixels, mask), preview(pixels, mask, style=PictureStyle(beside=True))
+    assert beside.shape[1] == 2 * alone.shape[1] == 1280
+    assert (beside[:640, 640:] == alone[:640]).all()
+    assert (beside[:640, :640] == np.rint(pixels * 255).astype(np.uint8)[..., None]).all()
+    short = preview(pixels, mask, lines=["Infected: 3%"], style=PictureStyle(caption=False))
+    assert len(short) < len(preview(pixels, mask, lines=["Infected: 3%"]))
+
+
+def test_a_picture_at_the_size_of_the_film() -> None:
+    assert preview(gray((3000, 2500))).shape[1] < 2048
+    assert preview(gray((3000, 2500)), style=PictureStyle(largest=0)).shape[1] == 2500
+
+
+def test_a_scale_bar_is_as_long_as_it_says() -> None:
+    assert scale_bar(0.5, 800) == (200, "10 cm") and scale_bar(0.2, 1000) == (250, "5 cm")
+    picture = preview(gray((800, 800), 0.3), spacing_mm=(0.5, 0.5))[:800]
+    row = (picture == 255).all(axis=-1).sum(axis=1).max()
+    assert row == 201
+    assert not (preview(gray((800, 800), 0.3))[:800] == 255).any()
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_a_picture_of_vectors(kind: Literal["svg", "pdf"]) -> None:
+    mask = box((90, 100), 20, 20, 30, 30)
+    style = PictureStyle(kind=kind, beside=True)
+    given = (gray((90, 100)), mask, box((90, 100), 10, 10, 60, 60), ["Infected: 12% <&>"])
+    found = vector_picture(*given, style=style, spacing_mm=(2, 2))
+    assert found == vector_picture(*given, style=style, spacing_mm=(2, 2))
+    if kind == "svg":
+        text = found.decode()
+        assert text.count("<image") == 2 and "12% &lt;&amp;&gt;" in text and NOTICE in text
+        assert "#d55e00" in text and "#56b4e9" in text and "5 cm" in text
+    else:
+        assert found.startswith(b"%PDF")
+    empty = np.zeros((90, 100), dtype=bool)
+    assert len(vector_picture(gray((90, 100)), empty, None, [], style=PictureStyle(kind=kind))) > 1000
+
+
+def test_a_style_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="fill of 0 to 1"):
+        PictureStyle(fill=1.5)

@@ -377,6 +377,57 @@ def test_an_ablation_that_is_no_table_is_refused(tmp_path: Path, place: Path, te
         write_report(run, judged, tmp_path / "p.html", ablation=tmp_path / "bad.csv")
 
 
+@pytest.mark.parametrize("kind", ["without lungs", "without infected images"])
+def test_a_dataset_or_a_model_that_lacks_something_still_has_a_report(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    shutil.copytree(place / "data", tmp_path / "data")
+    if kind == "without lungs":
+        for folder in (tmp_path / "data").rglob("lung masks"):
+            shutil.rmtree(folder)
+        for images in list((tmp_path / "data").rglob("images")):  # beside its masks, without published names
+            images.parent.rename(tmp_path / images.parent.name)
+        data = tmp_path / "COVID-19"
+        model = hand_model(tmp_path / "infection.onnx", SIZE, lungs=False)
+    else:
+        shutil.rmtree(tmp_path / "data" / "Val" / "COVID-19")
+        data, model = tmp_path / "data", place / "run" / "model.onnx"
+    monkeypatch.chdir(tmp_path)
+    split = "train" if kind == "without lungs" else "val"
+    done = CliRunner().invoke(main, ["report", str(model), "--dataset", str(data), "--split", split, "-o", "page.html"])
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'id="images"' in text and 'id="chart-agreement"' not in text
+
+
+def test_the_shipped_weights_are_reported_beside_the_user(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    shutil.copytree(place / "run", package)
+    monkeypatch.setattr("cxrseg.model_file.shipped_model", lambda: package / "model.onnx")
+    before = sorted(package.rglob("*"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for model in ([], [str(package / "model.onnx")]):
+        done = CliRunner().invoke(main, ["report", *model, "--dataset", str(place / "data")])
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / "work" / "report.html").is_file() and (tmp_path / "work" / "evaluation-val").is_dir()
+    assert sorted(package.rglob("*")) == before
+
+
+def test_a_run_folder_stands_for_its_model_file(tmp_path: Path, place: Path) -> None:
+    run = str(place / "run")
+    assert json.loads(CliRunner().invoke(main, ["info", run]).output)["name"] == "hand"
+    data = str(place / "data")
+    assert CliRunner().invoke(main, ["evaluate", run, "--dataset", data, "-o", str(tmp_path / "e")]).exit_code == 0
+    image = next((place / "data").rglob("images/Normal (1).png"))
+    predict = ["predict", str(image), "-o", str(tmp_path / "p"), "--force", "-m"]
+    assert CliRunner().invoke(main, [*predict, run]).exit_code == 0
+    wrong = CliRunner().invoke(main, [*predict, data])
+    assert wrong.exit_code == 2 and "run folder that contains model.onnx" in wrong.output
+
+
 def test_folders_that_are_none_are_refused(tmp_path: Path, place: Path) -> None:
     with pytest.raises(ModelFileError, match="expected a model file, or a run folder"):
         read_run(tmp_path)

@@ -12,13 +12,13 @@ from cxrseg.cli.evaluate import compare, evaluate, report
 from cxrseg.cli.follow import follow
 from cxrseg.cli.node import node
 from cxrseg.cli.predict import predict
-from cxrseg.cli.shared import PATH, Commands, command, group
+from cxrseg.cli.shared import EXIT_CODES, PATH, Commands, command, group
 from cxrseg.cli.train import demo, fit_check, recipes, train
 
 __all__ = ["main"]
 
 
-@group("cxrseg demo", cls=Commands)
+@group("cxrseg demo", cls=Commands, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="cxrseg")
 def main() -> None:
     """Segment and measure COVID-19 and pneumonia infection on chest X-rays.
@@ -30,15 +30,16 @@ def main() -> None:
 @command("cxrseg info")
 @click.argument("model", type=PATH, required=False)
 def info(model: Path | None) -> None:
-    """Print the metadata of a model file as JSON; without MODEL, of the weights that come with cxrseg.
+    """Print the metadata of a model file or run folder as JSON; without MODEL, of the weights that come with cxrseg.
 
     "checksum" says whether the file has a checksum, which is checked whenever the file is loaded.
     """
     import json
 
     from cxrseg.model_file import has_checksum, read_model, shipped_model
+    from cxrseg.run_folder import model_file_in
 
-    path = model or shipped_model()
+    path = model_file_in(model) if model else shipped_model()
     metadata = json.loads(read_model(path)[1].to_json()) | {"checksum": has_checksum(path)}
     click.echo(json.dumps(metadata, indent=2, ensure_ascii=False))
 

@@ -12,6 +12,7 @@ from cxrseg.cli.progress import progress_bar
 from cxrseg.cli.shared import (
     FOLDER,
     PATH,
+    SOME_NOT,
     categories_option,
     command,
     group,
@@ -114,7 +115,7 @@ def check(
 ) -> None:
     """Audit a dataset: damaged files, faults in masks, copies within and across splits, shortcuts.
 
-    Exit code 1 where copies of one image are in two splits.
+    Exit code 1 where it found damaged files, faults in masks, or copies of one image in two splits.
     """
     from cxrseg.audit.audit import audit_dataset
     from cxrseg.data.exclusions import write_exclusions
@@ -136,7 +137,7 @@ def check(
         click.echo(f"\npage   {page}")
         if exclusions is not None:
             click.echo(f"names  {exclusions}")
-    sys.exit(1 if audit.leaks else 0)
+    sys.exit(SOME_NOT if audit.misfits or audit.unreadable or audit.faults or audit.leaks else 0)
 
 
 for one in (fetch, preview, phantom, check):

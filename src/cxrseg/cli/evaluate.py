@@ -84,14 +84,15 @@ def evaluate(
     out: Path,
     quiet: bool,
 ) -> None:
-    """Evaluate a model file, or predicted masks, on a dataset: a row for each image, and means with intervals.
+    """Evaluate a model, or predicted masks, on a dataset: a row for each image, and means with intervals.
 
-    Without MODEL, the weights that come with cxrseg are evaluated.
+    MODEL is a model file or a run folder. Without it, the weights that come with cxrseg are evaluated.
     """
     from cxrseg.evaluation.calibrate import Calibration, fit, write_calibration
     from cxrseg.evaluation.evaluate import evaluate as evaluate_model
     from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
     from cxrseg.model_file import shipped_model
+    from cxrseg.run_folder import model_file_in
 
     _check_options(model, predictions, stressed, threshold, fit_split, task)
     dataset = open_chosen(dataset_path, value_range, mask_values, exclude=exclude, copies=copies)
@@ -103,7 +104,7 @@ def evaluate(
         if not quiet:
             _print_evaluation(found, out)
         return
-    model = model or shipped_model()
+    model = model_file_in(model) if model else shipped_model()
     if fit_split is not None:
         others = dataset.select(fit_split, categories or None)
         with progress_bar("fitting", quiet=quiet) as on_image:
@@ -194,21 +195,23 @@ def compare(first: Path, second: Path, out: Path | None) -> None:
 
 
 @command("cxrseg report runs/mine --dataset covid-qu-ex --evaluation mine-val")
-@click.argument("run", type=PATH)
+@click.argument("run", type=PATH, required=False)
 @click.option("--dataset", "dataset_path", type=PATH, help="Of the evaluation; without it, the page has no gallery.")
 @click.option(
     "--evaluation",
     type=FOLDER,
     help="Output folder of 'cxrseg evaluate'. Without it, the model is evaluated first.  "
-    "[default: RUN/evaluation-SPLIT]",
+    "[default: RUN/evaluation-SPLIT, or evaluation-SPLIT for the weights that come with cxrseg]",
 )
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
 @categories_option
 @click.option("--ablation", type=PATH, help="A CSV file with a header row, shown as a table.")
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html]")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html, or report.html]"
+)
 @quiet_option
 def report(
-    run: Path,
+    run: Path | None,
     dataset_path: Path | None,
     evaluation: Path | None,
     split: str,
@@ -219,25 +222,29 @@ def report(
 ) -> None:
     """Write a report of a run and its evaluation: one HTML file that needs no network.
 
-    RUN is a run folder or a model file. With --dataset the page contains images, and their licence applies to it.
+    RUN is a run folder or a model file; without it, the weights that come with cxrseg. With --dataset the page
+    contains images, and their licence applies to it.
     """
     from cxrseg.data.layout import open_dataset
+    from cxrseg.model_file import shipped_model
     from cxrseg.report.report import evaluate_run, write_report
     from cxrseg.report.stored_evaluation import read_evaluation
     from cxrseg.run_folder import read_run
 
     if dataset_path is None and evaluation is None:
         raise click.UsageError("expected --evaluation, --dataset or both, got neither")
-    stored = read_run(run)
+    stored = read_run(run or shipped_model())
+    # Never into the package, also where its weights are named.
+    folder = Path() if stored.model.resolve() == shipped_model().resolve() else stored.model.parent
     dataset = open_dataset(dataset_path) if dataset_path is not None else None
     if evaluation is None:
         assert dataset is not None
         selected = dataset.select(split, categories or None)
         with progress_bar("evaluating", quiet=quiet) as on_image:
-            evaluated = evaluate_run(stored, selected, stored.model.parent / f"evaluation-{split}", on_image=on_image)
+            evaluated = evaluate_run(stored, selected, folder / f"evaluation-{split}", on_image=on_image)
     else:
         evaluated = read_evaluation(evaluation)
-    page = out or stored.model.parent / "report.html"
+    page = out or folder / "report.html"
     write_report(stored, evaluated, page, dataset=dataset, ablation=ablation)
     if not quiet:
         click.echo(f"report  {page}\n{NOTICE}")

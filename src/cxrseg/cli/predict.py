@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
-from cxrseg.cli.shared import NOTICE, command, models_option, value_range_option
+from cxrseg.cli.predict_text import Progress
+from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console, models_option, value_range_option
+from cxrseg.errors import CxrsegError
 
 __all__ = ["predict"]
 
@@ -24,26 +28,51 @@ MAX_PIXELS = 250_000_000
 """Equal to `cxrseg.io.settings.MAX_PIXELS`, for the same reason."""
 
 
-def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Check the words after the first --output-type; the command has no other arguments."""
-    for one in value:
-        if one not in OUTPUT_TYPES:
-            raise click.UsageError(
-                f"unexpected argument {one!r}: expected another output type ({', '.join(OUTPUT_TYPES)}); "
-                f"name images with -i"
-            )
-    return value
+def _sources(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[Path, ...]:
+    """What -i names, or the folder that a platform sets in the environment."""
+    given = list(value) or [os.environ[name] for name in _INPUT_VARIABLES if os.environ.get(name)][:1]
+    return tuple(path for one in given for path in _paths(one))
 
 
-@command("cxrseg predict -i images -o results --preview")
+def _paths(text: str) -> list[Path]:
+    """A path that exists, or those of a list: @FILE."""
+    if text.startswith("@") and not Path(text).exists():
+        return _listed(Path(text[1:]))
+    if not Path(text).exists():
+        raise click.BadParameter(f"expected an image, a folder or an archive at {text}, found none")
+    return [Path(text)]
+
+
+def _listed(path: Path) -> list[Path]:
+    from cxrseg.inference.input_sources import read_list
+
+    try:
+        return read_list(path)
+    except CxrsegError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
+
+
+@command("cxrseg predict *.dcm -o results --preview")
+@click.argument("words", nargs=-1, metavar="[INPUT]...")
 @click.option(
     "-i",
     "--input",
-    "source",
-    required=True,
-    envvar=["MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH"],
-    type=click.Path(exists=True, path_type=Path),
-    help="An image or a folder.",
+    "sources",
+    multiple=True,
+    callback=_sources,
+    metavar="INPUT",
+    help="An image, a folder, a zip archive or a DICOMDIR; @FILE names a list. Can be repeated; -i can be left out.",
+)
+@click.option(
+    "--list",
+    "lists",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="A text file with the path of an image or folder on each line. Can be repeated.",
 )
 @click.option(
     "-o",
@@ -74,8 +103,31 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     help="Files to write for each image; several can follow: png dicom_seg dicom_sr dicom_sc. "
     "DICOM objects need DICOM images and cxrseg[hospital].",
 )
-@click.argument("more_types", nargs=-1, metavar="", callback=_more_types)
 @click.option("-p", "--preview", is_flag=True, help="Write a picture of each result.")
+@click.option("--beside", is_flag=True, help="Put the plain film beside the picture.  [with -p]")
+@click.option(
+    "--fill",
+    type=click.FloatRange(0, 1),
+    default=0.35,
+    show_default=True,
+    help="Strength of the colour in the infection; 0 draws its outline only.  [with -p]",
+)
+@click.option("--no-caption", is_flag=True, help="Leave out legend and measurements.  [with -p]")
+@click.option(
+    "--picture-size",
+    type=click.IntRange(0),
+    default=2048,
+    show_default=True,
+    help="Longest side of larger films in the picture, in pixels; 0 for that of the film.  [with -p]",
+)
+@click.option(
+    "--picture-type",
+    type=click.Choice(["png", "svg", "pdf"]),
+    default="png",
+    show_default=True,
+    help="svg and pdf have outlines and text as vectors.  [with -p]",
+)
+@click.option("--page", is_flag=True, help="Write one HTML page with a small picture of each film, to sort.")
 @click.option(
     "-s", "--statistics", is_flag=True, help="Print the measurements of each file; statistics.csv always has them."
 )
@@ -109,6 +161,9 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
 @click.option("--force", is_flag=True, help="Segment images that the input check refuses, with a warning.")
 @click.option("--allow-refused", is_flag=True, help="Exit with 0 also where images were refused, such as laterals.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run in the same output folder.")
+@click.option("--overwrite", is_flag=True, help="Remove the results of an earlier run in the output folder first.")
+@click.option("--excel", is_flag=True, help="Write statistics.csv so that Excel shows all letters.")
+@click.option("--identities", is_flag=True, help="Write the Patient ID of DICOM files instead of a key.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
@@ -121,67 +176,90 @@ def _more_types(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     metavar="HOST:PORT",
     help="Of the Ray cluster.  [default: $RAY_ADDRESS, or a new cluster on this machine]",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors, such as files that cannot be read.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file.")
 def predict(
-    source: Path,
+    words: tuple[str, ...],
+    sources: tuple[Path, ...],
+    lists: tuple[Path, ...],
     out: Path,
     statistics: bool,
     output_type: str,
-    more_types: tuple[str, ...],
     allow_refused: bool,
     resume: bool,
+    overwrite: bool,
+    excel: bool,
     engine: str,
     ray_address: str | None,
+    beside: bool,
+    fill: float,
+    no_caption: bool,
+    picture_size: int,
+    picture_type: Literal["png", "svg", "pdf"],
     quiet: bool,
     verbose: bool,
     **options: Any,
 ) -> None:
     """Segment and measure infection on X-ray files: write masks, measurements and pictures.
 
-    Exit code 0: all files are ok; 1: some were refused or failed; 2: wrong usage.
+    INPUT is an image, a folder, a zip archive or a DICOMDIR, as for -i.
+
+    Exit codes: 0 where all files are ok; 1 where some failed, or were refused (see --allow-refused); 2 for wrong usage;
+    3 where the run failed; 130 after Ctrl-C.
     """
+    if resume and overwrite:
+        raise click.UsageError("expected --resume or --overwrite, got both; one keeps what the other removes")
+    types, given = _types_and_inputs(output_type, words)
+    inputs = [*sources, *given, *(path for one in lists for path in _listed(one))]
+    if not inputs:
+        raise click.UsageError("expected an image or a folder, got none; name it after 'cxrseg predict' or after -i")
+    log_to_console(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
     from cxrseg.inference.files import Options, predict_files
+    from cxrseg.plots.outlines import PictureStyle
 
     work = None
     if engine == "ray":
         from cxrseg.inference.ray import on_ray
 
         work = on_ray(ray_address)
-
-    if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-        logging.getLogger("cxrseg").setLevel(logging.DEBUG)
-
-    def show(row: Mapping[str, Any], done: int, total: int) -> None:
-        if not quiet and (verbose or row["status"] != "ok"):
-            click.echo(_line(row), err=True)
-        if statistics and row["status"] == "ok":
-            click.echo(_measures(row))
-        if not quiet and not verbose and total > 1 and sys.stderr.isatty():
-            click.echo(f"\r{done} of {total}", nl=done == total, err=True)
-
-    types = tuple(dict.fromkeys((output_type, *more_types)))
-    chosen = Options(**options, output_types=types)
+    style = PictureStyle(beside, fill, not no_caption, picture_size, picture_type)
+    chosen = Options(**options, picture=style, output_types=types)
     if types != ("png",):
         from cxrseg.hospital.objects import write_objects
 
         chosen = replace(chosen, write_objects=write_objects)
-    found = predict_files(source, out, chosen, resume=resume, on_row=show, work=work)
-    if not quiet:
-        counts = ", ".join(f"{count} {status}" for status, count in found.counts.items() if count)
-        click.echo(f"{counts} in {found.seconds:.1f} s\nstatistics  {found.statistics}\n{NOTICE}")
+    shown = Progress(out, quiet=quiet, verbose=verbose, statistics=statistics)
+    try:
+        found = predict_files(
+            inputs[0] if len(inputs) == 1 else inputs,
+            out,
+            chosen,
+            resume=resume,
+            overwrite=overwrite,
+            excel=excel,
+            on_row=shown.add,
+            work=work,
+        )
+    except KeyboardInterrupt:
+        shown.interrupted()
+        sys.exit(INTERRUPTED)
+    page = None
+    if chosen.page:
+        from cxrseg.report.batch_page import write_batch_page
+
+        page = write_batch_page(out, found.stems)
+    shown.done(found, page)
     bad = found.counts["failed"] + (0 if allow_refused else found.counts["refused"])
-    sys.exit(1 if bad else 0)
+    sys.exit(SOME_NOT if bad else 0)
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    said = [row["reason"]] if row["reason"] else row["warnings"]
-    return f"{row['path']}: {row['status']}" + (f" ({'; '.join(said)})" if said else "")
-
-
-def _measures(row: Mapping[str, Any]) -> str:
-    if row["infected_fraction"] is None:
-        return f"{row['path']}: no lungs found"
-    score = "unknown" if row["extent_score"] is None else f"{row['extent_score']} of 8 ({row['grade']})"
-    return f"{row['path']}: infected {row['infected_fraction']:.1%} of the lungs, extent score {score}"
+def _types_and_inputs(first: str, words: Sequence[str]) -> tuple[tuple[str, ...], list[Path]]:
+    """The output types and the inputs among the words without an option: types can follow --output-type only."""
+    context = click.get_current_context()
+    typed = context.get_parameter_source("output_type") is not ParameterSource.DEFAULT
+    types = [first, *(word for word in words if typed and word in OUTPUT_TYPES)]
+    try:
+        inputs = [path for word in words if word not in types for path in _paths(word)]
+    except click.BadParameter as error:
+        raise click.UsageError(error.message) from None
+    return tuple(dict.fromkeys(types)), inputs

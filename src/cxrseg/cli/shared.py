@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import errno
+import logging
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cxrseg.errors import CxrsegError
+from cxrseg.errors import ArgumentError, CxrsegError
 
 if TYPE_CHECKING:
     from cxrseg.data.sample import Dataset
 
 __all__ = [
+    "EXIT_CODES",
+    "FAILED",
     "FOLDER",
+    "INTERRUPTED",
     "NOTICE",
     "PATH",
+    "SOME_NOT",
     "Commands",
     "categories_option",
     "command",
@@ -25,6 +32,7 @@ __all__ = [
     "dataset_option",
     "exclude_option",
     "group",
+    "log_to_console",
     "mask_values_option",
     "models_option",
     "quiet_option",
@@ -39,27 +47,87 @@ _HOSPITAL = frozenset({"dicomweb_client", "highdicom", "prometheus_client", "pyn
 """Packages of cxrseg[hospital]; others that may be missing belong to cxrseg[train]."""
 
 
-class Commands(click.Group):
-    """Turns the library's errors into a message and exit code 1."""
+SOME_NOT, FAILED, INTERRUPTED = 1, 3, 130
+"""Exit codes beside 0 and click's 2, see `EXIT_CODES`."""
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done
+  1    done, but some files are not as they should be: 'predict' could not
+       read or refused some, 'data check' found faults
+  2    wrong usage
+  3    the command failed; the message says why
+  130  stopped with Ctrl-C"""
+"""At the end of `cxrseg --help`."""
+
+
+class _Failure(click.ClickException):
+    exit_code = FAILED
+
+
+class Listing(click.Group):
+    """Lists its commands with the whole first sentence of their help, which click would cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        rows = [(name, command.get_short_help_str(limit=1000)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Commands(Listing):
+    """Turns the library's errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a console may lack letters of a file's name: then \u0142 stands for it
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
-        except CxrsegError as error:
-            raise click.ClickException(str(error)) from error
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            if missing == "cxrseg":
-                raise
-            extra = "hospital" if missing in _HOSPITAL else "train"
-            raise click.ClickException(
-                f"this command needs the package {error.name!r}: pip install 'cxrseg[{extra}]'"
-            ) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader of our output has exited; click then exits without a message
-                raise
-            raise click.ClickException(f"{error.filename or 'the system'}: {error.strerror or error}") from error
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except KeyboardInterrupt:
+            click.echo("stopped with Ctrl-C", err=True)
+            ctx.exit(INTERRUPTED)
+        except ArgumentError as error:
+            raise click.UsageError(str(error), ctx) from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # the reader of our output has exited; click then exits without a message
+            raise _Failure(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    """What went wrong, in one message; after the traceback where cxrseg itself is at fault."""
+    if isinstance(error, CxrsegError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the system'}: {error.strerror or error}"
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else "cxrseg"
+    if missing != "cxrseg":
+        extra = "hospital" if missing in _HOSPITAL else "train"
+        return f"this command needs the package {missing!r}: pip install 'cxrseg[{extra}]'"
+    if isinstance(error, MemoryError):
+        return "the memory is full; close other programs, or use smaller images"
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}. This is a fault in cxrseg: please report it with the lines above"
+
+
+class _Console(logging.Handler):
+    """Writes to the standard error of the moment, which tests exchange."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        click.echo(f"{record.levelname.capitalize()}: {self.format(record)}", err=True)
+
+
+def log_to_console(level: int) -> None:
+    """Print what cxrseg logs from this level on."""
+    logger = logging.getLogger("cxrseg")
+    if not any(isinstance(handler, _Console) for handler in logger.handlers):
+        logger.addHandler(_Console())
+    logger.setLevel(level)
 
 
 def command(example: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -68,14 +136,17 @@ def command(example: str) -> Callable[[Callable[..., Any]], click.Command]:
     return decorator
 
 
-def group(example: str, cls: type[click.Group] = click.Group) -> Callable[[Callable[..., Any]], click.Group]:
+def group(
+    example: str, cls: type[click.Group] = Listing, epilog: str = ""
+) -> Callable[[Callable[..., Any]], click.Group]:
     """A group of commands whose help ends with an example, and that accepts -h."""
-    decorator: Callable[[Callable[..., Any]], click.Group] = click.group(cls=cls, **_help(example))
+    decorator: Callable[[Callable[..., Any]], click.Group] = click.group(cls=cls, **_help(example, epilog))
     return decorator
 
 
-def _help(example: str) -> dict[str, Any]:
-    return {"epilog": f"\b\nExample:\n  {example}", "context_settings": {"help_option_names": ["-h", "--help"]}}
+def _help(example: str, epilog: str = "") -> dict[str, Any]:
+    epilog = f"{epilog}\n\n" if epilog else ""
+    return {"epilog": f"{epilog}\b\nExample:\n  {example}", "context_settings": {"help_option_names": ["-h", "--help"]}}
 
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -148,13 +219,27 @@ mask_values_option = click.option(
 )
 """Which values of masks are marked."""
 
+
+def _models(ctx: click.Context, parameter: click.Parameter, value: tuple[Path, ...]) -> tuple[Path, ...]:
+    if not value:
+        return ()
+    from cxrseg.run_folder import model_file_in
+
+    try:
+        return tuple(model_file_in(path) for path in value)
+    except CxrsegError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 models_option = click.option(
     "-m",
     "--model",
     "models",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Use this model file instead of the weights that come with cxrseg; several are averaged.",
+    type=click.Path(exists=True, path_type=Path),
+    callback=_models,
+    metavar="MODEL",
+    help="Use this model file or run folder instead of the weights that come with cxrseg; several are averaged.",
 )
 """Which weights."""
 

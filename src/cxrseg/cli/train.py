@@ -10,6 +10,7 @@ import click
 
 from cxrseg.cli.shared import (
     FOLDER,
+    INTERRUPTED,
     NOTICE,
     PATH,
     command,
@@ -22,8 +23,6 @@ from cxrseg.cli.shared import (
 )
 
 __all__ = ["demo", "fit_check", "recipes", "train"]
-
-_INTERRUPTED = 130
 
 
 @command("cxrseg demo")
@@ -117,7 +116,7 @@ def train(
     state = f"stopped after epoch {len(done.history)}; continue with --resume" if done.interrupted else "done"
     click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}: {_figures(done.best)}")
     click.echo(f"run         {done.folder.root}\nmodel file  {done.folder.model}\n{NOTICE}")
-    sys.exit(_INTERRUPTED if done.interrupted else 0)
+    sys.exit(INTERRUPTED if done.interrupted else 0)
 
 
 def _print_epoch(row: dict[str, float | None]) -> None:

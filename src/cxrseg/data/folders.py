@@ -14,7 +14,7 @@ from cxrseg.data.sample import Sample
 from cxrseg.data.splits import as_category, as_split
 from cxrseg.io.read import IMAGE_SUFFIXES
 
-__all__ = ["INFECTION_DATA", "INNER_FOLDERS", "LUNG_DATA", "find_pools", "is_qata", "role", "unused_files"]
+__all__ = ["INFECTION_DATA", "INNER_FOLDERS", "LUNG_DATA", "find_pools", "folder_role", "is_qata", "unused_files"]
 
 _IMAGE_FOLDERS = frozenset({"image", "images"})
 _MASK_FOLDERS = {
@@ -42,7 +42,7 @@ _FEW = 10
 """Images in a folder of one patient at most; of more, it is a category of one's own."""
 
 
-def role(folder: Path) -> str | None:
+def folder_role(folder: Path) -> str | None:
     """'images', the target of the masks in a folder, or None, by the folder's name."""
     return _role_of(folder.name)
 
@@ -65,7 +65,7 @@ def find_pools(folder: Path, split: str | None, category: str | None, depth: int
     """
     folders = visible_folders(folder)
     pools: list[Pool] = []
-    if any(role(child) for child in folders):
+    if any(folder_role(child) for child in folders):
         pools += _in_folders(folder, folders, split, category)
     elif pool := _side_by_side(folder, split, category):
         pools.append(pool)
@@ -109,7 +109,7 @@ def _in_others(folders: list[Path], split: str | None, category: str | None, dep
 
 
 def _is_known(folder: Path) -> bool:
-    return bool(role(folder) or as_split(folder.name) or as_category(folder.name))
+    return bool(folder_role(folder) or as_split(folder.name) or as_category(folder.name))
 
 
 def _role_of(name: str) -> str | None:
@@ -121,7 +121,7 @@ def _in_folders(folder: Path, folders: list[Path], split: str | None, category: 
     """A pool of images/ and masks/, and one of each folder that is in both, such as images/train and masks/train."""
     files: dict[tuple[str, ...], dict[str, list[Path]]] = defaultdict(dict)
     for child in folders:
-        if kind := role(child):
+        if kind := folder_role(child):
             for parts, found in _below(child):
                 files[parts].setdefault(kind, []).extend(found)
     top = files.pop((), {})

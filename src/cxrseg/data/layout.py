@@ -13,8 +13,8 @@ from cxrseg.data.folders import (
     INNER_FOLDERS,
     LUNG_DATA,
     find_pools,
+    folder_role,
     is_qata,
-    role,
     unused_files,
 )
 from cxrseg.data.groups import with_patients
@@ -203,6 +203,6 @@ def _nothing_fits(root: Path) -> str:
     if folders:
         found.append(f"folders {', '.join(folders[:20])}{', ...' if len(folders) > 20 else ''}")
     above = root.resolve().parent
-    if any(suffix in IMAGE_SUFFIXES for suffix in files) and any(map(role, visible_folders(above))):
+    if any(suffix in IMAGE_SUFFIXES for suffix in files) and any(map(folder_role, visible_folders(above))):
         found.append(f"and masks may be beside it: name {shown(above, root)} instead")
     return f"{root} has no known layout of images and masks; it contains {', '.join(found)}.{_LAYOUTS}"

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.errors import ModelFileError
+from cxrseg.errors import ArgumentError, ModelFileError
 from cxrseg.inference.compiled_cache import read_compiled, write_compiled
 from cxrseg.model_file import LOADING, VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
 
@@ -57,7 +57,8 @@ class Engine:
         streams: how many images the processor works on at the same time; 0 is one image on a single thread.
 
     Raises:
-        ModelFileError: the file is missing, damaged or no model file of cxrseg; or the device is unknown.
+        ArgumentError: there is no such precision or device.
+        ModelFileError: the file is missing, damaged or no model file of cxrseg.
         MissingExtraError: a GPU is asked for, and ONNX Runtime is not installed or cannot use one.
 
     Attributes:
@@ -70,7 +71,7 @@ class Engine:
         self, path: Path | str, *, precision: Precision = "float32", device: str = "cpu", streams: int = 1
     ) -> None:
         if precision not in ("auto", "float32"):
-            raise ModelFileError(f"expected the precision auto or float32, got {precision!r}")
+            raise ArgumentError(f"expected the precision auto or float32, got {precision!r}")
         self._path, self._device, self._streams = Path(path), device, streams
         self._wanted = precision
         self.sha256 = model_sha256(self._path)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import platform
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -16,15 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from cxrseg._version import __version__
-from cxrseg.errors import CxrsegError, DiskFullError, ImageError, UnreadableImageError
-from cxrseg.inference.input_files import Input, find_inputs
+from cxrseg.errors import ArgumentError, DiskFullError, ImageError, UnreadableImageError
+from cxrseg.inference.input_files import find_inputs, input_root
+from cxrseg.inference.input_sources import Input
 from cxrseg.inference.journal import Journal
 from cxrseg.inference.options import DICOM_TYPES, Options, settings_of
-from cxrseg.inference.outputs import COLUMNS, empty_row, outputs_of, row_of, write_outputs
+from cxrseg.inference.output_folder import JOURNAL, open_output
+from cxrseg.inference.outputs import empty_row, row_of, write_outputs
+from cxrseg.inference.run_tables import RunSummary, manifest, summarise, write_statistics
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.patient_key import hashed
 from cxrseg.io.read import read_radiograph
-from cxrseg.io.write import remove_parts, write_atomic, write_csv, write_json
+from cxrseg.io.text import printable
+from cxrseg.io.write import write_json
 
 __all__ = [
     "JOURNAL",
@@ -39,15 +39,10 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-JOURNAL = ".journal.jsonl"
-"""Name of the file in the output folder that `resume` reads."""
-
-_IN_ALL = ("manifest.json", "statistics.csv", "statistics.json")
-
 Row = Mapping[str, Any]
 
 Done = tuple[Input, Any, Row]
-"""A file, its stamp (size and time of modification) before it was read, and its row."""
+"""A file, its stamp (see `Input.stamp`) before it was read, and its row."""
 
 _Result = TypeVar("_Result")
 
@@ -68,75 +63,127 @@ class BatchResult:
     """The result of a run.
 
     Attributes:
-        counts: 'ok', 'refused' and 'failed' to the number of files, including those of a run that was resumed.
-        resumed: number of rows that existed before.
+        summary: of all rows, including those of a run that was resumed.
+        resumed: number of files of this run whose rows existed before.
         seconds: duration of this run.
         statistics: the CSV file.
+        stems: name of each file with a row to the beginning of its outputs' names below the output folder.
+        left_out: what was found and not used, in words, to its number.
     """
 
-    counts: Mapping[str, int]
+    summary: RunSummary
     resumed: int
     seconds: float
     statistics: Path
+    left_out: Mapping[str, int]
+    stems: Mapping[str, str]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """'ok', 'refused' and 'failed' to the number of files."""
+        return self.summary.counts
 
 
 def predict_files(
-    source: Path,
+    sources: Path | Sequence[Path],
     out: Path,
     options: Options,
     *,
     resume: bool = False,
+    overwrite: bool = False,
+    excel: bool = False,
     on_row: Callable[[Row, int, int], None] | None = None,
     work: Work | None = None,
 ) -> BatchResult:
-    """Segment a file, or all images in a folder, and write masks, statistics and a manifest.
+    """Segment all images in files, folders and archives, and write masks, statistics and a manifest.
 
     Each of a few threads reads, segments and writes one file at a time, so that these steps overlap and memory does not
     grow with the number of files. A file that is not a usable radiograph gets a row 'refused'; a file that could not be
     processed for another reason gets a row 'failed'. Neither stops the run.
 
     Args:
-        source: an image, or a folder; all folders below it are searched too.
-        out: the output folder; it is created where missing.
+        sources: an image, a folder, a zip archive or a DICOMDIR, or several; see `find_inputs`.
+        out: the output folder; it is created where missing. Files in it that no run of cxrseg wrote are never touched.
         options: of the segmentation and of the output files.
         resume: keep the rows of an earlier run with the same options in `out`. Files that failed, and files that
             changed since then, are processed again.
+        overwrite: remove the results of an earlier run in `out` first.
+        excel: write statistics.csv with a byte order mark.
         on_row: called in this thread with (row, finished files, all files) after each file.
         work: how the files are processed: in a few threads of this process where None;
             `cxrseg.inference.ray.on_ray()` uses a Ray cluster.
 
     Raises:
-        ImageError: there is no image at `source`.
+        ArgumentError: both `resume` and `overwrite` are set.
+        ImageError: there is no image.
         ModelFileError: a model file cannot be used.
         DiskFullError: the disk is full; finished files are kept, and `resume` continues.
-        CxrsegError: `out` cannot be written, or holds a run with other options that is to be resumed.
+        CxrsegError: `out` cannot be written, is used by another process, holds the results of an earlier run, or files
+            of the user would be replaced; or the run that is to be resumed had other options.
+        KeyboardInterrupt: Ctrl-C; statistics and manifest have been written for the finished files.
     """
+    if resume and overwrite:
+        raise ArgumentError("expected resume or overwrite, got both; one keeps what the other removes")
     started, clock = datetime.now(UTC), time.monotonic()
     work = work or Work("local", _on_threads)
-    inputs, others = find_inputs(source, out)
+    inputs, left_out = find_inputs(sources, out)
     segmenter = options.segmenter(streams=min(len(inputs), processors()))
-    with _opened(out, segmenter, options, resume) as journal:
-        todo = [item for item in inputs if not journal.has(item.name, _stamp(item.path))]
-        resumed = done = len(inputs) - len(todo)
-        if resume:
-            remove_parts(path for item in todo for path in outputs_of(out, item.stem))
-            remove_parts(out / name for name in _IN_ALL)
-        for item, stamp, row in work.do(todo, out, segmenter, options):
-            # No file has the stamp None, so files that failed are processed again.
-            journal.add(item.name, None if row["status"] == "failed" else stamp, row)
-            done += 1
-            if on_row is not None:
-                on_row(row, done, len(inputs))
-        names = [item.name for item in inputs]
-        counts = Counter(str(row["status"]) for row in journal.rows(names))
-        write_csv(out / "statistics.csv", COLUMNS, map(_flat, journal.rows(names)))
-        _write_rows(out / "statistics.json", journal.rows(names))
-    seconds = time.monotonic() - clock
-    result = BatchResult(
-        {status: counts[status] for status in ("ok", "refused", "failed")}, resumed, seconds, out / "statistics.csv"
+    interrupted: KeyboardInterrupt | None = None
+    with open_output(
+        out, inputs, options.endings, settings_of(segmenter, options), resume=resume, overwrite=overwrite
+    ) as journal:
+        todo = [item for item in inputs if not journal.has(item.name, item.stem, item.stamp())]
+        try:
+            for count, (item, stamp, raw) in enumerate(work.do(todo, out, segmenter, options), start=1):
+                row = _without_identity(raw, options)
+                # No file has the stamp None, so files that failed are processed again.
+                journal.add(item.name, item.stem, None if row["status"] == "failed" else stamp, row)
+                if on_row is not None:
+                    on_row(row, len(inputs) - len(todo) + count, len(inputs))
+        except KeyboardInterrupt as error:
+            interrupted = error
+        names = _names(journal, inputs)
+        write_statistics(out, lambda: journal.rows(names), excel=excel)
+        result = BatchResult(
+            summarise(journal.rows(names)),
+            len(inputs) - len(todo),
+            time.monotonic() - clock,
+            out / "statistics.csv",
+            left_out,
+            {name: entry.stem for name, entry in journal.entries().items()},
+        )
+    write_json(
+        out / "manifest.json",
+        {
+            "note": "Research use only. Not for diagnosis.",
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(result.seconds, 3),
+            "ended": "done" if interrupted is None else "interrupted",
+            "counts": dict(result.counts),
+            "resumed": result.resumed,
+            "other_files": dict(left_out),
+            "input": printable(str(input_root(sources))),
+            "inputs": [printable(str(one)) for one in ([sources] if isinstance(sources, Path) else sources)],
+            "engine": work.name,
+            **manifest(options, segmenter),
+        },
     )
-    write_json(out / "manifest.json", _manifest(source, options, segmenter, work.name, result, started, others))
+    if interrupted is not None:
+        raise interrupted
     return result
+
+
+def _names(journal: Journal, inputs: Sequence[Input]) -> list[str]:
+    """Names of all rows: those of the inputs in their order, then those of earlier files that are not among them."""
+    names = dict.fromkeys(item.name for item in inputs)
+    return [*names, *(name for name in journal.entries() if name not in names)]
+
+
+def _without_identity(row: Row, options: Options) -> Row:
+    """The row with a key for the patient. It is made in this process: machines of a cluster have other secrets."""
+    if options.identities or not row.get("patient_id"):
+        return row
+    return {**row, "patient_id": hashed(row["patient_id"])}
 
 
 def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
@@ -152,45 +199,49 @@ def predict_one(item: Input, out: Path, segmenter: Segmenter, options: Options) 
     Raises:
         DiskFullError: the disk is full.
     """
-    return item, _stamp(item.path), _predict(item, out, segmenter, options)
+    return item, item.stamp(), _predict(item, out, segmenter, options)
 
 
 def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> Row:
     """Read, segment and write one file; any error but a full disk becomes its row."""
-    status = "failed"
+    status, path = "failed", item.path
     try:
-        radiograph = read_radiograph(
-            item.path, window=options.window, value_range=options.value_range, max_pixels=options.max_pixels
-        )
-        prediction = segmenter.segment(radiograph)
-        write_outputs(
-            out,
-            item.stem,
-            radiograph,
-            prediction,
-            masks="png" in options.output_types,
-            save_probabilities=options.save_probabilities,
-            preview=options.preview,
-        )
-        wanted = [kind for kind in DICOM_TYPES if kind in options.output_types]
-        if wanted and options.write_objects is not None and prediction.status == "ok":
-            options.write_objects(out, item.stem, item.path, radiograph, prediction, wanted)
-        return row_of(item.name, radiograph, prediction)
+        with item.file() as path:
+            return _segment(item, path, out, segmenter, options)
     except DiskFullError:
         raise
     except ImageError as error:
         status = "failed" if isinstance(error, UnreadableImageError) else "refused"
         reason = str(error)
     except Exception as error:  # one file must not stop a run over thousands
-        _log.debug("%s failed", item.path, exc_info=True)
+        _log.error("%s: unexpected %s: %s", item.name, type(error).__name__, printable(str(error)))
+        _log.debug("%s failed", item.name, exc_info=True)
         reason = f"{type(error).__name__}: {error}"
-    write_outputs(out, item.stem, None, None)
-    reason = " ".join(reason.replace(str(item.path), item.name).split())
+    try:
+        write_outputs(out, item.stem, None, None, options)
+    except OSError as error:
+        reason += f"; the files of an earlier run cannot be removed ({error.strerror or error})"
+    reason = " ".join(reason.replace(str(path), item.name).split())
     return empty_row(item.name, status, reason, segmenter.mark, segmenter.thresholds.get("infection"))
 
 
+def _segment(item: Input, path: Path, out: Path, segmenter: Segmenter, options: Options) -> Row:
+    radiograph = read_radiograph(
+        path, window=options.window, value_range=options.value_range, max_pixels=options.max_pixels
+    )
+    prediction = segmenter.segment(radiograph)
+    write_outputs(out, item.stem, radiograph, prediction, options)
+    wanted = [kind for kind in DICOM_TYPES if kind in options.output_types]
+    if wanted and options.write_objects is not None and prediction.status == "ok":
+        options.write_objects(out, item.stem, path, radiograph, prediction, wanted)
+    return row_of(item.name, radiograph, prediction)
+
+
 def _each(function: Callable[[Input], _Result], items: Iterable[Input], workers: int) -> Iterator[_Result]:
-    """Results in the order in which they finish; at most two items for each thread are in progress at any time."""
+    """Results in the order in which they finish; at most two items for each thread are in progress at any time.
+
+    After Ctrl-C the items in progress are finished, and their results come before the KeyboardInterrupt.
+    """
     waiting: set[Future[_Result]] = set()
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -202,84 +253,14 @@ def _each(function: Callable[[Input], _Result], items: Iterable[Input], workers:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            yield from (future.result() for future in waiting if not future.cancelled() and future.exception() is None)
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _opened(out: Path, segmenter: Segmenter, options: Options, resume: bool) -> Journal:
-    try:
-        return Journal(out / JOURNAL, settings_of(segmenter, options), resume=resume)
-    except OSError as error:
-        raise CxrsegError(f"{out} cannot be written ({error.strerror}); name another output folder") from error
-
-
-def _stamp(path: Path) -> list[int] | None:
-    """Size and time of modification, or None where they cannot be read."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def processors() -> int:
     """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _flat(row: Row) -> Row:
-    return {**row, **{column: "; ".join(row[column]) for column in ("warnings", "steps")}}
-
-
-def _write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """A JSON array, row by row."""
-
-    def write(file: Any) -> None:
-        separator = "[\n"
-        for row in rows:
-            file.write((separator + json.dumps(row, ensure_ascii=False)).encode())
-            separator = ",\n"
-        file.write(b"\n]\n")
-
-    write_atomic(path, write)
-
-
-def _manifest(
-    source: Path,
-    options: Options,
-    segmenter: Segmenter,
-    engine: str,
-    result: BatchResult,
-    started: datetime,
-    others: Mapping[str, int],
-) -> dict[str, Any]:
-    return {
-        "note": "Research use only. Not for diagnosis.",
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(result.seconds, 3),
-        "counts": dict(result.counts),
-        "resumed": result.resumed,
-        "other_files": dict(others),
-        "input": str(source),
-        "engine": engine,
-        "options": options.as_json(),
-        "models": [
-            {
-                "name": engine.info.name,
-                "version": engine.info.version,
-                "sha256": engine.sha256,
-                "channels": list(engine.info.channels),
-                "computes_with": engine.precision,
-                "licence": engine.info.licence,
-            }
-            for engine in segmenter.engines
-        ],
-        "thresholds": segmenter.thresholds,
-        "versions": {"cxrseg": __version__, "python": platform.python_version(), **_versions()},
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Versions of the packages that were used."""
-    modules = {name: sys.modules.get(name) for name in ("numpy", "openvino", "PIL", "pydicom", "ray", "scipy", "torch")}
-    return {name: str(module.__version__) for name, module in modules.items() if module is not None}

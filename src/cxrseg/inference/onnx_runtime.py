@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from cxrseg.errors import MissingExtraError, ModelFileError
+from cxrseg.errors import ArgumentError, MissingExtraError, ModelFileError
 from cxrseg.model_file import INPUT, VIEW_OUTPUT, read_model
 
 __all__ = ["OnnxRuntimeRunner", "gpu_providers"]
@@ -71,12 +71,12 @@ def gpu_providers(device: str, precision: str) -> list[tuple[str, dict[str, Any]
         precision: 'float32', or 'auto' for TF32 products.
 
     Raises:
-        ModelFileError: the name of the device is not valid.
+        ArgumentError: the name of the device is not valid.
         MissingExtraError: this installation of ONNX Runtime has no support for GPUs.
     """
     kind, _, number = device.partition(":")
     if kind not in ("gpu", "cuda") or (number and not number.isdigit()):
-        raise ModelFileError(f"expected the device cpu, gpu or gpu:N, got {device!r}")
+        raise ArgumentError(f"expected the device cpu, gpu or gpu:N, got {device!r}")
     if "CUDAExecutionProvider" not in _onnxruntime().get_available_providers():
         raise MissingExtraError(f"the device {device} needs ONNX Runtime for GPUs: {_INSTALL}; or use the device cpu")
     return [("CUDAExecutionProvider", {"device_id": number or "0", "use_tf32": "1" if precision == "auto" else "0"})]

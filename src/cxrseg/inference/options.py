@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.settings import MAX_PIXELS
+from cxrseg.plots.outlines import DEFAULT_STYLE, PictureStyle
 
 __all__ = ["DICOM_TYPES", "OUTPUT_TYPES", "Options", "settings_of"]
 
@@ -43,10 +44,13 @@ class Options:
         force: warn where the input check would refuse the image.
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
+        picture: how the picture is drawn.
+        page: write a small picture for the page of the run.
         output_types: what is written: 'png' for masks, and any of `DICOM_TYPES`.
         window: which view of DICOM files that offer several, from 0.
         value_range: the stored values of black and of white; None: the files say, or it is estimated.
         max_pixels: images with more pixels are refused.
+        identities: write the Patient ID of DICOM files instead of a key for the patient.
         write_objects: writes those of `DICOM_TYPES`; needed where there are any.
     """
 
@@ -59,11 +63,26 @@ class Options:
     force: bool = False
     save_probabilities: bool = False
     preview: bool = False
+    picture: PictureStyle = DEFAULT_STYLE
+    page: bool = False
     output_types: tuple[str, ...] = ("png",)
     window: int = 0
     value_range: tuple[float, float] | None = None
     max_pixels: int = MAX_PIXELS
+    identities: bool = False
     write_objects: WriteObjects | None = None
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What follows the stem in the names of all files that may be written for an image."""
+        masks = ("_infection.png", "_lungs.png") if "png" in self.output_types else ()
+        return (
+            *masks,
+            *(["_probability.png"] if self.save_probabilities else ()),
+            *([f"_preview.{self.picture.kind}"] if self.preview else ()),
+            *(["_thumbnail.jpg"] if self.page else ()),
+            *(f"_{kind.removeprefix('dicom_')}.dcm" for kind in DICOM_TYPES if kind in self.output_types),
+        )
 
     def segmenter(self, streams: int = 1) -> Segmenter:
         """Load the models; `streams` and errors as for `Segmenter`."""
@@ -85,6 +104,7 @@ class Options:
             **values,
             "models": [str(model) for model in self.models],
             "output_types": list(self.output_types),
+            "picture": asdict(self.picture),
         }
 
 

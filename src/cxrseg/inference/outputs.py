@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from PIL import Image
 
+from cxrseg.inference.options import Options
 from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.write import write_atomic, write_mask, write_probability
+from cxrseg.io.text import printable
+from cxrseg.io.write import write_atomic, write_bytes, write_mask, write_probability
 from cxrseg.metrics.severity import SEVERITY_COLUMNS, Severity
+from cxrseg.plots.outlines import PictureStyle
 
 __all__ = ["CATEGORY_COLUMNS", "COLUMNS", "caption_of", "empty_row", "outputs_of", "row_of", "write_outputs"]
 
@@ -28,13 +31,17 @@ COLUMNS = (
     *("confidence", "model", "model_version", "model_sha256", "threshold"),
     *CATEGORY_COLUMNS.values(),
     "emptied",
+    *("patient_id", "study_date", "study_uid", "series_uid", "sop_uid"),
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
 differ; fractions are 0 to 1; unknown values are empty. `probability_...` are of the whole image, and `emptied` is true
-where the task covid19 emptied the infection map. In the CSV, `warnings` and
+where the task covid19 emptied the infection map. The last five are of DICOM files. In the CSV, `warnings` and
 the reader's `steps` are joined by '; '."""
 
 _DIGITS = 6
+
+_THUMBNAIL = 320
+"""Longest side of the picture of a film on the page of a run, in pixels."""
 
 
 def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: float | None) -> dict[str, Any]:
@@ -50,7 +57,7 @@ def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: 
     known: dict[str, Any] = {
         "path": name,
         "status": status,
-        "reason": reason,
+        "reason": printable(reason),
         "warnings": [],
         "steps": [],
         "model": model.name,
@@ -76,8 +83,8 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
         **empty_row(
             name, prediction.status, prediction.reason, prediction.model, prediction.thresholds.get("infection")
         ),
-        "warnings": list(prediction.warnings),
-        "steps": list(prediction.steps),
+        "warnings": [printable(warning) for warning in prediction.warnings],
+        "steps": [printable(step) for step in prediction.steps],
         "width": width,
         "height": height,
         "spacing_mm": _spacing(radiograph.spacing_mm),
@@ -88,6 +95,7 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
             for category, value in (prediction.categories or {}).items()
         },
         "emptied": prediction.emptied if prediction.status == "ok" else None,
+        **{key: printable(value) for key, value in radiograph.identifiers.items()},
     }
 
 
@@ -96,12 +104,9 @@ def write_outputs(
     stem: str,
     radiograph: Radiograph | None,
     prediction: Prediction | None,
-    *,
-    masks: bool = True,
-    save_probabilities: bool = False,
-    preview: bool = False,
+    options: Options,
 ) -> None:
-    """Write the masks and optional files; files of an earlier run with these names are removed.
+    """Write the masks and optional files; of those that the options may write, others of these names are removed.
 
     Masks and maps lie on the file's own pixels; the preview is upright.
 
@@ -109,61 +114,77 @@ def write_outputs(
         out: the output folder.
         stem: the beginning of the files' names, such as 'sub/name'.
         radiograph: the image, or None.
-        prediction: for this image, or None. For None and for a refused prediction nothing is written.
-        masks: write STEM_infection.png and STEM_lungs.png.
-        save_probabilities: write STEM_probability.png too.
-        preview: write STEM_preview.png too.
+        prediction: for this image, or None. For None nothing is written, for a refused prediction only the pictures.
+        options: which files are written.
 
     Raises:
         DiskFullError: the disk is full.
     """
     found = prediction.probabilities if prediction is not None else {}
     written: list[Path] = []
-    for channel in found if masks else ():
+    for channel in found if "png" in options.output_types else ():
         assert prediction is not None and radiograph is not None
         written.append(out / f"{stem}_{channel}.png")
         write_mask(written[-1], radiograph.to_file(prediction.mask(channel)))
-    if save_probabilities and "infection" in found:
+    if options.save_probabilities and "infection" in found:
         assert radiograph is not None
         written.append(out / f"{stem}_probability.png")
         write_probability(written[-1], radiograph.to_file(found["infection"]))
-    if preview and found:
-        assert prediction is not None and radiograph is not None
-        written.append(out / f"{stem}_preview.png")
-        _write_preview(written[-1], radiograph, prediction)
-    for path in outputs_of(out, stem):
+    if radiograph is not None and prediction is not None:
+        if options.preview:
+            written.append(out / f"{stem}_preview.{options.picture.kind}")
+            _write_preview(written[-1], radiograph, prediction, options.picture)
+        if options.page:
+            written.append(out / f"{stem}_thumbnail.jpg")
+            _write_thumbnail(written[-1], radiograph, prediction)
+    for path in outputs_of(out, stem, options):
         if path not in written:
             path.unlink(missing_ok=True)
 
 
-def outputs_of(out: Path, stem: str) -> list[Path]:
+def outputs_of(out: Path, stem: str, options: Options) -> list[Path]:
     """All that may be written for a file, by its `stem`, such as 'sub/name', in the output folder."""
-    return [
-        *(out / f"{stem}_{kind}.png" for kind in ("infection", "lungs", "probability", "preview")),
-        *(out / f"{stem}_{kind}.dcm" for kind in ("seg", "sr", "sc")),
-    ]
+    return [out / f"{stem}{ending}" for ending in options.endings]
 
 
-def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
-    from PIL import Image
-
-    from cxrseg.plots.overlay import preview  # here, since only previews need it
+def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction, style: PictureStyle) -> None:
+    # Here, since only pictures need them.
+    from cxrseg.plots.overlay import preview
+    from cxrseg.plots.vector_picture import vector_picture
 
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
-    picture = preview(radiograph.pixels, masks.get("infection"), masks.get("lungs"), caption_of(prediction))
-    image = Image.fromarray(np.ascontiguousarray(picture))
+    drawn, lines = (masks.get("infection"), masks.get("lungs")), caption_of(prediction)
+    spacing = radiograph.spacing_mm
+    if style.kind != "png":
+        write_bytes(path, vector_picture(radiograph.pixels, *drawn, lines, style=style, spacing_mm=spacing))
+        return
+    image = Image.fromarray(preview(radiograph.pixels, *drawn, lines, style=style, spacing_mm=spacing))
     write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
 
 
+def _write_thumbnail(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
+    from cxrseg.plots.overlay import film_with_masks
+
+    masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
+    image = Image.fromarray(film_with_masks(radiograph.pixels, masks, _THUMBNAIL))
+    write_atomic(path, lambda file: image.save(file, "JPEG", quality=85))
+
+
 def caption_of(prediction: Prediction) -> Sequence[str]:
-    """The lines below a picture: measurements, model, threshold, confidence, warnings."""
+    """The lines below a picture: measurements, model, threshold, confidence, warnings; or why it was refused."""
+    if prediction.status == "refused":
+        return [f"Refused: {printable(prediction.reason)}", *_warnings(prediction)]
     lines = _numbers(prediction.severity) if prediction.severity is not None else []
     how = [f"model {prediction.model.name} {prediction.model.version}"]
     if "infection" in prediction.thresholds:
         how.append(f"threshold {prediction.thresholds['infection']:g}")
     if prediction.confidence is not None:
         how.append(f"confidence {prediction.confidence:.2f}")
-    return [*lines, ", ".join(how), *(f"Warning: {warning}" for warning in prediction.warnings)]
+    return [*lines, ", ".join(how), *_warnings(prediction)]
+
+
+def _warnings(prediction: Prediction) -> list[str]:
+    return [f"Warning: {printable(warning)}" for warning in prediction.warnings]
 
 
 def _numbers(severity: Severity) -> list[str]:

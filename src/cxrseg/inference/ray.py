@@ -16,7 +16,7 @@ from typing import Any
 from cxrseg import errors
 from cxrseg.errors import CxrsegError, MissingExtraError
 from cxrseg.inference.files import Done, Work, predict_one, processors
-from cxrseg.inference.input_files import Input
+from cxrseg.inference.input_sources import Input
 from cxrseg.inference.options import Options, settings_of
 from cxrseg.inference.outputs import empty_row, outputs_of, write_outputs
 from cxrseg.inference.segmenter import Segmenter
@@ -74,7 +74,7 @@ def on_ray(address: str | None = None) -> Work:
                 raise CxrsegError(
                     f"the Ray cluster failed ({_first_line(error)}); finished files are kept, continue with --resume"
                 ) from error
-        remove_parts(path for item in todo for path in outputs_of(out, item.stem))
+        remove_parts(path for item in todo for path in outputs_of(out, item.stem, options))
 
     return Work("ray", work)
 
@@ -91,7 +91,7 @@ def _every(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Opti
             _log.warning("%d files were lost with their workers%s", len(left), "; trying again" if group > 1 else "")
     reason = "each worker that processed it died: it ran out of memory, or a decoder crashed"
     for item in left.values():
-        write_outputs(out, item.stem, None, None)
+        write_outputs(out, item.stem, None, None, options)
         row = empty_row(item.name, "failed", reason, segmenter.mark, segmenter.thresholds.get("infection"))
         yield item, None, row
 
@@ -113,7 +113,7 @@ def _results(
     with ray.data.DataContext.current(context):
         # JSON text in both directions: names may not be UTF-8, and rows have values of many types.
         files = ray.data.from_items(
-            [{"file": json.dumps([os.path.abspath(item.path), item.name, item.stem])} for item in todo],  # noqa: PTH100
+            [{"file": json.dumps(_as_json(item))} for item in todo],
             override_num_blocks=groups,
         )
         with warnings.catch_warnings():
@@ -155,11 +155,14 @@ class _Worker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         return {"answer": [json.dumps(self._answer(*json.loads(file))) for file in batch["file"]]}
 
-    def _answer(self, path: str, name: str, stem: str) -> dict[str, Any]:
+    def _answer(
+        self, path: str, name: str, stem: str, member: str = "", stated: Sequence[int] | None = None
+    ) -> dict[str, Any]:
         try:
             if self._segmenter is None:  # not in __init__, whose errors Ray does not return
                 self._segmenter = self._loaded()
-            _, stamp, row = predict_one(Input(Path(path), name, stem), self._out, self._segmenter, self._options)
+            item = Input(Path(path), name, stem, member, None if stated is None else (stated[0], stated[1]))
+            _, stamp, row = predict_one(item, self._out, self._segmenter, self._options)
         except CxrsegError as error:  # a full disk, or other models: stops the run
             return {"error": type(error).__name__, "message": f"on {socket.gethostname()}: {error}"}
         return {"name": name, "stamp": stamp, "row": row}
@@ -216,6 +219,11 @@ def _workers(kind: str) -> int:
     if count == 0:
         raise CxrsegError(f"expected a Ray cluster with a {kind}, found none in it; see 'ray status'")
     return count
+
+
+def _as_json(item: Input) -> list[Any]:
+    """The arguments of `_Worker._answer`."""
+    return [os.path.abspath(item.path), item.name, item.stem, item.member, item.stated]  # noqa: PTH100
 
 
 def _for_workers(options: Options) -> Options:

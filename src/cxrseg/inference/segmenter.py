@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT
-from cxrseg.errors import ModelFileError
+from cxrseg.errors import ArgumentError, ModelFileError
 from cxrseg.inference.engine import Engine, Precision, Result
 from cxrseg.inference.input_check import (
     INVERTED,
@@ -78,7 +78,8 @@ class Segmenter:
             1 gives the shortest time for one image. 0 uses a single thread, for use beside other processes.
 
     Raises:
-        ModelFileError: a file cannot be used, does not support the task, or the threshold is not in (0, 1).
+        ArgumentError: there is no model, the threshold is not in (0, 1), or there is no such task, device or precision.
+        ModelFileError: a file cannot be used, or does not support the task.
         MissingExtraError: a GPU is requested, and ONNX Runtime is not installed or finds no GPU.
     """
 
@@ -108,7 +109,7 @@ class Segmenter:
         models = shipped_model() if models is None else models
         paths = [models] if isinstance(models, Path | str) else list(models)
         if not paths:
-            raise ModelFileError("expected at least one model file, got none")
+            raise ArgumentError("expected at least one model file, got none")
         self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
         self._tta, self._force, self._input_check = tta, force, input_check
         self._covid19_threshold = _covid19_threshold(task, paths, [engine.info for engine in self.engines])
@@ -117,7 +118,7 @@ class Segmenter:
         given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
-            raise ModelFileError(f"expected a threshold between 0 and 1, got {infection:g}")
+            raise ArgumentError(f"expected a threshold between 0 and 1, got {infection:g}")
         channels = dict.fromkeys(
             channel for engine in self.engines for channel in engine.info.channels if channel != "opacity"
         )
@@ -317,7 +318,7 @@ def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[M
         if info.categories and set(info.categories) != set(CATEGORIES):
             raise ModelFileError(f"expected {path} to tell {', '.join(CATEGORIES)} apart, got {info.categories}")
     if task not in TASKS:
-        raise ModelFileError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
+        raise ArgumentError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
     if task != "covid19":
         return None
     limits = [info.covid19_threshold for info in infos if info.categories]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from cxrseg.io.orientation import UPRIGHT, Orientation
 from cxrseg.io.radiograph import Radiograph
@@ -15,6 +15,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "is_dicom",
     "is_image",
+    "is_image_start",
     "read_orientation",
     "read_radiograph",
     "read_size",
@@ -109,10 +110,14 @@ def is_image(path: Path | str) -> bool:
     An ending that is not a word, as of a name such as '1.2.840.113619', counts as none.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    return path.suffix.lower() in IMAGE_SUFFIXES or is_image_start(path.name, _start(path))
+
+
+def is_image_start(name: str, start: bytes) -> bool:
+    """As `is_image`, for a file of this name whose content begins with `start`, 132 bytes where it has so many."""
+    suffix = PurePath(name).suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return True
-    start = _start(path)
     if start[128:132] == b"DICM":
         return True
     if any(letter.isalpha() for letter in suffix):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
+import re
+import secrets
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +43,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         DiskFullError: no room was left; what stood at `path` before still stands.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{_beginning(path.name)}.{_token()}.part")
     try:
         with beside.open("wb") as file:
             write(file)
@@ -59,11 +63,24 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def remove_parts(paths: Iterable[Path]) -> None:
     """Remove what processes that were killed have left of these files, beside them."""
-    wanted = set(paths)
-    for folder in {path.parent for path in wanted}:
+    wanted: dict[Path, set[str]] = {}
+    for path in paths:
+        wanted.setdefault(path.parent, set()).add(_beginning(path.name))
+    for folder, names in wanted.items():
         for part in folder.glob(".*.*.part"):
-            if folder / part.name[1:].rsplit(".", 2)[0] in wanted:
+            if part.name[1:].rsplit(".", 2)[0] in names:
                 part.unlink(missing_ok=True)
+
+
+def _beginning(name: str) -> str:
+    """What the temporary name of a file begins with: its name, or a digest where that would be too long."""
+    return name if len(os.fsencode(name)) < 160 else hashlib.sha256(os.fsencode(name)).hexdigest()
+
+
+def _token() -> str:
+    """Different for every file that is being written, also by other machines on shared storage; without dots."""
+    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname())[:24]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -76,13 +93,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_csv(
+    path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, byte_order_mark: bool = False
+) -> None:
     """Write `rows` as CSV with a header, atomically; a missing or None value is an empty cell."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode("utf-8-sig" if byte_order_mark else "utf-8"))
 
 
 def write_mask(path: Path, mask: npt.NDArray[np.bool_]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +10,21 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from cxrseg.errors import ImageError
+from cxrseg.plots.caption import PAPER, caption_strip
+from cxrseg.plots.outlines import DEFAULT_STYLE, PictureStyle, draw_line, fill, soft_mask
 from cxrseg.plots.style import COLOURS, NOTICE
 
-__all__ = ["contour", "line_width", "overlay", "preview", "resized_mask", "resized_pixels"]
+__all__ = [
+    "contour",
+    "film_and_fields",
+    "film_with_masks",
+    "line_width",
+    "overlay",
+    "preview",
+    "resized_mask",
+    "resized_pixels",
+    "scale_bar",
+]
 
 _Pixels = npt.NDArray[np.float32]
 _Mask = npt.NDArray[np.bool_]
@@ -21,10 +33,8 @@ _Picture = npt.NDArray[np.uint8]
 _OPACITY = 0.35
 """Opacity of the colour inside an infection; the texture of the radiograph stays visible."""
 
-_SMALLEST, _LARGEST = 640, 2048
-"""A preview's radiograph is enlarged or reduced so that its longest side lies between these, in pixels."""
-
-_INK, _PAPER = (240, 240, 240), (16, 16, 16)
+_SMALLEST = 640
+"""A preview's radiograph is enlarged so that its longest side has so many pixels."""
 
 
 def overlay(
@@ -136,10 +146,13 @@ def preview(
     lungs: _Mask | None = None,
     lines: Sequence[str] = (),
     truth: _Mask | None = None,
+    *,
+    style: PictureStyle = DEFAULT_STYLE,
+    spacing_mm: tuple[float, float] | None = None,
 ) -> _Picture:
-    """Draw the overlay with a caption below it: a legend, the given lines, and 'Research use only'.
+    """Draw the masks on a film, with a caption below it: a legend, the given lines, and 'Research use only'.
 
-    The radiograph is enlarged or reduced to a longest side of 640 to 2048 pixels; text is wrapped to fit.
+    The radiograph is enlarged or reduced to a longest side of 640 to `style.largest` pixels; text is wrapped to fit.
 
     Args:
         pixels: (H, W) float32 in [0, 1].
@@ -147,6 +160,8 @@ def preview(
         lungs: (H, W) bool, or None.
         lines: the caption, such as the infected fractions.
         truth: (H, W) bool, or None.
+        style: how it is drawn; its `kind` does not matter here.
+        spacing_mm: (row, column) distance of pixels, for a scale bar; None draws none.
 
     Returns:
         (height, width, 3) uint8.
@@ -155,18 +170,84 @@ def preview(
         ImageError: a mask's shape is not that of the pixels.
     """
     _check(pixels, infection=infection, lungs=lungs, truth=truth)
-    longest = max(pixels.shape)
-    scale = min(max(longest, _SMALLEST), _LARGEST) / longest
-    shape = (max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
-    masks = [None if mask is None else resized_mask(mask, shape) for mask in (infection, lungs, truth)]
-    picture = overlay(resized_pixels(pixels, shape), masks[0], masks[1], masks[2])
-    legend = [name for name, mask in zip(COLOURS, masks, strict=True) if mask is not None]
-    width = max(shape[1], _SMALLEST // 2)
-    strip = _caption(width, legend, [*lines, NOTICE], size=max(15, round(max(shape) / 48)))
-    canvas = Image.new("RGB", (width, shape[0] + strip.height), _PAPER)
-    canvas.paste(Image.fromarray(picture), ((width - shape[1]) // 2, 0))
-    canvas.paste(strip, (0, shape[0]))
+    masks = {"infection": infection, "lungs": lungs, "truth": truth}
+    film, fields = film_and_fields(pixels, masks, style)
+    picture = _with_masks(film, fields, style)
+    panels = [film, picture] if style.beside else [picture]
+    row = Image.fromarray(np.rint(np.concatenate(panels, axis=1)).astype(np.uint8))
+    size = max(15, round(max(film.shape) / 48))
+    if spacing_mm is not None:
+        _scale_bar(row, spacing_mm[1] * pixels.shape[1] / film.shape[1], film.shape[1], size)
+    across = max(row.width, _SMALLEST // 2)
+    said = [*lines, NOTICE] if style.caption else [NOTICE]
+    strip = caption_strip(across, list(fields) if style.caption else [], said, size=size)
+    canvas = Image.new("RGB", (across, row.height + strip.height), PAPER)
+    canvas.paste(row, ((across - row.width) // 2, 0))
+    canvas.paste(strip, (0, row.height))
     return np.asarray(canvas)
+
+
+def film_with_masks(pixels: _Pixels, masks: Mapping[str, _Mask], side: int) -> _Picture:
+    """Draw a film with its masks and nothing else, small.
+
+    Args:
+        pixels: (H, W) float32 in [0, 1].
+        masks: 'infection' and 'lungs' to (H, W) bool; may lack them.
+        side: longest side of the picture in pixels.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    film, fields = _film_and_fields(pixels, masks, min(1.0, side / max(pixels.shape)))
+    return np.rint(_with_masks(film, fields, DEFAULT_STYLE)).astype(np.uint8)
+
+
+def film_and_fields(
+    pixels: _Pixels, masks: Mapping[str, _Mask | None], style: PictureStyle
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+    """The film in gray at the size of its picture, (H, W, 3) float32 of 0 to 255, and each mask as a soft field."""
+    longest = max(pixels.shape)
+    return _film_and_fields(pixels, masks, max(_SMALLEST, min(longest, style.largest or longest)) / longest)
+
+
+def _film_and_fields(
+    pixels: _Pixels, masks: Mapping[str, _Mask | None], scale: float
+) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+    shape = (max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale)))
+    gray = np.rint(np.clip(resized_pixels(pixels, shape), 0, 1) * 255).astype(np.float32)
+    fields = {name: soft_mask(mask, shape) for name, mask in masks.items() if mask is not None}
+    return np.repeat(gray[:, :, np.newaxis], 3, axis=2), fields
+
+
+def _with_masks(
+    film: npt.NDArray[np.float32], fields: Mapping[str, npt.NDArray[np.float32]], style: PictureStyle
+) -> npt.NDArray[np.float32]:
+    picture = film.copy()
+    if "infection" in fields:
+        fill(picture, fields["infection"], COLOURS["infection"], style.fill)
+    width = max(1.5, max(film.shape) / 300)
+    if "truth" in fields:
+        draw_line(picture, fields["truth"], (0, 0, 0), 2 * width)
+    for name in sorted(fields, key=("lungs", "infection", "truth").index):
+        draw_line(picture, fields[name], COLOURS[name], width)
+    return picture
+
+
+def scale_bar(mm_per_pixel: float, width: int) -> tuple[int, str]:
+    """Length in pixels, and the words, of a scale bar of at most a third of `width` pixels."""
+    fitting = [cm for cm in (10, 5, 2, 1) if 10 * cm / mm_per_pixel <= width / 3] or [1]
+    return round(10 * fitting[0] / mm_per_pixel), f"{fitting[0]} cm"
+
+
+def _scale_bar(picture: Image.Image, mm_per_pixel: float, width: int, size: int) -> None:
+    """Draw a scale bar into the lower right corner, white with a black rim."""
+    length, words = scale_bar(mm_per_pixel, width)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size)
+    right, bottom, thick = picture.width - size, picture.height - size, max(2, size // 6)
+    draw.rectangle((right - length - 1, bottom - thick - 1, right + 1, bottom + 1), fill=(0, 0, 0))
+    draw.rectangle((right - length, bottom - thick, right, bottom), fill=(255, 255, 255))
+    where = (right - length / 2, bottom - thick - size * 0.3)
+    draw.text(where, words, font=font, anchor="ms", fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _check(pixels: _Pixels, **masks: _Mask | None) -> None:
@@ -199,59 +280,3 @@ def _grown(mask: _Mask, reach: int) -> _Mask:
     if box is not None:
         grown[box] = _extreme(mask[box], reach, "maximum") == 1
     return grown
-
-
-def _caption(width: int, legend: Sequence[str], lines: Sequence[str], size: int) -> Image.Image:
-    """The strip below a preview: a legend of coloured squares, then lines of text, wrapped."""
-    font = ImageFont.load_default(size)
-    margin, step = size // 2, round(1.4 * size)
-    wrapped = [part for line in lines for part in _wrapped(line, font, width - 2 * margin)]
-    rows = [*_legend_rows(legend, font, width - 2 * margin, size), *wrapped]
-    strip = Image.new("RGB", (width, step * len(rows) + 2 * margin), _PAPER)
-    draw = ImageDraw.Draw(strip)
-    for number, row in enumerate(rows):
-        x, y = float(margin), margin + number * step
-        if isinstance(row, str):
-            draw.text((x, y), row, font=font, fill=_INK)
-            continue
-        for name in row:
-            draw.rectangle((x, y + size * 0.2, x + size * 0.8, y + size), fill=COLOURS[name])
-            draw.text((x + 1.2 * size, y), name, font=font, fill=_INK)
-            x += _entry_width(name, font, size)
-    return strip
-
-
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-
-def _entry_width(name: str, font: _Font, size: int) -> float:
-    return 2.2 * size + font.getlength(name)
-
-
-def _legend_rows(names: Sequence[str], font: _Font, width: float, size: int) -> list[list[str]]:
-    rows: list[list[str]] = []
-    left = 0.0
-    for name in names:
-        needed = _entry_width(name, font, size)
-        if needed > left:
-            rows.append([])
-            left = width
-        rows[-1].append(name)
-        left -= needed
-    return rows
-
-
-def _wrapped(line: str, font: _Font, width: float) -> list[str]:
-    """Break a line at spaces, and a word that is too long anywhere."""
-    parts = [""]
-    for word in line.split():
-        joined = f"{parts[-1]} {word}".strip()
-        if font.getlength(joined) <= width:
-            parts[-1] = joined
-            continue
-        parts.append("")
-        for letter in word:
-            if parts[-1] and font.getlength(parts[-1] + letter) > width:
-                parts.append("")
-            parts[-1] += letter
-    return [part for part in parts if part] or [""]

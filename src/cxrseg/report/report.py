@@ -25,6 +25,7 @@ from cxrseg.run_folder import StoredRun
 
 __all__ = ["evaluate_run", "write_report"]
 
+_CHARTS = ("dice", "sizes", "risk", "reliability", "sweep", "precision", "agreement", "difference")
 _SHOWN_ROWS = 200
 _CURVES = {"loss": "loss", "dice": "Dice", "iou": "IoU", "rmse": "RMSE of the probability"}
 
@@ -94,7 +95,7 @@ def write_report(
             channels=[channel for channel in ("infection", "lungs") if channel in evaluated.summary],
             sections=sections,
             history=_history_charts(run),
-            charts=_evaluation_charts(evaluated),
+            charts=dict.fromkeys(_CHARTS, "") | _evaluation_charts(evaluated),
             ablation=studied,
             groups=groups,
             threshold=thresholds.get("infection"),

@@ -162,7 +162,9 @@ def _fit(trainer: Trainer, learner: Learner, checkpoint: Path | None) -> bool:
     """Run; True where Ctrl-C ended it."""
     try:
         trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
         # Lightning has stopped cleanly on Ctrl-C, and now wants to exit before the best weights are exported.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return True

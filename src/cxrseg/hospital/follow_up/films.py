@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +11,13 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from cxrseg.errors import DatasetError
-from cxrseg.inference.input_files import Input, find_inputs
+from cxrseg.inference.input_files import find_inputs
+from cxrseg.inference.input_sources import Input
 from cxrseg.io.csv_file import read_csv_rows
 from cxrseg.io.quiet import quiet
 from cxrseg.io.read import is_dicom
 
-__all__ = ["Film", "hashed", "read_films"]
+__all__ = ["Film", "read_films"]
 
 _TIMES = ("Acquisition", "Content", "Series", "Study")
 """DICOM dates that may be a film's, the nearest to the exposure first."""
@@ -71,27 +69,6 @@ def read_films(source: Path, table: Path | None, out: Path) -> tuple[list[Film],
         films = [film for film in found if isinstance(film, Film)]
         faults = [fault for fault in found if isinstance(fault, str)]
     return sorted(films, key=lambda film: (film.patient, film.day, film.name)), faults
-
-
-def hashed(patient: str) -> str:
-    """A key for a patient: always the same for this user, and useless to others.
-
-    A plain hash could be reversed by trying all patient numbers of a hospital; this one is keyed by a secret
-    that is made once, below ~/.local/state, and is readable by this user only.
-    """
-    return hmac.new(_secret(), patient.encode(), "sha256").hexdigest()[:12]
-
-
-def _secret() -> bytes:
-    base = os.environ.get("XDG_STATE_HOME")
-    path = (Path(base) if base else Path.home() / ".local" / "state") / "cxrseg" / "patient-key"
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
-    except FileExistsError:
-        pass
-    return path.read_bytes()
 
 
 def _from_tags(item: Input) -> Film | str:

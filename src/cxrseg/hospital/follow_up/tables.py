@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cxrseg.hospital.follow_up.course import Course
-from cxrseg.hospital.follow_up.films import Film, hashed
+from cxrseg.hospital.follow_up.films import Film
 from cxrseg.hospital.follow_up.repeatability import MEASURES
+from cxrseg.io.patient_key import hashed
 from cxrseg.io.write import write_csv, write_json
 
 __all__ = ["COLUMNS", "course_json", "write_tables"]
