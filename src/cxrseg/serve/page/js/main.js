@@ -1,0 +1,133 @@
+// Puts the parts of the page together.
+
+import { bindControls } from "./controls.js";
+import { csvFile, download, jsonFile, maskFile, overlayFile, stemOf } from "./downloads.js";
+import { byId, make, say } from "./dom.js";
+import { Film } from "./film.js";
+import { showFindings } from "./findings_panel.js";
+import { showImages, sortFilms } from "./images_panel.js";
+import { takeFiles } from "./intake.js";
+import { Painting } from "./painting.js";
+import { Queue } from "./queue.js";
+import { Service } from "./service.js";
+import { bindShortcuts } from "./shortcuts.js";
+import { Stage } from "./stage.js";
+import { Store } from "./store.js";
+
+const store = new Store();
+const service = new Service(askToken);
+const painting = new Painting(store);
+const stage = new Stage(store, painting);
+const queue = new Queue(store, service, (film) => {
+  if (film === store.state.film) stage.fit();
+});
+
+/** Show a film. @param {Film} film */
+async function select(film) {
+  const before = store.state.film;
+  store.set({ film });
+  await film.load();
+  if (before !== film && before !== store.state.other) before?.unload();
+  store.touch();
+}
+
+/** Add films to the list and segment them. @param {Film[]} films */
+function add(films) {
+  if (films.length === 0) return;
+  store.set({ films: [...store.state.films, ...films] });
+  queue.add(films);
+  if (!store.state.film) void select(films[0]);
+}
+
+/** Ask for the token of the service. @returns {Promise<string>} */
+function askToken() {
+  const dialog = byId("token-dialog", HTMLDialogElement);
+  const input = byId("token", HTMLInputElement);
+  input.value = "";
+  if (!dialog.open) dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(input.value.trim()), { once: true }));
+}
+
+/** Do something for a button, and say what went wrong. @param {string} id @param {() => Promise<unknown>} act */
+function onClick(id, act) {
+  byId(id).addEventListener("click", () => {
+    act().catch((/** @type {unknown} */ error) => say(error instanceof Error ? error.message : String(error), "problem"));
+  });
+}
+
+/** The film that is shown, with its pixels. @returns {Film} */
+function shown() {
+  const { film } = store.state;
+  if (!film?.ok || !film.pixels) throw new Error("Select an image that was segmented.");
+  return film;
+}
+
+async function savePair() {
+  const film = shown();
+  await service.correct(film, store.state.threshold);
+  film.saved = true;
+  store.touch();
+  say(`Saved the training pair of ${film.name}.`);
+}
+
+/** Show whose masks these are, and begin at the model's own threshold. */
+async function showModel() {
+  const { name, threshold } = await service.model();
+  byId("model").textContent = `Model ${name}`;
+  store.set({ threshold, modelThreshold: threshold });
+}
+
+/** The second film of the layout with two films. */
+function bindOther() {
+  const other = byId("other", HTMLSelectElement);
+  const choose = async (/** @type {Film|null} */ film) => {
+    await film?.load();
+    store.set({ other: film });
+    store.touch();
+  };
+  store.on(["films", "film", "layout", "other", "changes"], ({ films, film, layout, other: chosen }) => {
+    if (layout !== "pair") return;
+    const choices = films.filter((one) => one !== film);
+    if (!chosen || !choices.includes(chosen)) {
+      if (choices.length && choices[0] !== chosen) void choose(choices[0]);
+      return;
+    }
+    const options = choices.map((one) => make("option", { value: one.id, selected: one === chosen }, one.name));
+    if (options.length !== other.length || options.some((option, n) => option.value !== other.options[n].value)) {
+      other.replaceChildren(...options);
+    }
+    other.value = chosen.id;
+  });
+  other.addEventListener("change", () => void choose(store.state.films.find(({ id }) => id === other.value) ?? null));
+}
+
+bindControls(store, painting);
+bindOther();
+showModel().catch((error) => say(error.message, "problem"));
+bindShortcuts(store, stage, painting, { select, save: () => byId("save-pair").click() });
+showImages(store, (film) => void select(film));
+showFindings(store);
+takeFiles((files) => add(files.map((file) => new Film(file.webkitRelativePath || file.name, { kind: "file", file }))));
+
+onClick("save-pair", savePair);
+onClick("get-infection", async () => {
+  const film = shown();
+  download(await maskFile(film, "infection", store.state.threshold), `${stemOf(film)}_infection.png`);
+});
+onClick("get-lungs", async () => {
+  const film = shown();
+  download(await maskFile(film, "lungs", store.state.threshold), `${stemOf(film)}_lungs.png`);
+});
+onClick("get-overlay", async () => {
+  const film = shown();
+  download(await overlayFile(film, store.state), `${stemOf(film)}_overlay.png`);
+});
+onClick("get-json", async () => {
+  const film = shown();
+  download(jsonFile(film, store.state.threshold), `${stemOf(film)}.json`);
+});
+onClick("get-csv", async () => download(csvFile(sortFilms(store.state), store.state.threshold), "findings.csv"));
+onClick("phantoms", async () => {
+  const { phantoms } = await service.phantoms();
+  add(phantoms.map(({ id, name }) => new Film(name, { kind: "phantom", id })));
+});

@@ -1,0 +1,86 @@
+// The HTTP service behind the page. Addresses are relative, so that the page also works below a path of a proxy.
+
+/**
+ * @typedef {import("./film.js").Film} Film
+ */
+
+/** An answer that is an error, as RFC 9457 describes it. */
+export class ServiceError extends Error {
+  /** @param {string} message @param {number} status  0 where there was no answer @param {number|null} retryAfter  seconds,
+   * where it helps to ask again */
+  constructor(message, status, retryAfter = null) {
+    super(message);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export class Service {
+  /** @param {() => Promise<string>} askToken  asks the user for the token, where the service wants one. */
+  constructor(askToken) {
+    this.askToken = askToken;
+    this.token = "";
+  }
+
+  /** What the service found on a film. @param {Film} film @param {string} task @returns {Promise<Record<string, any>>} */
+  async segment(film, task) {
+    const query = new URLSearchParams({ task, format: "json" });
+    return (await this.send(`v1/segment?${query}`, { method: "POST", body: await this.form(film) })).json();
+  }
+
+  /** @returns {Promise<Record<string, any>>} */
+  async model() {
+    return (await this.send("v1/model")).json();
+  }
+
+  /** Synthetic films to try the page with. @returns {Promise<{phantoms: {id: string, name: string}[]}>} */
+  async phantoms() {
+    return (await this.send("v1/phantoms")).json();
+  }
+
+  /** A form with the film's file. @param {Film} film */
+  async form(film) {
+    const form = new FormData();
+    form.set("file", await this.file(film), film.name);
+    return form;
+  }
+
+  /** The film's file, wherever it comes from. @param {Film} film @returns {Promise<Blob>} */
+  async file({ source }) {
+    if (source.kind === "file") return source.file;
+    const folder = source.kind === "phantom" ? "v1/phantoms" : "v1/images";
+    return (await this.send(`${folder}/${encodeURIComponent(source.id)}`)).blob();
+  }
+
+  /**
+   * Send a request, with the token where the service wants one.
+   * @param {string} address
+   * @param {RequestInit} [options]
+   * @returns {Promise<Response>}  a good one.
+   * @throws {ServiceError}
+   */
+  async send(address, options = {}) {
+    const headers = this.token ? { Authorization: `Bearer ${this.token}` } : undefined;
+    let answer;
+    try {
+      answer = await fetch(address, { ...options, headers });
+    } catch {
+      throw new ServiceError("The service does not answer. Is 'cxrseg serve' still running?", 0);
+    }
+    if (answer.ok) return answer;
+    if (answer.status === 401) {
+      this.token = await this.askToken();
+      return this.send(address, options);
+    }
+    throw await errorOf(answer);
+  }
+}
+
+/** @param {Response} answer @returns {Promise<ServiceError>} */
+async function errorOf(answer) {
+  const problem = await answer.json().catch(() => ({}));
+  const text = problem.detail || problem.title || `The service answered ${answer.status} ${answer.statusText}.`;
+  const busy = answer.status === 429 || answer.status === 503;
+  const wait = Number(answer.headers.get("Retry-After") ?? NaN);
+  return new ServiceError(String(text), answer.status, busy ? (Number.isFinite(wait) ? wait : 2) : null);
+}
