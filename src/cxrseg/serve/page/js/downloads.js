@@ -78,8 +78,8 @@ function captionOf(film, { threshold }) {
  * @returns {Record<string, unknown>} */
 export function findingsOf(film, threshold) {
   const found = film.severity(threshold);
-  const { zones, ...rest } = found ?? { zones: {} };
-  const named = Object.fromEntries(ZONES.map((zone) => [`infected_fraction_${zone}`, zones[zone] ?? null]));
+  const { zones, ...rest } = found ?? { zones: null };
+  const named = Object.fromEntries(ZONES.map((zone) => [`infected_fraction_${zone}`, zones?.[zone] ?? null]));
   return {
     ...film.row,
     name: film.name,

@@ -55,9 +55,8 @@ export class Film {
     this.warnings = row.warnings ?? [];
     [this.width, this.height] = [grid.width, grid.height];
     this.pixelArea = grid.spacing_mm ? grid.spacing_mm[0] * grid.spacing_mm[1] : null;
-    this.pictures = { image: blobOf(image) };
-    if (probability) this.pictures.probability = blobOf(probability);
-    if (lungs) this.pictures.lungs = blobOf(lungs);
+    const given = Object.entries({ image, probability, lungs }).filter(([, picture]) => picture);
+    this.pictures = Object.fromEntries(given.map(([name, picture]) => [name, blobOf(picture.png)]));
     this.pixels = this.corrections = this.zones = this.counts = this.modelCounts = null;
     this.saved = false;
   }

@@ -70,12 +70,32 @@ async function savePair() {
   say(`Saved the training pair of ${film.name}.`);
 }
 
-/** Show whose masks these are, and begin at the model's own threshold. */
+/** Show whose masks these are, offer the model's tasks, and begin at its own threshold. */
 async function showModel() {
-  const { name, threshold } = await service.model();
-  byId("model").textContent = `Model ${name}`;
-  store.set({ threshold, modelThreshold: threshold });
+  const model = await service.model();
+  byId("model").textContent = `Model ${model.name} ${model.version}`;
+  const select = byId("task", HTMLSelectElement);
+  select.replaceChildren(...model.tasks.map((task) => make("option", { value: task }, TASKS[task] ?? task)));
+  const choose = (/** @type {string} */ task) => {
+    const threshold = model.thresholds[task];
+    store.set({ task, threshold, modelThreshold: threshold });
+  };
+  choose(model.task);
+  select.value = model.task;
+  select.addEventListener("change", () => {
+    choose(select.value);
+    const films = store.state.films.filter((film) => !film.corrected);
+    const kept = store.state.films.length - films.length;
+    if (kept) say(`${kept} corrected ${kept === 1 ? "image keeps its" : "images keep their"} masks; the others are segmented again.`);
+    queue.add(films);
+  });
 }
+
+/** @type {Record<string, string>} */
+const TASKS = { opacity: "Opacities", infection: "Infection", covid19: "COVID-19" };
+
+/** Numbers of the service's synthetic films, and what they show. */
+const PHANTOMS = [[0, "COVID-19"], [3, "COVID-19"], [6, "COVID-19"], [1, "other pneumonia"], [2, "healthy"], [5, "healthy"]];
 
 /** The second film of the layout with two films. */
 function bindOther() {
@@ -127,7 +147,6 @@ onClick("get-json", async () => {
   download(jsonFile(film, store.state.threshold), `${stemOf(film)}.json`);
 });
 onClick("get-csv", async () => download(csvFile(sortFilms(store.state), store.state.threshold), "findings.csv"));
-onClick("phantoms", async () => {
-  const { phantoms } = await service.phantoms();
-  add(phantoms.map(({ id, name }) => new Film(name, { kind: "phantom", id })));
-});
+onClick("phantoms", async () =>
+  add(PHANTOMS.map(([number, text]) => new Film(`Synthetic ${number}, ${text}.png`, { kind: "phantom", id: String(number) }))),
+);

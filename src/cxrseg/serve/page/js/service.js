@@ -2,6 +2,7 @@
 
 /**
  * @typedef {import("./film.js").Film} Film
+ * @typedef {{name: string, version: string, tasks: string[], task: string, thresholds: Record<string, number>}} Model
  */
 
 /** An answer that is an error, as RFC 9457 describes it. */
@@ -28,14 +29,9 @@ export class Service {
     return (await this.send(`v1/segment?${query}`, { method: "POST", body: await this.form(film) })).json();
   }
 
-  /** @returns {Promise<Record<string, any>>} */
+  /** The weights in use. @returns {Promise<Model>} */
   async model() {
     return (await this.send("v1/model")).json();
-  }
-
-  /** Synthetic films to try the page with. @returns {Promise<{phantoms: {id: string, name: string}[]}>} */
-  async phantoms() {
-    return (await this.send("v1/phantoms")).json();
   }
 
   /** A form with the film's file. @param {Film} film */
