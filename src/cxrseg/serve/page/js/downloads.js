@@ -1,6 +1,5 @@
 // Files that the page makes: masks, overlay, findings.
 
-import { encodeGrey } from "./png.js";
 import { drawLayers, Layers } from "./layers.js";
 import { percent } from "./dom.js";
 import { ZONES } from "./lungs.js";
@@ -8,7 +7,6 @@ import { ZONES } from "./lungs.js";
 /**
  * @typedef {import("./film.js").Film} Film
  * @typedef {import("./store.js").State} State
- * @typedef {import("./corrections.js").Target} Target
  */
 
 export const NOTICE = "Research use only. Not for diagnosis.";
@@ -24,13 +22,6 @@ export function download(blob, name) {
 
 /** A film's name without its ending. @param {Film} film */
 export const stemOf = (film) => film.name.replace(/^.*[\\/]/, "").replace(/\.[^.]+$/, "") || "film";
-
-/** A mask as it stands, 0 and 255, on the pixels of the film as it is shown. @param {Film} film @param {Target} target
- * @param {number} threshold @returns {Promise<Blob>} */
-export function maskFile(film, target, threshold) {
-  const mask = film.mask(target, threshold);
-  return encodeGrey(mask.map((value) => 255 * value), film.width, film.height);
-}
 
 const LEAST_SIDE = 640;
 

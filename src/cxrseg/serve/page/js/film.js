@@ -58,7 +58,6 @@ export class Film {
     const given = Object.entries({ image, probability, lungs }).filter(([, picture]) => picture);
     this.pictures = Object.fromEntries(given.map(([name, picture]) => [name, blobOf(picture.png)]));
     this.pixels = this.corrections = this.zones = this.counts = this.modelCounts = null;
-    this.saved = false;
   }
 
   /** Decode the pictures; does nothing where they are decoded. */

@@ -1,14 +1,16 @@
 // Puts the parts of the page together.
 
 import { bindControls } from "./controls.js";
-import { csvFile, download, jsonFile, maskFile, overlayFile, stemOf } from "./downloads.js";
+import { csvFile, download, jsonFile, overlayFile, stemOf } from "./downloads.js";
 import { byId, make, say } from "./dom.js";
 import { Film } from "./film.js";
 import { showFindings } from "./findings_panel.js";
 import { showImages, sortFilms } from "./images_panel.js";
 import { takeFiles } from "./intake.js";
+import { maskFile } from "./mask_file.js";
 import { Painting } from "./painting.js";
 import { Queue } from "./queue.js";
+import { bindFolder } from "./server_folder.js";
 import { Service } from "./service.js";
 import { bindShortcuts } from "./shortcuts.js";
 import { Stage } from "./stage.js";
@@ -62,68 +64,36 @@ function shown() {
   return film;
 }
 
+/** The folder of the service, where it has one. @type {{refresh: () => Promise<void>}|null} */
+let folder = null;
+
 async function savePair() {
   const film = shown();
-  await service.correct(film, store.state.threshold);
+  const { image } = await service.correct(film, store.state.threshold);
   film.saved = true;
   store.touch();
-  say(`Saved the training pair of ${film.name}.`);
+  say(`Saved as ${image}, with both masks.`);
+  await folder?.refresh();
 }
 
-/** Show whose masks these are, offer the model's tasks, and begin at its own threshold. */
-async function showModel() {
-  const model = await service.model();
-  byId("model").textContent = `Model ${model.name} ${model.version}`;
-  const select = byId("task", HTMLSelectElement);
-  select.replaceChildren(...model.tasks.map((task) => make("option", { value: task }, TASKS[task] ?? task)));
-  const choose = (/** @type {string} */ task) => {
-    const threshold = model.thresholds[task];
-    store.set({ task, threshold, modelThreshold: threshold });
+/** Offer what the service was started with. */
+async function showHealth() {
+  const { keep, folder: given } = await service.health();
+  byId("save-pair", HTMLButtonElement).disabled = !keep;
+  byId("save-hint").textContent = keep
+    ? "The image and both masks go to the service's folder of corrections, to train on."
+    : "To save training pairs, start the service with --keep FOLDER.";
+  if (!given) return;
+  const open = (/** @type {Film} */ film) => {
+    if (!store.state.films.includes(film)) add([film]);
+    void select(film);
   };
-  choose(model.task);
-  select.value = model.task;
-  select.addEventListener("change", () => {
-    choose(select.value);
-    const films = store.state.films.filter((film) => !film.corrected);
-    const kept = store.state.films.length - films.length;
-    if (kept) say(`${kept} corrected ${kept === 1 ? "image keeps its" : "images keep their"} masks; the others are segmented again.`);
-    queue.add(films);
-  });
-}
-
-/** @type {Record<string, string>} */
-const TASKS = { opacity: "Opacities", infection: "Infection", covid19: "COVID-19" };
-
-/** Numbers of the service's synthetic films, and what they show. */
-const PHANTOMS = [[0, "COVID-19"], [3, "COVID-19"], [6, "COVID-19"], [1, "other pneumonia"], [2, "healthy"], [5, "healthy"]];
-
-/** The second film of the layout with two films. */
-function bindOther() {
-  const other = byId("other", HTMLSelectElement);
-  const choose = async (/** @type {Film|null} */ film) => {
-    await film?.load();
-    store.set({ other: film });
-    store.touch();
-  };
-  store.on(["films", "film", "layout", "other", "changes"], ({ films, film, layout, other: chosen }) => {
-    if (layout !== "pair") return;
-    const choices = films.filter((one) => one !== film);
-    if (!chosen || !choices.includes(chosen)) {
-      if (choices.length && choices[0] !== chosen) void choose(choices[0]);
-      return;
-    }
-    const options = choices.map((one) => make("option", { value: one.id, selected: one === chosen }, one.name));
-    if (options.length !== other.length || options.some((option, n) => option.value !== other.options[n].value)) {
-      other.replaceChildren(...options);
-    }
-    other.value = chosen.id;
-  });
-  other.addEventListener("change", () => void choose(store.state.films.find(({ id }) => id === other.value) ?? null));
+  folder = await bindFolder(service, add, open);
 }
 
 bindControls(store, painting);
 bindOther();
-showModel().catch((error) => say(error.message, "problem"));
+showModel().then(showHealth).catch((error) => say(error.message, "problem"));
 bindShortcuts(store, stage, painting, { select, save: () => byId("save-pair").click() });
 showImages(store, (film) => void select(film));
 showFindings(store);
@@ -141,6 +111,10 @@ onClick("get-lungs", async () => {
 onClick("get-overlay", async () => {
   const film = shown();
   download(await overlayFile(film, store.state), `${stemOf(film)}_overlay.png`);
+});
+onClick("get-seg", async () => {
+  const film = shown();
+  download(await service.seg(film, store.state.threshold), `${stemOf(film)}_seg.dcm`);
 });
 onClick("get-json", async () => {
   const film = shown();

@@ -1,7 +1,11 @@
 // The HTTP service behind the page. Addresses are relative, so that the page also works below a path of a proxy.
 
+import { maskFile } from "./mask_file.js";
+
 /**
  * @typedef {import("./film.js").Film} Film
+ * @typedef {{token: boolean, folder: boolean, keep: boolean}} Health
+ * @typedef {{id: string, name: string, corrected: boolean}} FolderImage
  * @typedef {{name: string, version: string, tasks: string[], task: string, thresholds: Record<string, number>}} Model
  */
 
@@ -25,8 +29,10 @@ export class Service {
 
   /** What the service found on a film. @param {Film} film @param {string} task @returns {Promise<Record<string, any>>} */
   async segment(film, task) {
+    const form = new FormData();
+    form.set("file", await this.file(film), film.name);
     const query = new URLSearchParams({ task, format: "json" });
-    return (await this.send(`v1/segment?${query}`, { method: "POST", body: await this.form(film) })).json();
+    return (await this.send(`v1/segment?${query}`, { method: "POST", body: form })).json();
   }
 
   /** The weights in use. @returns {Promise<Model>} */
@@ -34,10 +40,45 @@ export class Service {
     return (await this.send("v1/model")).json();
   }
 
-  /** A form with the film's file. @param {Film} film */
-  async form(film) {
+  /** What the service was started with. @returns {Promise<Health>} */
+  async health() {
+    return (await this.send("v1/health")).json();
+  }
+
+  /** The images of the folder that the service was started with. @returns {Promise<FolderImage[]>} */
+  async images() {
+    return (await (await this.send("v1/images")).json()).images;
+  }
+
+  /** The image of the folder whose correction would teach most. @returns {Promise<{image: FolderImage}>} */
+  async next() {
+    return (await this.send("v1/next")).json();
+  }
+
+  /**
+   * Save a film with its masks as they stand as a training pair.
+   * @param {Film} film @param {number} threshold
+   * @returns {Promise<Record<string, any>>}  where it was saved, and the figures of the masks.
+   */
+  async correct(film, threshold) {
+    return (await this.send("v1/corrections", { method: "POST", body: await this.pair(film, threshold) })).json();
+  }
+
+  /** The masks as they stand as a DICOM SEG; nothing is saved. @param {Film} film @param {number} threshold
+   * @returns {Promise<Blob>} */
+  async seg(film, threshold) {
+    const body = await this.pair(film, threshold);
+    return (await this.send("v1/corrections?as=seg&save=false", { method: "POST", body })).blob();
+  }
+
+  /** A film and its masks. @param {Film} film @param {number} threshold */
+  async pair(film, threshold) {
     const form = new FormData();
-    form.set("file", await this.file(film), film.name);
+    if (film.source.kind === "folder") form.set("id", film.source.id);
+    else form.set("image", await this.file(film), film.name);
+    for (const target of /** @type {const} */ (["infection", "lungs"])) {
+      form.set(target, await maskFile(film, target, threshold), `${target}.png`);
+    }
     return form;
   }
 
@@ -53,7 +94,7 @@ export class Service {
    * @param {string} address
    * @param {RequestInit} [options]
    * @returns {Promise<Response>}  a good one.
-   * @throws {ServiceError}
+   * @throws {ServiceError}  its message is for the user.
    */
   async send(address, options = {}) {
     const headers = this.token ? { Authorization: `Bearer ${this.token}` } : undefined;
