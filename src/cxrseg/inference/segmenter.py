@@ -259,7 +259,7 @@ def _covid19_threshold(task: str, infos: Sequence[ModelInfo]) -> float | None:
     limits = [info.covid19_threshold for info in infos if info.categories]
     if not limits:
         raise ModelFileError(
-            f"the task covid19 needs a model with a classification head, and the model {infos[0].name} has none: it marks opacities, "
-            f"but does not tell whether they are COVID-19. Use the task opacity"
+            f"the task covid19 needs a model with a classification head, and the model {infos[0].name} has none: it "
+            f"marks opacities, but does not tell whether they are COVID-19. Use the task opacity"
         )
     return sum(limits) / len(limits)

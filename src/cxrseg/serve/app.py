@@ -9,8 +9,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from cxrseg._version import __version__
+from cxrseg.serve.folder_routes import router as folder_router
+from cxrseg.serve.guard import Guard
 from cxrseg.serve.problems import ProblemAnswer, add_handlers
 from cxrseg.serve.routes import router
 from cxrseg.serve.service import Service
@@ -34,8 +37,14 @@ def create_app(service: Service) -> FastAPI:
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     add_handlers(app)
     app.include_router(router)
+    app.include_router(folder_router)
+    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
     if PAGE.is_dir():
         app.mount("/static", StaticFiles(directory=PAGE), name="static")
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(service.metrics.as_text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.get("/", include_in_schema=False)
     def index() -> Response:

@@ -46,6 +46,11 @@ class BatchedModel:
         self._calls.put((pixels, answer))
         return answer.result()
 
+    @property
+    def waiting(self) -> int:
+        """Number of calls that have not begun."""
+        return self._calls.qsize()
+
     def close(self) -> None:
         """End the thread after the calls that are waiting."""
         self._calls.put(None)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import json
 from enum import StrEnum
-from typing import Annotated, Any
+from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, File, Path, Query, Request, UploadFile
@@ -20,8 +19,8 @@ from cxrseg.io.value_range import parse_value_range
 from cxrseg.phantom.generate import make_phantom
 from cxrseg.serve.answer import answer_of, png_of
 from cxrseg.serve.problems import Problem, documented
-from cxrseg.serve.schema import Health, Model, Segmented
-from cxrseg.serve.service import Service, base_name
+from cxrseg.serve.schema import Health, Model, Phantom, Segmented
+from cxrseg.serve.service import DICOM, Service, base_name, json_answer
 
 __all__ = ["router"]
 
@@ -40,14 +39,14 @@ class Format(StrEnum):
     JSON, PNG, SEG = "json", "png", "seg"
 
 
-_DICOM = "application/dicom"
+_PHANTOMS = 12
 
 
 @router.post(
     "/segment",
     response_model=Segmented,
     responses={
-        200: {"content": {"image/png": {}, _DICOM: {}}, "description": "The result, also of a refused image"},
+        200: {"content": {"image/png": {}, DICOM: {}}, "description": "The result, also of a refused image"},
         **documented(400, 413, 422, 429, 503),
     },
 )
@@ -71,19 +70,15 @@ async def segment(
             if format is Format.SEG and not is_dicom(path):
                 raise Problem(422, f"{name} is not a DICOM file, so a SEG would have no study; ask for json or png")
             prediction = segmenter.segment(radiograph)
+            service.metrics.images.labels(prediction.status).inc()
             if format is Format.JSON:
-                return _json(answer_of(name, radiograph, prediction, chosen))
+                return json_answer(answer_of(name, radiograph, prediction, chosen))
             if prediction.status == "refused":
                 raise Problem(422, f"{name} was refused and has no mask: {prediction.reason}")
             if format is Format.PNG:
                 mask = radiograph.to_file(prediction.mask("infection"))
                 return Response(png_of(mask.astype(np.uint8) * 255), media_type="image/png")
-            from cxrseg.hospital.objects import make_objects
-
-            made = make_objects(path, radiograph, prediction, ["dicom_seg"])["dicom_seg"]
-            content = io.BytesIO()
-            made.save_as(content, enforce_file_format=True)
-            return Response(content.getvalue(), media_type=_DICOM)
+            return service.seg_of(path, name, radiograph, prediction)
 
     return await service.work.do(work)
 
@@ -110,17 +105,42 @@ async def model(request: Request) -> Model:
 
 
 @router.get("/health")
-async def health() -> Health:
-    """That the service is up."""
-    return Health(status="ok", version=__version__)
+async def health(request: Request) -> Health:
+    """That the service is up, and what it was started with. Needs no token."""
+    settings = request.app.state.service.settings
+    return Health(
+        status="ok",
+        version=__version__,
+        token=settings.token is not None,
+        folder=settings.folder is not None,
+        keep=settings.keep is not None,
+    )
 
 
-@router.get("/phantoms/{number}", response_class=Response, responses={200: {"content": {"image/png": {}}}})
-async def phantom(request: Request, number: Annotated[int, Path(ge=0, le=99)]) -> Response:
-    """A synthetic radiograph to try the service with, as a PNG of 512 x 512 pixels."""
+@router.get("/phantoms")
+async def phantoms() -> list[Phantom]:
+    """Synthetic radiographs to try the service with."""
+    return [Phantom(number=n, name=f"phantom {n + 1}", category=_category(n)) for n in range(_PHANTOMS)]
+
+
+@router.get(
+    "/phantoms/{number}",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **documented(422, 429, 503)},
+)
+async def phantom(request: Request, number: Annotated[int, Path(ge=0, lt=_PHANTOMS)]) -> Response:
+    """A synthetic radiograph of 512 x 512 pixels as PNG."""
     service: Service = request.app.state.service
-    made = await service.work.do(lambda: make_phantom(number, CATEGORIES[number % len(CATEGORIES)], 512))
-    return Response(png_of(made.image), media_type="image/png")
+    return Response(await service.work.do(_phantom, number), media_type="image/png")
+
+
+@lru_cache(_PHANTOMS)
+def _phantom(number: int) -> bytes:
+    return png_of(make_phantom(number, _category(number), 512).image)
+
+
+def _category(number: int) -> str:
+    return CATEGORIES[number % len(CATEGORIES)]
 
 
 def _range_of(text: str | None) -> tuple[float, float] | None:
@@ -128,7 +148,3 @@ def _range_of(text: str | None) -> tuple[float, float] | None:
         return None if text is None else parse_value_range(text)
     except CxrsegError as error:
         raise Problem(422, f"value_range: {error}") from None
-
-
-def _json(value: Any) -> Response:
-    return Response(json.dumps(value, ensure_ascii=False), media_type="application/json")

@@ -14,7 +14,7 @@ from cxrseg.serve.app import create_app
 from cxrseg.serve.service import Service
 from cxrseg.serve.settings import ServeSettings
 
-__all__ = ["serve"]
+__all__ = ["listen", "serve"]
 
 
 def serve(settings: ServeSettings, ready: Callable[[str], object] = lambda _: None) -> None:
@@ -28,7 +28,7 @@ def serve(settings: ServeSettings, ready: Callable[[str], object] = lambda _: No
         CxrsegError: the port is in use, or the address does not exist.
         ModelFileError: a model file cannot be used.
     """
-    listener = _listen(settings)
+    listener = listen(settings)
     host, port = listener.getsockname()[:2]
     with listener:
         service = Service(settings)
@@ -64,7 +64,12 @@ def _ignore(*_: Any) -> None:
     """A handler that does nothing."""
 
 
-def _listen(settings: ServeSettings) -> socket.socket:
+def listen(settings: ServeSettings) -> socket.socket:
+    """A socket that is bound to the address of the settings.
+
+    Raises:
+        CxrsegError: the port is in use, or the address does not exist.
+    """
     host, port = settings.host, settings.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

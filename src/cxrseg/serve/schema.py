@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, create_model
@@ -9,7 +10,7 @@ from pydantic import BaseModel, Field, create_model
 from cxrseg.inference.outputs import CATEGORY_COLUMNS
 from cxrseg.metrics.severity import SEVERITY_COLUMNS
 
-__all__ = ["Grid", "Health", "Model", "Picture", "Segmented"]
+__all__ = ["Corrected", "Film", "Films", "Grid", "Health", "Model", "Next", "Phantom", "Picture", "Segmented"]
 
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -49,17 +50,18 @@ class _Row(BaseModel):
     emptied: bool | None = Field(description="true where the task covid19 emptied the map")
 
 
-_Severity = create_model(  # type: ignore[call-overload]
-    "_Severity",
-    __base__=_Row,
-    **{
-        name: (_Fraction | None if "fraction" in name else Any, None)
-        for name in (*SEVERITY_COLUMNS, *CATEGORY_COLUMNS.values())
-    },
-)
+def _fractions(base: type[BaseModel], columns: Iterable[str]) -> Any:
+    """`base` with a field for each column: a fraction where its name says so, else whatever the row has."""
+    fields: dict[str, Any] = {name: (_column(name), Field()) for name in columns}
+    return create_model(f"{base.__name__}WithMeasurements", __base__=base, **fields)
 
 
-class Segmented(_Severity):
+def _column(name: str) -> Any:
+    known = {"extent_score": int | None, "grade": str | None, "infected_area_mm2": float | None}
+    return known.get(name, _Fraction | None)
+
+
+class Segmented(_fractions(_Row, (*SEVERITY_COLUMNS, *CATEGORY_COLUMNS.values()))):  # type: ignore[misc]
     """A segmented radiograph: the row of `cxrseg predict` for it, and pictures from which a page can draw."""
 
     task: str
@@ -94,7 +96,62 @@ class Model(BaseModel):
 
 
 class Health(BaseModel):
-    """That the service is up."""
+    """That the service is up, and what it was started with."""
 
     status: Literal["ok"]
     version: str
+    token: bool = Field(description="whether other routes ask for a token")
+    folder: bool = Field(description="whether a folder of images is listed at /v1/images")
+    keep: bool = Field(description="whether corrections are saved")
+
+
+class Film(BaseModel):
+    """An image of the folder; measurements are those of the task that the service was started with."""
+
+    id: str
+    name: str = Field(description="its path below the folder")
+    bytes: int
+    corrected: bool = Field(description="whether a correction of this image is saved")
+    status: Literal["waiting", "ok", "refused", "failed"] = Field(description="waiting: it has not been segmented yet")
+    reason: str
+    warnings: list[str]
+    infected_fraction: _Fraction | None
+    extent_score: int | None
+    uncertainty: _Fraction | None = Field(
+        description="mean binary entropy of the probabilities of infection in the lungs, in bits"
+    )
+
+
+class Films(BaseModel):
+    """The images of the folder, in natural order of their names."""
+
+    images: list[Film]
+
+
+class Next(BaseModel):
+    """The image whose correction would teach most, of those that have been segmented."""
+
+    image: Film
+    scored: int = Field(description="number of images that have been segmented")
+    images: int = Field(description="number of images in the folder")
+
+
+class Phantom(BaseModel):
+    """A synthetic radiograph."""
+
+    number: int
+    name: str
+    category: str
+
+
+class _Saved(BaseModel):
+    """Where a correction was saved: paths below the folder of corrections, null where it was not."""
+
+    name: str
+    image: str | None
+    infection: str | None
+    lungs: str | None
+
+
+class Corrected(_fractions(_Saved, SEVERITY_COLUMNS)):  # type: ignore[misc]
+    """A correction, with the measurements of the corrected masks."""

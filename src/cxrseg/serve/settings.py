@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +49,9 @@ class ServeSettings:
                 f"{self.host} can be reached from other machines, and without a token anyone there could use the "
                 f"service; give --token, or --host 127.0.0.1"
             )
-        if self.token is not None and (not self.token.isascii() or not self.token.isprintable() or " " in self.token):
+        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
             raise CxrsegError("expected a token of letters, digits and signs of ASCII, without spaces")
         if self.folder is not None and not self.folder.is_dir():
             raise CxrsegError(f"expected a folder of images at {self.folder}, found none; give another --folder")
+        if self.folder is not None and self.keep is not None and self.folder.resolve() == self.keep.resolve():
+            raise CxrsegError(f"{self.folder} is the folder of the images; give another --keep for the corrections")
