@@ -30,7 +30,10 @@ NOTICE = "Research use only. Not for diagnosis."
 """Printed below every result."""
 
 _HOSPITAL = frozenset({"dicomweb_client", "highdicom", "prometheus_client", "pynetdicom"})
-"""Packages of cxrseg[hospital]; others that may be missing belong to cxrseg[train]."""
+"""Packages of cxrseg[hospital]."""
+
+_SERVE = frozenset({"fastapi", "multipart", "python_multipart", "starlette", "uvicorn"})
+"""Packages of cxrseg[serve]; others that may be missing belong to cxrseg[train]."""
 
 
 class Commands(click.Group):
@@ -46,7 +49,7 @@ class Commands(click.Group):
             missing = (error.name or "").partition(".")[0]
             if missing == "cxrseg":
                 raise
-            extra = "hospital" if missing in _HOSPITAL else "train"
+            extra = "hospital" if missing in _HOSPITAL else "serve" if missing in _SERVE else "train"
             raise click.ClickException(
                 f"this command needs the package {error.name!r}: pip install 'cxrseg[{extra}]'"
             ) from error
