@@ -68,9 +68,17 @@ const SEGMENTS = [
   [[3, 2]], [[0, 2]], [[1, 2], [3, 0]], [[1, 2]], [[3, 1]], [[0, 1]], [[3, 0]], [],
 ];
 
+/** A loop without the steps of its pixels: each point moves to the mean of itself (twice) and its neighbours, which is less
+ * than half a pixel away. @param {number[]} loop @returns {number[]} */
+function smoothed(loop) {
+  const length = loop.length;
+  return loop.map((value, n) => (loop[(n + length - 2) % length] + 2 * value + loop[(n + 2) % length]) / 4);
+}
+
 /** Add a loop, rounded: curves from middle to middle, with the points as controls. @param {Path2D} path
- * @param {number[]} loop */
-function addSmooth(path, loop) {
+ * @param {number[]} traced */
+function addSmooth(path, traced) {
+  const loop = smoothed(smoothed(traced));
   const count = loop.length / 2;
   const middle = (/** @type {number} */ n) => {
     const m = (n + 1) % count;

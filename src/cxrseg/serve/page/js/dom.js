@@ -57,3 +57,6 @@ export function say(text, kind = "done") {
 /** @param {number|null|undefined} fraction  0 to 1 @returns {string} */
 export const percent = (fraction) =>
   fraction === null || fraction === undefined ? "unknown" : `${(100 * fraction).toFixed(1)}%`;
+
+/** A message of the service as a sentence. @param {string} text */
+export const asSentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "");

@@ -30,7 +30,9 @@ export class FilmView {
   /** @param {Film|null} film @param {boolean} corrected */
   show(film, corrected) {
     if (!film?.pixels) this.layers = null;
-    else if (this.layers?.film !== film || this.layers.corrected !== corrected) this.layers = new Layers(film, corrected);
+    else if (this.layers?.pixels !== film.pixels || this.layers.corrected !== corrected) {
+      this.layers = new Layers(film, corrected);
+    }
   }
 
   /** Where the film lies on the canvas, in CSS pixels. */

@@ -1,6 +1,6 @@
 // The figures of the film that is shown.
 
-import { byId, make, percent } from "./dom.js";
+import { asSentence, byId, make, percent } from "./dom.js";
 
 /**
  * @typedef {import("./film.js").Film} Film
@@ -43,7 +43,7 @@ function contentOf(film, threshold, unfolded) {
   if (!film.ok) {
     const title = film.status === "refused" ? "Refused: no mask was made" : "Not segmented";
     return [
-      make("div", { class: "note bad" }, make("b", {}, title), make("p", {}, film.reason)),
+      make("div", { class: "note bad" }, make("b", {}, title), make("p", {}, asSentence(film.reason))),
       ...(film.warnings.length ? [warningsOf(film)] : []),
       make("p", { class: "placeholder" }, adviceOf(film)),
     ];
@@ -107,7 +107,7 @@ function zone(fraction) {
 
 /** @param {Film} film */
 function warningsOf(film) {
-  return make("ul", { class: "note", "aria-label": "Warnings" }, ...film.warnings.map((text) => make("li", {}, text)));
+  return make("ul", { class: "note", "aria-label": "Warnings" }, ...film.warnings.map((text) => make("li", {}, asSentence(text))));
 }
 
 /** @param {Film} film @param {Severity} found @param {number} threshold @param {boolean} unfolded */

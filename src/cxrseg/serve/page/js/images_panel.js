@@ -66,19 +66,17 @@ function makeEntry(film, select) {
       else button.removeAttribute("aria-current");
       figures.textContent = lineOf(film, threshold);
       figures.classList.toggle("bad", film.status === "refused" || film.status === "failed");
-      const warned = film.ok && film.warnings.length ? 1 : 0;
       marks.replaceChildren(
-        ...(warned ? [icon("warning"), make("span", { class: "hidden" }, "has warnings")] : []),
-        ...(film.saved ? [savedMark()] : []),
+        ...(film.ok && film.warnings.length ? [mark("warning", "has warnings")] : []),
+        ...(film.corrected ? [mark("brush", "corrected")] : []),
+        ...(film.saved ? [mark("check", "saved")] : []),
       );
     },
   };
 }
 
-function savedMark() {
-  const mark = make("span", { class: "done" }, icon("check"), make("span", { class: "hidden" }, "saved"));
-  return mark;
-}
+/** @param {string} name  of the icon @param {string} text */
+const mark = (name, text) => make("span", { class: name, title: text }, icon(name), make("span", { class: "hidden" }, text));
 
 /** @param {Film} film @param {number} threshold */
 function lineOf(film, threshold) {
@@ -88,7 +86,7 @@ function lineOf(film, threshold) {
   const found = film.severity(threshold);
   if (!found || found.infected_fraction === null) return "no lungs found";
   const score = found.extent_score === null ? "" : `, extent ${found.extent_score}`;
-  return `${percent(found.infected_fraction)}${score}${film.corrected ? ", corrected" : ""}`;
+  return `${percent(found.infected_fraction)}${score}`;
 }
 
 /** Moving an element in the document takes the focus away. @param {() => void} act */

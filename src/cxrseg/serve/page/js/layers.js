@@ -12,9 +12,10 @@ export const LUNGS = [86, 180, 233];
  */
 
 export class Layers {
-  /** @param {Film} film @param {boolean} corrected  draw the corrected masks, or the model's. */
+  /** @param {Film} film  with decoded pictures @param {boolean} corrected  draw the corrected masks, or the model's. */
   constructor(film, corrected) {
     this.film = film;
+    this.pixels = /** @type {import("./film.js").Pixels} */ (film.pixels);
     this.corrected = corrected;
     this.grey = new OffscreenCanvas(film.width, film.height);
     this.colour = new OffscreenCanvas(film.width, film.height);
@@ -37,7 +38,7 @@ export class Layers {
 
   /** @param {State} state */
   drawGrey({ window, level, inverted }) {
-    const { image } = /** @type {import("./film.js").Pixels} */ (this.film.pixels);
+    const { image } = this.pixels;
     const shades = greyTable(window, level, inverted);
     this.paint(this.grey, (rgba) => {
       for (let n = 0; n < image.length; n++) rgba[n] = shades[image[n]];

@@ -10,6 +10,7 @@ import { takeFiles } from "./intake.js";
 import { maskFile } from "./mask_file.js";
 import { Painting } from "./painting.js";
 import { Queue } from "./queue.js";
+import { bindSecondFilm } from "./second_film.js";
 import { bindFolder } from "./server_folder.js";
 import { Service } from "./service.js";
 import { bindShortcuts } from "./shortcuts.js";
@@ -81,7 +82,7 @@ async function showHealth() {
   const { keep, folder: given } = await service.health();
   byId("save-pair", HTMLButtonElement).disabled = !keep;
   byId("save-hint").textContent = keep
-    ? "The image and both masks go to the service's folder of corrections, to train on."
+    ? "Into the service's folder of corrections."
     : "To save training pairs, start the service with --keep FOLDER.";
   if (!given) return;
   const open = (/** @type {Film} */ film) => {
@@ -91,8 +92,35 @@ async function showHealth() {
   folder = await bindFolder(service, add, open);
 }
 
+/** Show whose masks these are, offer the model's tasks, and begin at its own threshold. */
+async function showModel() {
+  const model = await service.model();
+  byId("model").textContent = `Model ${model.name} ${model.version}`;
+  const select = byId("task", HTMLSelectElement);
+  select.replaceChildren(...model.tasks.map((task) => make("option", { value: task }, TASKS[task] ?? task)));
+  const choose = (/** @type {string} */ task) => {
+    const threshold = model.thresholds[task];
+    store.set({ task, threshold, modelThreshold: threshold });
+  };
+  choose(model.task);
+  select.value = model.task;
+  select.addEventListener("change", () => {
+    choose(select.value);
+    const films = store.state.films.filter((film) => !film.corrected);
+    const kept = store.state.films.length - films.length;
+    if (kept) say(`${kept} corrected ${kept === 1 ? "image keeps its" : "images keep their"} masks; the others are segmented again.`);
+    queue.add(films);
+  });
+}
+
+/** @type {Record<string, string>} */
+const TASKS = { opacity: "Opacities", infection: "Infection", covid19: "COVID-19" };
+
+/** Numbers of the service's synthetic films, and what they show. */
+const PHANTOMS = [[6, "COVID-19"], [9, "COVID-19"], [3, "COVID-19"], [1, "pneumonia"], [2, "healthy"], [5, "healthy"]];
+
 bindControls(store, painting);
-bindOther();
+bindSecondFilm(store);
 showModel().then(showHealth).catch((error) => say(error.message, "problem"));
 bindShortcuts(store, stage, painting, { select, save: () => byId("save-pair").click() });
 showImages(store, (film) => void select(film));

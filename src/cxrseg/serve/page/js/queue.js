@@ -26,7 +26,7 @@ export class Queue {
   /** @param {Film[]} films */
   add(films) {
     for (const film of films) film.status = "waiting";
-    this.waiting.push(...films);
+    this.waiting.push(...films.filter((film) => !this.waiting.includes(film)));
     this.store.touch();
     while (this.running < AT_ONCE && this.waiting.length > 0) void this.work();
   }

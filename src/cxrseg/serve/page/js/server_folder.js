@@ -25,7 +25,7 @@ export async function bindFolder(service, add, open) {
   const refresh = async () => {
     const images = await service.images();
     const corrected = images.filter((image) => image.corrected).length;
-    byId("server-folder-text").textContent = `Folder of the service: ${images.length} images, ${corrected} corrected.`;
+    byId("server-folder-text").textContent = `Service's folder: ${images.length} images, ${corrected} corrected`;
   };
   byId("server-folder").hidden = false;
   byId("next").addEventListener("click", () => {

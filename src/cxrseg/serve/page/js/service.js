@@ -24,7 +24,9 @@ export class Service {
   /** @param {() => Promise<string>} askToken  asks the user for the token, where the service wants one. */
   constructor(askToken) {
     this.askToken = askToken;
-    this.token = "";
+    // 'cxrseg serve' opens the page with its token behind the #, which browsers send to nobody; it leaves the address bar.
+    this.token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
+    if (this.token) history.replaceState(null, "", location.pathname);
   }
 
   /** What the service found on a film. @param {Film} film @param {string} task @returns {Promise<Record<string, any>>} */

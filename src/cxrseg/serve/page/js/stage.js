@@ -1,6 +1,6 @@
 // The dark area in the middle: one or two panes with films, what is said about them, and what one does on them.
 
-import { byId, make, percent } from "./dom.js";
+import { asSentence, byId, make, percent } from "./dom.js";
 import { FilmView } from "./film_view.js";
 import { listen } from "./gestures.js";
 
@@ -56,11 +56,12 @@ export class Stage {
 
   /** @param {1|2} number @param {Film|null} film @param {boolean} corrected @param {string} title */
   describe(number, film, corrected, title) {
-    const { threshold } = this.store.state;
+    const { threshold, layout } = this.store.state;
     const found = film?.ok ? film.severity(threshold, corrected) : null;
     const figures = found && found.infected_fraction !== null ? `${percent(found.infected_fraction)} infected` : "";
     byId(`caption-${number}`).textContent = title || film?.name || "";
-    byId(`figures-${number}`).textContent = this.store.state.layout === "single" ? "" : figures;
+    const change = number === 2 && layout === "pair" ? changeBetween(this.store.state, found) : "";
+    byId(`figures-${number}`).textContent = layout === "single" ? "" : figures + change;
     const name = film ? `${title ? `${title}: ` : ""}${film.name}. ${figures || film.reason || film.status}` : "No film";
     this.views[number - 1].canvas.setAttribute("aria-label", name);
     for (const side of byId(`pane-${number}`).querySelectorAll(".side")) side.toggleAttribute("hidden", !film?.ok);
@@ -157,6 +158,15 @@ export class Stage {
 /** @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
+/** How much less or more is infected on the second film. @param {State} state
+ * @param {import("./severity.js").Severity|null} second */
+function changeBetween({ film, threshold }, second) {
+  const first = film?.ok ? film.severity(threshold)?.infected_fraction ?? null : null;
+  if (first === null || !second || second.infected_fraction === null) return "";
+  const points = 100 * (second.infected_fraction - first);
+  return `, ${Math.abs(points).toFixed(1)} points ${points < 0 ? "less" : "more"} than the first`;
+}
+
 /** Say below the film why there are no masks. @param {Film|null} film */
 function showState(film) {
   const box = byId("state");
@@ -171,8 +181,8 @@ function sentence(film) {
   switch (film.status) {
     case "waiting": return ["Waiting for other images"];
     case "running": return ["Segmenting"];
-    case "refused": return ["Refused: no mask was made", film.reason];
-    case "failed": return ["This image could not be segmented", film.reason];
+    case "refused": return ["Refused: no mask was made", asSentence(film.reason)];
+    case "failed": return ["This image could not be segmented", asSentence(film.reason)];
     default: return null;
   }
 }
