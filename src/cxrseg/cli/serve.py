@@ -54,7 +54,7 @@ def serve(
     )
 
     def ready(address: str) -> None:
-        click.echo(f"{address}\n{NOTICE} Press Ctrl-C to end.")
+        click.echo(f"Serving at {address}\n{NOTICE} Press Ctrl-C to end.")
         if not no_browser:
             click.launch(f"{address}#token={token}" if token else address)
 

@@ -94,7 +94,7 @@ async def model(request: Request) -> Model:
         version=mark.version,
         sha256=mark.sha256,
         channels=list(info.channels),
-        size=info.size,
+        size=list(info.size),
         tasks=list(service.segmenters),
         task=task,
         thresholds={name: each.thresholds["infection"] for name, each in service.segmenters.items()},

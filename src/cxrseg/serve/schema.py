@@ -20,8 +20,8 @@ class Grid(BaseModel):
 
     width: int
     height: int
-    spacing_mm: tuple[float, float] | None = Field(
-        None, description="(row, column) distance of the centres of the grid's pixels in mm; null where unknown"
+    spacing_mm: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        description="[row, column] distance of the centres of the grid's pixels in mm; null where unknown"
     )
 
 
@@ -86,7 +86,7 @@ class Model(BaseModel):
     version: str
     sha256: str = Field(description="of the model file")
     channels: list[str]
-    size: tuple[int, int] = Field(description="(height, width) of the network's input in pixels")
+    size: list[int] = Field(min_length=2, max_length=2, description="(height, width) of the network's input in pixels")
     tasks: list[str]
     task: str = Field(description="the task of a request that names none")
     thresholds: dict[str, float] = Field(description="task to the probability from which a pixel is infection")
