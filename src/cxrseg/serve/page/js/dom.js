@@ -58,5 +58,8 @@ export function say(text, kind = "done") {
 export const percent = (fraction) =>
   fraction === null || fraction === undefined ? "unknown" : `${(100 * fraction).toFixed(1)}%`;
 
-/** A message of the service as a sentence. @param {string} text */
-export const asSentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "");
+/** A message of the service as a sentence; a name that it begins with stays as it is. @param {string} text */
+export const asSentence = (text) => {
+  const begun = /^[a-z]+[ ,]/.test(text) ? `${text[0].toUpperCase()}${text.slice(1)}` : text;
+  return begun === "" || /[.!?]$/.test(begun) ? begun : `${begun}.`;
+};

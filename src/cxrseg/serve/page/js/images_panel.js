@@ -76,7 +76,7 @@ function makeEntry(film, select) {
 }
 
 /** @param {string} name  of the icon @param {string} text */
-const mark = (name, text) => make("span", { class: name, title: text }, icon(name), make("span", { class: "hidden" }, text));
+const mark = (name, text) => make("span", { "data-mark": name, title: text }, icon(name), make("span", { class: "hidden" }, text));
 
 /** @param {Film} film @param {number} threshold */
 function lineOf(film, threshold) {
