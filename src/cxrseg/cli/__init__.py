@@ -12,6 +12,7 @@ from cxrseg.cli.evaluate import compare, evaluate, report
 from cxrseg.cli.follow import follow
 from cxrseg.cli.node import node
 from cxrseg.cli.predict import predict
+from cxrseg.cli.serve import serve
 from cxrseg.cli.shared import EXIT_CODES, PATH, Commands, command, group
 from cxrseg.cli.train import demo, fit_check, recipes, train
 
@@ -65,6 +66,7 @@ for one in (
     predict,
     follow,
     node,
+    serve,
     info,
     recipes,
     data,

@@ -44,7 +44,10 @@ NOTICE = "Research use only. Not for diagnosis."
 """Printed below every result."""
 
 _HOSPITAL = frozenset({"dicomweb_client", "highdicom", "prometheus_client", "pynetdicom"})
-"""Packages of cxrseg[hospital]; others that may be missing belong to cxrseg[train]."""
+"""Packages of cxrseg[hospital]."""
+
+_SERVE = frozenset({"fastapi", "multipart", "python_multipart", "starlette", "uvicorn"})
+"""Packages of cxrseg[serve]; others that may be missing belong to cxrseg[train]."""
 
 
 SOME_NOT, FAILED, INTERRUPTED = 1, 3, 130
@@ -106,7 +109,7 @@ def _message(error: Exception) -> str:
         return f"{error.filename or 'the system'}: {error.strerror or error}"
     missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else "cxrseg"
     if missing != "cxrseg":
-        extra = "hospital" if missing in _HOSPITAL else "train"
+        extra = "hospital" if missing in _HOSPITAL else "serve" if missing in _SERVE else "train"
         return f"this command needs the package {missing!r}: pip install 'cxrseg[{extra}]'"
     if isinstance(error, MemoryError):
         return "the memory is full; close other programs, or use smaller images"

@@ -27,7 +27,12 @@ __all__ = ["make_objects", "write_objects"]
 
 
 def make_objects(
-    path: Path, radiograph: Radiograph, prediction: Prediction, kinds: Sequence[str] = DICOM_TYPES
+    path: Path,
+    radiograph: Radiograph,
+    prediction: Prediction,
+    kinds: Sequence[str] = DICOM_TYPES,
+    *,
+    corrected: bool = False,
 ) -> dict[str, Dataset]:
     """Make DICOM objects that belong to the study of the source image.
 
@@ -38,6 +43,7 @@ def make_objects(
         radiograph: what was read.
         prediction: what was found on it; not a refused one.
         kinds: which of `cxrseg.inference.options.DICOM_TYPES`.
+        corrected: True where a person has changed the masks; then the SEG's segments are semi-automatic.
 
     Returns:
         Kind to object, in the order of `DICOM_TYPES`.
@@ -63,9 +69,11 @@ def make_objects(
     content = fingerprint(prediction, masks)
     made: dict[str, Dataset] = {}
     with quiet():
-        segmentation = make_segmentation(header, masks, prediction, content) if "dicom_seg" in kinds else None
-        if segmentation is not None:
-            made["dicom_seg"] = segmentation
+        segmentation = None
+        if "dicom_seg" in kinds:
+            segmentation = made["dicom_seg"] = make_segmentation(
+                header, masks, prediction, content, corrected=corrected
+            )
         if "dicom_sr" in kinds:
             made["dicom_sr"] = make_report(header, prediction, content, segmentation)
         if "dicom_sc" in kinds:

@@ -49,7 +49,7 @@ infection is its cause is what the training masks say, not what the code claims.
 
 
 def make_segmentation(
-    header: Dataset, masks: Mapping[str, _Mask], prediction: Prediction, content: str
+    header: Dataset, masks: Mapping[str, _Mask], prediction: Prediction, content: str, *, corrected: bool = False
 ) -> Segmentation:
     """Make a binary SEG with one frame for each mask, an empty one too: looked for, and not found.
 
@@ -61,13 +61,17 @@ def make_segmentation(
         masks: names of `SEGMENTS` to (H, W) bool, on the pixels as they are stored in the source file.
         prediction: says which model and thresholds.
         content: the hash of what the object says, see `cxrseg.hospital.identity.fingerprint`.
+        corrected: True where a person has changed the masks.
     """
+    kind = SegmentAlgorithmTypeValues.SEMIAUTOMATIC if corrected else SegmentAlgorithmTypeValues.AUTOMATIC
     algorithm = segment_algorithm(prediction)
     made = Segmentation(
         source_images=[header],
         pixel_array=np.stack(list(masks.values()), axis=-1)[np.newaxis].astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe(number, name, header, algorithm) for number, name in enumerate(masks, start=1)],
+        segment_descriptions=[
+            _describe(number, name, header, kind, algorithm) for number, name in enumerate(masks, start=1)
+        ],
         omit_empty_frames=False,
         content_label="CXRSEG",
         content_description=NOTICE,
@@ -84,7 +88,11 @@ def make_segmentation(
 
 
 def _describe(
-    number: int, name: str, header: Dataset, algorithm: AlgorithmIdentificationSequence
+    number: int,
+    name: str,
+    header: Dataset,
+    kind: SegmentAlgorithmTypeValues,
+    algorithm: AlgorithmIdentificationSequence,
 ) -> SegmentDescription:
     meaning = SEGMENTS[name]
     return SegmentDescription(
@@ -92,7 +100,7 @@ def _describe(
         segment_label=meaning.label,
         segmented_property_category=meaning.category,
         segmented_property_type=meaning.kind,
-        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kind,
         algorithm_identification=algorithm,
         tracking_uid=derived_uid("segment", name, header.SOPInstanceUID),
         tracking_id=f"cxrseg {name}",

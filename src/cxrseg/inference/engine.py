@@ -14,7 +14,7 @@ from cxrseg.errors import ArgumentError, ModelFileError
 from cxrseg.inference.compiled_cache import read_compiled, write_compiled
 from cxrseg.model_file import LOADING, VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
 
-__all__ = ["Engine", "Precision", "Result"]
+__all__ = ["Engine", "LoadedModel", "Precision", "Result"]
 
 Precision = Literal["auto", "float32"]
 """Number format on the CPU: 'auto' is bfloat16 where the processor supports it."""
@@ -34,6 +34,18 @@ class Result(NamedTuple):
     maps: _Pixels
     categories: _Pixels | None = None
     views: _Pixels | None = None
+
+
+class LoadedModel(Protocol):
+    """A model file that is ready to run: an `Engine`, or what passes calls on to one. Attributes as for `Engine`."""
+
+    sha256: str
+    info: ModelInfo
+    precision: str
+
+    def run(self, pixels: _Pixels) -> Result:
+        """(N, H, W) float32 in [0, 1] of the model's input size to its output."""
+        ...
 
 
 class _Runner(Protocol):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT
 from cxrseg.errors import ArgumentError, ModelFileError
-from cxrseg.inference.engine import Engine, Precision, Result
+from cxrseg.inference.engine import Engine, LoadedModel, Precision, Result
 from cxrseg.inference.input_check import (
     INVERTED,
     INVERTED_TWICE,
@@ -66,7 +66,8 @@ class Segmenter:
 
     Args:
         models: a model file, or several: each channel is the mean of the models that have it. None for the weights
-            that come with cxrseg.
+            that come with cxrseg. Models that are loaded already are shared, so that several segmenters of different
+            tasks need the memory of one; `precision`, `device` and `streams` are then theirs.
         threshold: probability from which a pixel is infection; None takes the mean of the model files' thresholds.
         tta: test-time augmentation: average with the prediction for the mirrored image.
         precision: 'auto' uses bfloat16 where the processor supports it, 'float32' never does.
@@ -85,7 +86,7 @@ class Segmenter:
 
     def __init__(
         self,
-        models: Path | str | Sequence[Path | str] | None = None,
+        models: Path | str | LoadedModel | Sequence[Path | str | LoadedModel] | None = None,
         threshold: float | None = None,
         *,
         tta: bool = False,
@@ -107,12 +108,15 @@ class Segmenter:
         }
         shipped = models is None
         models = shipped_model() if models is None else models
-        paths = [models] if isinstance(models, Path | str) else list(models)
-        if not paths:
+        each = list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+        if not each:
             raise ArgumentError("expected at least one model file, got none")
-        self.engines = [Engine(path, precision=precision, device=device, streams=streams) for path in paths]
+        self.engines: list[LoadedModel] = [
+            Engine(one, precision=precision, device=device, streams=streams) if isinstance(one, Path | str) else one
+            for one in each
+        ]
         self._tta, self._force, self._input_check = tta, force, input_check
-        self._covid19_threshold = _covid19_threshold(task, paths, [engine.info for engine in self.engines])
+        self._covid19_threshold = _covid19_threshold(task, [engine.info for engine in self.engines])
         self._opacity = task == "opacity"
         self._evidence = _opacity_evidence(task, [engine.info for engine in self.engines])
         given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
@@ -125,8 +129,7 @@ class Segmenter:
         self.thresholds = {channel: infection if channel == "infection" else _LUNGS_THRESHOLD for channel in channels}
         synthetic = any(engine.info.dataset.get("layout") == PHANTOM_LAYOUT for engine in self.engines)
         self._model_warnings = (SYNTHETIC,) if synthetic else ()
-        places = None if shipped else [Path(path).absolute() for path in paths]
-        self._made_by = places, threshold, options
+        self._made_by = None if shipped else [_place(one) for one in each], threshold, options
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (*self._made_by, self.mark.sha256)
@@ -227,7 +230,7 @@ class Segmenter:
         opacity = named.pop("opacity", None)
         return named if opacity is None or not self._opacity else named | {"infection": opacity}
 
-    def _run_engine(self, engine: Engine, pixels: _Pixels) -> Result:
+    def _run_engine(self, engine: LoadedModel, pixels: _Pixels) -> Result:
         """Run one model on one image: (C, h, w) maps, (K) categories, and (V) views of the image as it is."""
         maps, categories, views = engine.run(np.stack([pixels, pixels[:, ::-1]]) if self._tta else pixels[None])
         mean: _Pixels = (maps[0] + maps[1][:, :, ::-1]) / 2 if self._tta else maps[0]
@@ -298,8 +301,12 @@ def _opacity_evidence(task: str, infos: Sequence[ModelInfo]) -> float:
     return sum(limits) / len(limits) if task == "opacity" and limits else 0.0
 
 
+def _place(model: Path | str | LoadedModel) -> Path | LoadedModel:
+    return Path(model).absolute() if isinstance(model, Path | str) else model
+
+
 def _rebuilt(
-    models: Sequence[Path] | None, threshold: float | None, options: Mapping[str, Any], sha256: str
+    models: Sequence[Path | LoadedModel] | None, threshold: float | None, options: Mapping[str, Any], sha256: str
 ) -> Segmenter:
     """A segmenter that was pickled, loaded again."""
     segmenter = Segmenter(models, threshold, **options)
@@ -312,11 +319,13 @@ def _rebuilt(
     return segmenter
 
 
-def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[ModelInfo]) -> float | None:
+def _covid19_threshold(task: str, infos: Sequence[ModelInfo]) -> float | None:
     """The mean threshold of the models with a classification head; None where the task keeps every map."""
-    for path, info in zip(paths, infos, strict=True):
+    for info in infos:
         if info.categories and set(info.categories) != set(CATEGORIES):
-            raise ModelFileError(f"expected {path} to tell {', '.join(CATEGORIES)} apart, got {info.categories}")
+            raise ModelFileError(
+                f"expected the model {info.name} to tell {', '.join(CATEGORIES)} apart, got {info.categories}"
+            )
     if task not in TASKS:
         raise ArgumentError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
     if task != "covid19":
@@ -324,7 +333,7 @@ def _covid19_threshold(task: str, paths: Sequence[Path | str], infos: Sequence[M
     limits = [info.covid19_threshold for info in infos if info.categories]
     if not limits:
         raise ModelFileError(
-            f"the task covid19 needs a model with a classification head, and {paths[0]} has none: it marks opacities, "
-            f"but does not tell whether they are COVID-19. Use the task opacity"
+            f"the task covid19 needs a model with a classification head, and the model {infos[0].name} has none: it "
+            f"marks opacities, but does not tell whether they are COVID-19. Use the task opacity"
         )
     return sum(limits) / len(limits)

@@ -1,0 +1,61 @@
+"""The command `serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cxrseg.cli.shared import FOLDER, NOTICE, command, models_option
+
+__all__ = ["serve"]
+
+
+@command("cxrseg serve --folder films --keep corrections")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need --token.")
+@models_option
+@click.option(
+    "-ta",
+    "--task",
+    type=click.Choice(["opacity", "infection", "covid19"]),
+    default="opacity",
+    show_default=True,
+    help="Task of requests that name none.",
+)
+@click.option(
+    "--token",
+    envvar="CXRSEG_TOKEN",
+    help="Clients must send this as 'Authorization: Bearer TOKEN'. Also read from $CXRSEG_TOKEN.",
+)
+@click.option("--folder", type=FOLDER, help="List the images of this folder, and say which to correct next.")
+@click.option("--keep", type=FOLDER, help="Save corrections into this folder, as a dataset to train on.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
+def serve(
+    port: int,
+    host: str,
+    models: tuple[Path, ...],
+    task: str,
+    token: str | None,
+    folder: Path | None,
+    keep: Path | None,
+    no_browser: bool,
+) -> None:
+    """Serve a page on which X-rays are segmented and masks corrected, and the REST interface behind it.
+
+    Ctrl-C ends it.
+    """
+    from cxrseg.inference.options import Options
+    from cxrseg.serve.run import serve as run
+    from cxrseg.serve.settings import ServeSettings
+
+    settings = ServeSettings(
+        host, port, Options(models, task, max_pixels=50_000_000), token=token, folder=folder, keep=keep
+    )
+
+    def ready(address: str) -> None:
+        click.echo(f"Serving at {address}\n{NOTICE} Press Ctrl-C to end.")
+        if not no_browser:
+            click.launch(f"{address}#token={token}" if token else address)
+
+    run(settings, ready)
