@@ -49,7 +49,7 @@ __all__ = ["COVID19_KEPT", "Calibration", "ImageBins", "fit", "write_calibration
 
 _Mask = npt.NDArray[np.bool_]
 
-COVID19_KEPT = 0.99
+COVID19_KEPT = 0.97
 """The task covid19 keeps the map of more than this fraction of the COVID-19 images that `fit` uses."""
 
 
