@@ -168,8 +168,8 @@ def judged(category: str, *chances: float) -> list[EvaluatedImage]:
     return [EvaluatedImage(sample, {}, categories={"COVID-19": chance}) for chance in chances]
 
 
-@pytest.mark.parametrize(("count", "lost"), [(1, 0), (100, 0), (101, 1), (466, 4)])
-def test_the_task_covid19_keeps_more_than_99_of_100(count: int, lost: int) -> None:
+@pytest.mark.parametrize(("count", "lost"), [(1, 0), (100, 2), (101, 3), (466, 13)])
+def test_the_task_covid19_keeps_more_than_97_of_100(count: int, lost: int) -> None:
     chances = (np.arange(count) + 1) / count
     others = judged("Normal", *chances - 0.5 / count)  # each one emptied costs a COVID-19 image, all but the first
     images = [*judged("COVID-19", *np.random.default_rng(0).permutation(chances)), *others, *others]
