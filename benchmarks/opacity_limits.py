@@ -1,10 +1,10 @@
-"""Which threshold and which evidence the opacity map needs: one table over both, to choose from.
+"""Which threshold the opacity map needs, and from which probability of 'Normal' it is emptied: one table over both, to choose from.
 
     python benchmarks/opacity_limits.py MODEL --folder shared
 
 Sources: nih-rsna, second-reader, brixia and Val of covid-qu-ex, as benchmarks/elsewhere.py and benchmarks/release.py
-read them. The network runs once for each film; every pair of a threshold and an evidence is then measured on its map,
-at the network's size. `ModelInfo.opacity_threshold` and `ModelInfo.opacity_evidence` say what they do.
+read them. The network runs once for each film; every pair of limits is then measured on its map, at the
+network's size. `ModelInfo.opacity_threshold` and `ModelInfo.normal_threshold` say what they do.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import numpy.typing as npt
 from cxrseg.data.layout import open_dataset
 from cxrseg.evaluation.confidence import auroc
 from cxrseg.inference.engine import Engine
-from cxrseg.inference.segmenter import map_evidence
 from cxrseg.io.masks import read_mask
 from cxrseg.io.read import read_radiograph
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.metrics.severity import infected_fraction, measure_severity
 from cxrseg.preprocessing import content_box, mask_to_input, to_input
-from elsewhere import ZONES, read_index
+from elsewhere_films import read_index
+from elsewhere_sources import ZONES
 
 Mask = npt.NDArray[np.bool_]
 
@@ -46,13 +46,13 @@ class Film:
     group: str
     opacity: npt.NDArray[np.float32]
     lungs: Mask
-    evidence: float
+    normal: float
     truth: Mask | None = None
     clear: tuple[str, ...] = ()
 
-    def marked(self, threshold: float, evidence: float) -> Mask:
-        """The opacity mask, empty where the evidence is too little."""
-        return (self.opacity >= threshold) & (self.evidence >= evidence)
+    def marked(self, threshold: float, normal: float) -> Mask:
+        """The opacity mask, empty where the image is too likely to be normal."""
+        return (self.opacity >= threshold) & (self.normal <= normal)
 
     def fraction(self, mask: Mask) -> float:
         return infected_fraction(mask, self.lungs) or 0.0
@@ -68,11 +68,14 @@ class Films:
     def film(self, group: str, path: Path, truth: Mask | None = None, clear: tuple[str, ...] = ()) -> Film:
         pixels = read_radiograph(path).pixels
         box, size = content_box(pixels), self.engine.info.size
-        maps = self.engine.run(to_input(pixels[box], size)[None]).maps[0]
+        result = self.engine.run(to_input(pixels[box], size)[None])
+        maps = result.maps[0]
+        assert result.categories is not None
+        normal = float(result.categories[0, self.engine.info.categories.index("Normal")])
         opacity = maps[self.channels.index("opacity")]
         lungs = maps[self.channels.index("lungs")] >= 0.5
         drawn = None if truth is None else mask_to_input(truth[box], size)
-        return Film(group, opacity, lungs, map_evidence(opacity), drawn, clear)
+        return Film(group, opacity, lungs, normal, drawn, clear)
 
     def nih(self, folder: Path) -> Iterator[Any]:
         for row in read_index(folder):
@@ -109,9 +112,9 @@ class Films:
             return list(pool.map(lambda each: self.film(*each), known))
 
 
-def figures(films: Sequence[Film], threshold: float, evidence: float) -> dict[str, float]:
+def figures(films: Sequence[Film], threshold: float, normal: float) -> dict[str, float]:
     """The figures of one pair of limits."""
-    masks = [film.marked(threshold, evidence) for film in films]
+    masks = [film.marked(threshold, normal) for film in films]
     fractions = np.array([film.fraction(mask) for film, mask in zip(films, masks, strict=True)])
     groups = np.array([film.group for film in films])
     opaque = groups == "nih/Lung Opacity"
@@ -169,17 +172,17 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--folder", type=Path, required=True, help="where nih-rsna and the others lie")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.4, 0.45, 0.5, 0.55, 0.6, 0.65])
-    parser.add_argument("--evidence", type=float, nargs="+", default=[0.0, 0.6, 0.7, 0.75, 0.8, 0.85])
+    parser.add_argument("--normal", type=float, nargs="+", default=[0.15, 0.21, 0.3, 0.4, 1.0])
     given = parser.parse_args()
     films = Films(given.model).all(given.folder)
     titles: list[str] = []
-    for threshold, evidence in itertools.product(given.thresholds, given.evidence):
-        found = figures(films, threshold, evidence)
+    for threshold, normal in itertools.product(given.thresholds, given.normal):
+        found = figures(films, threshold, normal)
         if not titles:
             titles = list(found)
-            print("threshold  evidence  " + "  ".join(titles))
+            print("threshold    normal  " + "  ".join(titles))
         cells = "  ".join(f"{found[title]:>{len(title)}.3f}" for title in titles)
-        print(f"{threshold:>9.2f}  {evidence:>8.2f}  {cells}")
+        print(f"{threshold:>9.2f}  {normal:>8.2f}  {cells}")
 
 
 if __name__ == "__main__":

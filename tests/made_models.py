@@ -40,7 +40,7 @@ def hand_model(
     categories: tuple[float, float, float] | None = None,
     covid19_threshold: float = 0.5,
     opacity_above: float | None = None,
-    opacity_evidence: float = 0.0,
+    normal_threshold: float = 1.0,
     views: Mapping[str, tuple[float, float]] | None = None,
     lungs: bool = True,
 ) -> Path:
@@ -105,7 +105,7 @@ def hand_model(
         threshold=threshold,
         categories=CATEGORIES if categories else (),
         covid19_threshold=covid19_threshold,
-        opacity_evidence=opacity_evidence,
+        normal_threshold=normal_threshold,
         views=tuple(views or ()),
     )
     write_model(path, made.SerializeToString(), info)

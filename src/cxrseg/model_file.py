@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CATEGORY_OUTPUT",
-    "EVIDENCE_AREA",
     "FORMAT",
     "FRONTAL_VIEWS",
     "INPUT",
@@ -71,10 +70,6 @@ CATEGORY_OUTPUT = "category_logits"
 VIEW_OUTPUT = "view_logits"
 """Name of the graph's last output, where it tells what an image shows: (N, V) float32, the largest is the likeliest."""
 
-EVIDENCE_AREA = 0.02
-"""Fraction of the pixels of an opacity map, the highest, whose mean probability is its evidence: a film with a real
-opacity has a part that is clear, while a false one is faint all over."""
-
 FRONTAL_VIEWS = ("frontal", "mirrored")
 """The views of a frontal chest radiograph that is upright; 'mirrored' has its left and right exchanged."""
 
@@ -100,13 +95,13 @@ class ModelInfo:
         normalisation: mean and standard deviation, applied inside the graph to pixels in [0, 1].
         threshold: probability from which a pixel is marked.
         opacity_threshold: the same for the channel 'opacity', where there is one.
-        opacity_evidence: the opacity map is emptied where the mean of its highest `EVIDENCE_AREA` is below this
-            probability; 0 never empties it.
         temperature: divides the logits.
         fitted_on: split, layout, counts and fingerprint of the images that threshold and temperature were fitted on,
             or None where they are the defaults.
         categories: of the classification head, in the order of its output; () where there is none.
         covid19_threshold: probability of the classification head from which an image counts as COVID-19.
+        normal_threshold: probability of the classification head that the image is normal above which the opacity map is
+            emptied; 1 never empties it.
         views: what the view head tells apart, in the order of its output; () where there is none.
         view_fit: what the view head was fitted on, and its figures by cross-validation.
         recipe: the whole recipe.
@@ -122,11 +117,11 @@ class ModelInfo:
     normalisation: Mapping[str, float]
     threshold: float = 0.5
     opacity_threshold: float = 0.5
-    opacity_evidence: float = 0.0
     temperature: float = 1.0
     fitted_on: Mapping[str, Any] | None = None
     categories: tuple[str, ...] = ()
     covid19_threshold: float = 0.5
+    normal_threshold: float = 1.0
     views: tuple[str, ...] = ()
     view_fit: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)

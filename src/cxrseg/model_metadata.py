@@ -105,7 +105,7 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "normalisation": (_is_normalisation, "a mean and a positive std"),
     "threshold": _FRACTION,
     "opacity_threshold": _FRACTION,
-    "opacity_evidence": (_number(-1e-9, 1), "a number from 0 to below 1"),
+    "normal_threshold": (_number(-1e-9, 1 + 1e-9), "a number from 0 to 1"),
     "covid19_threshold": (_number(-1e-9, 1 + 1e-9), "a number from 0 to 1"),
     "temperature": (_number(0, 1e6), "a number above 0"),
     "fitted_on": (lambda value: value is None or isinstance(value, dict), "a JSON object or null"),

@@ -50,8 +50,8 @@ class Prediction:
         model: the weights.
         categories: 'COVID-19', 'Non-COVID' and 'Normal' to the probability that the whole image belongs to it; None
             where the model has no classification head.
-        emptied: True where the infection map was emptied, by the task covid19 or for want of evidence; then a warning
-            says so.
+        emptied: True where the infection map was emptied, because the whole image looks like no COVID-19 (task
+            covid19) or normal (task opacity); then a warning says so.
         chance_of_more: where the map was emptied, the probability that it should not have been; None elsewhere.
     """
 

@@ -24,15 +24,15 @@ from cxrseg.inference.input_check import (
 from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.model_file import EVIDENCE_AREA, ModelInfo, shipped_model
+from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocessing import content_box, to_input, to_source
 
-__all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter", "map_evidence"]
+__all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
 
 TASKS = ("opacity", "infection", "covid19")
 """'opacity': what a radiologist would draw, whatever the cause (a model without a channel 'opacity' gives its channel
-'infection'), and nothing where the map is faint all over, see `ModelInfo.opacity_evidence`. 'infection': infection as
-the training data define it. 'covid19': the same, but the map is emptied where the classification head's probability of
+'infection'), and nothing where the classification head takes the image for normal, see `ModelInfo.normal_threshold`.
+'infection': infection as the training data define it. 'covid19': the same, but the map is emptied where the classification head's probability of
 COVID-19 is below the model file's `covid19_threshold`."""
 
 SYNTHETIC = "the model was trained on synthetic X-rays only: its masks mean nothing on a patient's image"
@@ -49,12 +49,10 @@ _Pixels = npt.NDArray[np.float32]
 class _Output(NamedTuple):
     """What the models give for one image.
 
-    maps: channel to (H, W) probabilities. evidence: mean probability of the highest `EVIDENCE_AREA` of the infection
-    map. categories: category to probability. views: view to logit.
+    maps: channel to (H, W) probabilities. categories: category to probability. views: view to logit.
     """
 
     maps: dict[str, _Pixels]
-    evidence: float
     categories: dict[str, float] | None
     views: dict[str, float]
 
@@ -118,7 +116,7 @@ class Segmenter:
         self._tta, self._force, self._input_check = tta, force, input_check
         self._covid19_threshold = _covid19_threshold(task, [engine.info for engine in self.engines])
         self._opacity = task == "opacity"
-        self._evidence = _opacity_evidence(task, [engine.info for engine in self.engines])
+        self._normal_threshold = _normal_threshold(task, [engine.info for engine in self.engines])
         given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
@@ -200,13 +198,10 @@ class Segmenter:
         maps: dict[str, list[_Pixels]] = {channel: [] for channel in self.thresholds}
         categories: list[dict[str, float]] = []
         views: dict[str, float] = {}
-        evidence: list[float] = []
         box = content_box(pixels)
         for engine in self.engines:
             result = self._run_engine(engine, to_input(pixels[box], engine.info.size))
             for channel, map_ in self._maps_of_task(engine.info, result.maps).items():
-                if channel == "infection":
-                    evidence.append(map_evidence(map_))
                 maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1]), box))
             if result.categories is not None:
                 categories.append(dict(zip(engine.info.categories, result.categories.tolist(), strict=True)))
@@ -214,7 +209,6 @@ class Segmenter:
                 views = dict(zip(engine.info.views, result.views.tolist(), strict=True))
         return _Output(
             {channel: each[0] if len(each) == 1 else np.mean(each, axis=0) for channel, each in maps.items()},
-            sum(evidence) / len(evidence) if evidence else 0.0,
             {name: sum(one[name] for one in categories) / len(categories) for name in categories[0]}
             if categories
             else None,
@@ -271,34 +265,30 @@ class Segmenter:
         """Why the infection map is emptied, and the probability that this is wrong; None where the map is kept."""
         if "infection" not in output.maps:
             return None
-        limit = self._covid19_threshold
-        if limit is not None and output.categories is not None and output.categories["COVID-19"] < limit:
-            probability = output.categories["COVID-19"]
+        if output.categories is None:
+            return None
+        covid19, limit = output.categories["COVID-19"], self._covid19_threshold
+        if limit is not None and covid19 < limit:
             return (
-                f"the infection map was emptied: the probability that the whole image shows COVID-19 is "
-                f"{probability:.2f}, below {limit:.2f}",
-                probability,
+                f"the infection map was emptied: the probability that the whole image shows COVID-19 is {covid19:.2f}, "
+                f"below {limit:.2f}",
+                covid19,
             )
+        normal = output.categories["Normal"]
         marked = output.maps["infection"].max(initial=0) >= self.thresholds["infection"]
-        if output.evidence < self._evidence and marked:
+        if normal > self._normal_threshold and marked:
             return (
-                f"the opacity map was emptied: its clearest part has a probability of {output.evidence:.2f}, below "
-                f"{self._evidence:.2f}",
-                output.evidence,
+                f"the opacity map was emptied: the probability that the whole image is normal is {normal:.2f}, above "
+                f"{self._normal_threshold:.2f}",
+                1 - normal,
             )
         return None
 
 
-def map_evidence(map_: _Pixels) -> float:
-    """The mean of the highest `EVIDENCE_AREA` of an (h, w) map."""
-    count = max(1, round(EVIDENCE_AREA * map_.size))
-    return float(np.partition(map_, -count, axis=None)[-count:].mean())
-
-
-def _opacity_evidence(task: str, infos: Sequence[ModelInfo]) -> float:
-    """The mean limit of the models with a channel 'opacity'; 0 where the task keeps every map."""
-    limits = [info.opacity_evidence for info in infos if "opacity" in info.channels]
-    return sum(limits) / len(limits) if task == "opacity" and limits else 0.0
+def _normal_threshold(task: str, infos: Sequence[ModelInfo]) -> float:
+    """The mean limit of the models with a channel 'opacity' and a classification head; 1 where every map is kept."""
+    limits = [info.normal_threshold for info in infos if "opacity" in info.channels and info.categories]
+    return sum(limits) / len(limits) if task == "opacity" and limits else 1.0
 
 
 def _place(model: Path | str | LoadedModel) -> Path | LoadedModel:
