@@ -1,4 +1,4 @@
-"""Which threshold the opacity map needs, and from which probability of 'Normal' it is emptied: one table over both, to choose from.
+"""Which threshold the opacity map needs, and above which probability of 'Normal' it is emptied: one table over both.
 
     python benchmarks/opacity_limits.py MODEL --folder shared
 

@@ -32,8 +32,8 @@ __all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
 TASKS = ("opacity", "infection", "covid19")
 """'opacity': what a radiologist would draw, whatever the cause (a model without a channel 'opacity' gives its channel
 'infection'), and nothing where the classification head takes the image for normal, see `ModelInfo.normal_threshold`.
-'infection': infection as the training data define it. 'covid19': the same, but the map is emptied where the classification head's probability of
-COVID-19 is below the model file's `covid19_threshold`."""
+'infection': infection as the training data define it. 'covid19': the same, but the map is emptied where the
+classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
 
 SYNTHETIC = "the model was trained on synthetic X-rays only: its masks mean nothing on a patient's image"
 """The warning on every prediction of a model that was trained on phantoms."""
