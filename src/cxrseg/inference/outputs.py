@@ -35,7 +35,7 @@ COLUMNS = (
 )
 """Columns of statistics.csv and keys of statistics.json. `spacing_mm` is a number, or 'ROWSxCOLUMNS' where the two
 differ; fractions are 0 to 1; unknown values are empty. `probability_...` are of the whole image, and `emptied` is true
-where the task covid19 emptied the infection map. The last five are of DICOM files. In the CSV, `warnings` and
+where the infection map was emptied, see `TASKS`. The last five are of DICOM files. In the CSV, `warnings` and
 the reader's `steps` are joined by '; '."""
 
 _DIGITS = 6
