@@ -201,7 +201,7 @@ class Learner(LightningModule):
         return loss + self.recipe.loss.distillation_weight * distance
 
     def _evidence(self, maps: Tensor, batch: Batch) -> Tensor:
-        """What normal images, and those with an opacity that nobody drew, teach of the opacity."""
+        """The loss of the opacity for normal images, and for images with an opacity but without a mask of it."""
         opacity = self.recipe.data.targets.index("opacity")
         normal = batch.categories == CATEGORIES.index("Normal")
         shown = (batch.categories >= 0) & ~normal & ~batch.present[:, opacity]
