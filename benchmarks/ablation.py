@@ -53,12 +53,8 @@ ROWS: dict[str, list[str]] = {
     "data: Non-COVID is background": ["data.non_covid=background"],
     "loss: BCE": ["loss.name=bce"],
     "loss: Dice": ["loss.name=dice"],
-    "loss: BCE + Dice + boundary": ["loss.name=bce+dice+boundary"],
     "loss: focal": ["loss.name=focal"],
     "loss: Dice + focal": ["loss.name=dice+focal"],
-    "loss: Tversky": ["loss.name=tversky"],
-    "loss: focal Tversky": ["loss.name=focal-tversky", "loss.gamma=1.3333"],
-    "loss: small masks weigh 4": ["loss.small_mask_weight=4"],
     "augment: none": [
         *("augment.flip=0", "augment.rotation=0", "augment.scale=0", "augment.shift=0"),
         *("augment.gamma=0", "augment.contrast=0", "augment.brightness=0"),

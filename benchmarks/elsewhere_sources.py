@@ -186,7 +186,7 @@ def _brixia_figures(rows: Sequence[Row]) -> Iterator[Figure]:
     hits, zones = ((ours > MARKED_LIMIT) & clear).sum(axis=1), clear.sum(axis=1)
     yield say("zones that both call clear: over 1% marked", ratio(hits, zones), percent=True, aim="at most 10%")
     area = np.where(clear, ours, 0).sum(axis=1)
-    yield say("zones that both call clear: mean share of the area", ratio(area, zones), percent=True, aim="at most 10%")
+    yield say("zones that both call clear: mean marked fraction", ratio(area, zones), percent=True, aim="at most 10%")
     yield say("refused", refused(rows), percent=True, aim="0%")
 
 

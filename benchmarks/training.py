@@ -1,6 +1,6 @@
 """Images per second of cxrseg's training step and of a plain PyTorch loop, with one network, in one run.
 
-    python benchmarks/training.py [--recipe baseline-unet-small] [--steps 12] [--rounds 3] [--compile] [--device cpu]
+    python benchmarks/training.py [--recipe baseline-unet-small] [--steps 12] [--rounds 3] [--device cpu]
 
 The peer is the loop that tutorials show: a Dataset that opens PNGs, augments each image on the CPU (flip, rotation,
 scale, shift, brightness, contrast; torchvision), a DataLoader with two workers, float32. Both train the same network
@@ -151,7 +151,6 @@ def main() -> None:
     parser.add_argument("--recipe", default="baseline-unet-small")
     parser.add_argument("--steps", type=int, default=12, help="steps in a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--compile", action="store_true", help="also torch.compile ours")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     device = torch.device(args.device)
@@ -162,11 +161,6 @@ def main() -> None:
         AS_THEY_ARE: ["optimiser.precision=bfloat16", "optimiser.channels_last=true"],
         "cxrseg, bfloat16, channels_last": ["optimiser.precision=bfloat16", "optimiser.channels_last=true"],
     }
-    if args.compile:
-        variants["cxrseg, bfloat16, channels_last, compiled"] = [
-            *variants["cxrseg, bfloat16, channels_last"],
-            "optimiser.compile=true",
-        ]
     with tempfile.TemporaryDirectory() as folder:
         recipe = load_recipe(args.recipe, common)
         count = recipe.optimiser.batch_size * (args.steps + 2)

@@ -7,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from scipy.ndimage import maximum_filter
 
-from cxrseg.training.losses import build_loss, evidence_loss, masked_mean, small_mask_weights
+from cxrseg.training.losses import build_loss, evidence_loss, masked_mean
 from cxrseg.training.recipe import LossRecipe
 
 Array = npt.NDArray[np.float64]
-NAMES = ["bce", "dice", "bce+dice", "bce+dice+boundary", "focal", "dice+focal", "tversky", "focal-tversky"]
+NAMES = ["bce", "dice", "bce+dice", "focal", "dice+focal"]
 EVEN = torch.ones(2)
 
 
@@ -35,48 +34,20 @@ def focal(p: Array, y: Array, gamma: float, weight: float) -> Array:
     return ((1 - right) ** gamma * -np.log(right) * np.where(y == 1, weight, 1)).mean((2, 3))
 
 
-def tversky(p: Array, y: Array, alpha: float, beta: float, smooth: float) -> Array:
-    both, only_p, only_y = ((a * b).sum((2, 3)) for a, b in ((p, y), (p, 1 - y), (1 - p, y)))
-    return 1 - (both + smooth) / (both + alpha * only_p + beta * only_y + smooth)
-
-
 def dice(p: Array, y: Array, smooth: float) -> Array:
     return 1 - (2 * (p * y).sum((2, 3)) + smooth) / (p.sum((2, 3)) + y.sum((2, 3)) + smooth)
-
-
-def boundary(p: Array, y: Array, smooth: float) -> Array:
-    """Eq. 5 to 8 of arXiv:1905.07852, with SciPy."""
-
-    def largest(values: Array, side: int) -> Array:
-        return np.asarray(maximum_filter(values, (1, 1, side, side), mode="constant", cval=-np.inf))
-
-    found, true = (largest(1 - mask, 3) - (1 - mask) for mask in (p, y))
-    precision = ((found * largest(true, 5)).sum((2, 3)) + smooth) / (found.sum((2, 3)) + smooth)
-    recall = ((true * largest(found, 5)).sum((2, 3)) + smooth) / (true.sum((2, 3)) + smooth)
-    return 1 - 2 * precision * recall / (precision + recall)
 
 
 FORMULAE: dict[str, Callable[[Array, Array, LossRecipe], Array]] = {
     "bce": lambda p, y, r: bce(p, y, r.positive_weight),
     "dice": lambda p, y, r: dice(p, y, r.smooth),
     "bce+dice": lambda p, y, r: bce(p, y, r.positive_weight) + dice(p, y, r.smooth),
-    "bce+dice+boundary": lambda p, y, r: bce(p, y, r.positive_weight) + dice(p, y, r.smooth) + boundary(p, y, r.smooth),
     "focal": lambda p, y, r: focal(p, y, r.gamma, r.positive_weight),
     "dice+focal": lambda p, y, r: dice(p, y, r.smooth) + focal(p, y, r.gamma, r.positive_weight),
-    "tversky": lambda p, y, r: tversky(p, y, r.false_positive_weight, r.false_negative_weight, r.smooth),
-    "focal-tversky": lambda p, y, r: (
-        tversky(p, y, r.false_positive_weight, r.false_negative_weight, r.smooth) ** (1 / r.gamma)
-    ),
 }
 SETTINGS = [
     {},
-    {
-        "positive_weight": 3.0,
-        "false_positive_weight": 0.6,
-        "false_negative_weight": 0.2,
-        "gamma": 4 / 3,
-        "smooth": 0.01,
-    },
+    {"positive_weight": 3.0, "gamma": 4 / 3, "smooth": 0.01},
 ]
 
 
@@ -117,8 +88,8 @@ def test_the_gradient_is_finite_everywhere(name: str) -> None:
         assert logits.grad.isfinite().all()
 
 
-# Dice has no slope without a mask; a boundary that is soft can be lessened by marking more.
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("dice", "bce+dice+boundary")])
+# Dice has no slope without a mask.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "dice"])
 def test_an_empty_mask_teaches_to_mark_nothing(name: str) -> None:
     logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
     build_loss(LossRecipe.model_validate({"name": name}))(logits, torch.zeros(1, 1, 8, 8)).sum().backward()
@@ -141,33 +112,6 @@ def test_the_positive_weight_acts_on_mask_pixels_only(name: str) -> None:
     torch.testing.assert_close(one[~inside], five[~inside])
     assert (five[inside] <= one[inside]).all()  # pulls harder towards the mask
     assert five[inside].sum() < 2 * one[inside].sum()
-
-
-def test_the_boundary_loss_is_of_the_border_alone() -> None:
-    masks = torch.zeros(1, 1, 40, 40)
-    masks[..., 10:30, 10:30] = 1
-
-    def cost(found: torch.Tensor) -> float:
-        return (
-            build_loss(LossRecipe(name="bce+dice+boundary"))(20 * (2 * found - 1), masks)
-            - build_loss(LossRecipe(name="bce+dice"))(20 * (2 * found - 1), masks)
-        ).item()
-
-    near, far, hollow = (masks.roll(shift, 3) for shift in (2, 6, 0))
-    hollow[..., 15:25, 15:25] = 0
-    assert cost(masks) == pytest.approx(0, abs=1e-4)
-    assert cost(near) == pytest.approx(0, abs=0.02)
-    assert cost(far) > 0.4
-    assert 0.1 < cost(hollow) < 0.4  # a second border that is not there
-
-
-def test_small_masks_weigh_as_asked() -> None:
-    masks = torch.zeros(5, 1, 20, 20)
-    for image, pixels in enumerate((0, 1, 20, 40, 400)):
-        masks[image].flatten()[:pixels] = 1
-    weights = small_mask_weights(masks, 4.0).flatten().tolist()
-    assert weights == pytest.approx([1, 1 + 3 * (1 - 1 / 40), 1 + 3 * 0.5, 1, 1])
-    assert (small_mask_weights(masks, 1.0) == 1).all()
 
 
 def test_the_mean_leaves_absent_masks_out() -> None:

@@ -33,7 +33,11 @@ def data() -> None:
 @click.argument("which", type=click.Choice(["covid-qu-ex", "medsegbench"]))
 @click.option("-o", "--out", type=FOLDER, default="datasets", show_default=True, help="Output folder.")
 @click.option(
-    "--size", type=click.Choice(["128", "256", "512"]), default="256", show_default=True, help="Of MedSegBench."
+    "--size",
+    type=click.Choice(["128", "256", "512"]),
+    default="256",
+    show_default=True,
+    help="Width and height of the images of MedSegBench.",
 )
 @click.option("--archive", type=PATH, help="Unpack this zip file of COVID-QU-Ex instead of downloading it.")
 def fetch(which: str, out: Path, size: str, archive: Path | None) -> None:
@@ -84,7 +88,7 @@ def preview(
 @click.option(
     "--size", type=click.IntRange(64, 2048), default=256, show_default=True, help="Width and height in pixels."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed of the phantoms.")
 def phantom(out: Path, size: int, seed: int) -> None:
     """Write synthetic chest X-rays with known lungs and infection, in the folder layout of COVID-QU-Ex."""
     from cxrseg.phantom.generate import write_phantoms

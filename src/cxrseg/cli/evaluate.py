@@ -38,10 +38,17 @@ __all__ = ["compare", "evaluate", "report"]
 @mask_values_option
 @exclude_option
 @copies_option
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Split to evaluate."
+)
 @categories_option
 @click.option(
-    "-ta", "--task", type=click.Choice(["opacity", "infection", "covid19"]), default="opacity", show_default=True
+    "-ta",
+    "--task",
+    type=click.Choice(["opacity", "infection", "covid19"]),
+    default="opacity",
+    show_default=True,
+    help="What is segmented, as for 'cxrseg predict'.",
 )
 @click.option(
     "--threshold",
@@ -196,18 +203,25 @@ def compare(first: Path, second: Path, out: Path | None) -> None:
 
 @command("cxrseg report runs/mine --dataset covid-qu-ex --evaluation mine-val")
 @click.argument("run", type=PATH, required=False)
-@click.option("--dataset", "dataset_path", type=PATH, help="Of the evaluation; without it, the page has no gallery.")
+@click.option(
+    "--dataset", "dataset_path", type=PATH, help="The images of the evaluation. Without it, the page has no gallery."
+)
 @click.option(
     "--evaluation",
     type=FOLDER,
     help="Output folder of 'cxrseg evaluate'. Without it, the model is evaluated first.  "
     "[default: RUN/evaluation-SPLIT, or evaluation-SPLIT for the weights that come with cxrseg]",
 )
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Split to evaluate."
+)
 @categories_option
 @click.option("--ablation", type=PATH, help="A CSV file with a header row, shown as a table.")
 @click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="[default: RUN/report.html, or report.html]"
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The page.  [default: RUN/report.html, or report.html]",
 )
 @quiet_option
 def report(

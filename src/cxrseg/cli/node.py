@@ -50,7 +50,7 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     help="Folder of images, objects and the queue.  [default: a folder in ~/.local/state/cxrseg]",
 )
 @models_option
-@click.option("--metrics", metavar="[HOST:]PORT", help="Address for Prometheus.")
+@click.option("--metrics", metavar="[HOST:]PORT", help="Address of the metrics for Prometheus.")
 @click.option(
     "--tls",
     type=(click.Path(path_type=Path), click.Path(path_type=Path), click.Path(path_type=Path)),
@@ -58,9 +58,15 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     help="PEM files. Both directions are encrypted; peers must have a certificate of the authority.",
 )
 @click.option(
-    "--max-associations", type=click.IntRange(1, 1000), default=10, show_default=True, help="At the same time."
+    "--max-associations",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="Largest number of associations at the same time.",
 )
-@click.option("--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Largest image.")
+@click.option(
+    "--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Largest image in megabytes."
+)
 @click.option(
     "--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Network timeout in seconds."
 )

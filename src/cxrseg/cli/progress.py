@@ -23,7 +23,7 @@ def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
     from tqdm import tqdm
 
     hidden = quiet or not sys.stderr.isatty()
-    with tqdm(desc=title, unit="image", disable=hidden, leave=False, dynamic_ncols=True) as bar:
+    with tqdm(desc=title, unit=" images", disable=hidden, leave=False, dynamic_ncols=True) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -1,1 +1,1 @@
-"""Files to values and back. Knows no other room of the house."""
+"""Files to values and back. Imports no other package of cxrseg."""

@@ -151,7 +151,7 @@ def _read(sample: Sample, recipe: DataRecipe) -> tuple[npt.NDArray[np.uint8], np
 
 
 def _mask(sample: Sample, target: str, recipe: DataRecipe) -> npt.NDArray[np.bool_] | None:
-    """What an image teaches of a target, or None."""
+    """The mask of a target to train on, or None."""
     if target == "lungs" or (target == "opacity" and "opacity" in sample.masks):
         return sample.read_mask(target)
     if sample.infection_is_by_definition and recipe.non_covid == "lungs":

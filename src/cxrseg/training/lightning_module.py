@@ -20,7 +20,7 @@ from cxrseg.training.augment import Augment
 from cxrseg.training.batches import Batch, Batches, Pixels, epoch_seed, shuffled
 from cxrseg.training.depthwise import FastDepthwise
 from cxrseg.training.distillation import Distillation, SoftTargets
-from cxrseg.training.losses import build_loss, evidence_loss, masked_mean, small_mask_weights
+from cxrseg.training.losses import build_loss, evidence_loss, masked_mean
 from cxrseg.training.networks import Found, build_network
 from cxrseg.training.recipe import OptimiserRecipe, Recipe
 
@@ -113,7 +113,6 @@ class Learner(LightningModule):
         self.network = build_network(recipe.network, recipe.data.targets)
         if recipe.optimiser.channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self.run_network = torch.compile(self.network) if recipe.optimiser.compile else self.network
         self.augment = Augment(recipe.augment)
         self.loss = build_loss(recipe.loss)
         weights = [recipe.loss.target_weights.get(target, 1.0) for target in recipe.data.targets]
@@ -186,11 +185,10 @@ class Learner(LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         soft_targets = self.distillation(images) if self.distillation and split == "train" else None
         with FastDepthwise() if self._is_slow_in_bfloat16() else nullcontext():
-            found = self.run_network(images)
+            found = self.network(images)
         maps, scores = found.maps.float(), self.scores[split]
         with torch.autocast(self.device.type, enabled=False):
-            weights = self.channel_weights * small_mask_weights(masks, self.recipe.loss.small_mask_weight)
-            loss = masked_mean(self.loss(maps, masks), batch.present, weights)
+            loss = masked_mean(self.loss(maps, masks), batch.present, self.channel_weights)
             if found.categories is not None:
                 logits = found.categories.float()
                 loss = loss + self.recipe.loss.classification_weight * _mean_cross_entropy(logits, batch.categories)
@@ -203,7 +201,7 @@ class Learner(LightningModule):
         return loss + self.recipe.loss.distillation_weight * distance
 
     def _evidence(self, maps: Tensor, batch: Batch) -> Tensor:
-        """What normal images, and those with an opacity that nobody drew, teach of the opacity."""
+        """The loss of the opacity for normal images, and for images with an opacity but without a mask of it."""
         opacity = self.recipe.data.targets.index("opacity")
         normal = batch.categories == CATEGORIES.index("Normal")
         shown = (batch.categories >= 0) & ~normal & ~batch.present[:, opacity]
@@ -211,7 +209,7 @@ class Learner(LightningModule):
 
     def _is_slow_in_bfloat16(self) -> bool:
         recipe = self.recipe.optimiser
-        return self.device.type == "cpu" and recipe.precision == "bfloat16" and not recipe.compile
+        return self.device.type == "cpu" and recipe.precision == "bfloat16"
 
     def _distance(self, found: Found, soft_targets: SoftTargets, real: Tensor) -> Tensor:
         """Cross-entropy of the network's output to the soft targets."""

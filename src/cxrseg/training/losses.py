@@ -10,15 +10,12 @@ from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss, FocalLoss, TverskyLoss
+from monai.losses import DiceLoss, FocalLoss
 from torch import Tensor
 
 from cxrseg.training.recipe import LossRecipe
 
-__all__ = ["Loss", "build_loss", "evidence_loss", "masked_mean", "small_mask_weights"]
-
-_LARGE = 0.1
-"""Fraction of the image from which a mask is not small."""
+__all__ = ["Loss", "build_loss", "evidence_loss", "masked_mean"]
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(N, C, H, W) float32 logits and (N, C, H, W) float32 masks of 0 and 1 to (N, C) float32 losses."""
@@ -30,7 +27,7 @@ def build_loss(recipe: LossRecipe) -> Loss:
     Args:
         recipe: name and parameters; see `LossRecipe` for sources.
     """
-    parts = [_part(name, recipe) for name in _parts_of(recipe.name)]
+    parts = [_part(name, recipe) for name in recipe.name.split("+")]
     return lambda logits, masks: torch.stack([part(logits, masks) for part in parts]).sum(0)
 
 
@@ -47,20 +44,6 @@ def masked_mean(losses: Tensor, present: Tensor, weights: Tensor) -> Tensor:
     """
     weighted = present * weights
     return (losses * weighted).sum() / weighted.sum().clamp(min=1e-12)
-
-
-def small_mask_weights(masks: Tensor, weight: float) -> Tensor:
-    """Weights of masks by size: `weight` for a very small one, linear up to a tenth of the image, 1 above; 1 if empty.
-
-    Args:
-        masks: (N, C, H, W) float32, 0 or 1.
-        weight: above 0; 1 gives all masks the same weight.
-
-    Returns:
-        (N, C) float32.
-    """
-    fraction = masks.mean((2, 3))
-    return 1 + (weight - 1) * (1 - fraction / _LARGE).clamp(min=0) * (fraction > 0)
 
 
 def evidence_loss(logits: Tensor, shown: Tensor, used: Tensor, recipe: LossRecipe) -> Tensor:
@@ -86,10 +69,6 @@ def evidence_loss(logits: Tensor, shown: Tensor, used: Tensor, recipe: LossRecip
     return (each * used).sum() / used.sum().clamp(min=1)
 
 
-def _parts_of(name: str) -> list[str]:
-    return [name] if name == "focal-tversky" else name.split("+")
-
-
 def _part(name: str, recipe: LossRecipe) -> Loss:
     if name == "bce":
         weight = torch.tensor(recipe.positive_weight)
@@ -98,43 +77,9 @@ def _part(name: str, recipe: LossRecipe) -> Loss:
         ).mean((2, 3))
     if name == "focal":
         return _focal(recipe)
-    if name == "boundary":
-        return lambda logits, masks: _boundary(logits.sigmoid(), masks, recipe.smooth)
-    if name == "dice":
-        return _overlap(DiceLoss(sigmoid=True, reduction="none", smooth_nr=recipe.smooth, smooth_dr=recipe.smooth))
-    tversky = _overlap(
-        TverskyLoss(
-            sigmoid=True,
-            alpha=recipe.false_positive_weight,
-            beta=recipe.false_negative_weight,
-            reduction="none",
-            smooth_nr=recipe.smooth,
-            smooth_dr=recipe.smooth,
-        )
-    )
-    if name == "tversky":
-        return tversky
-    # The clamp keeps the gradient of the root finite where the overlap is perfect.
-    return lambda logits, masks: tversky(logits, masks).clamp(min=1e-6) ** (1 / recipe.gamma)
-
-
-def _boundary(probabilities: Tensor, masks: Tensor, smooth: float) -> Tensor:
-    found, true = _border(probabilities), _border(masks)
-    precision = _fraction_near(found, true, smooth)
-    recall = _fraction_near(true, found, smooth)
-    return 1 - 2 * precision * recall / (precision + recall)
-
-
-def _border(masks: Tensor) -> Tensor:
-    """The soft border of a mask, one pixel wide: (N, C, H, W) (Eq. 5 of the paper)."""
-    outside = 1 - masks
-    return F.max_pool2d(outside, 3, 1, 1) - outside
-
-
-def _fraction_near(border: Tensor, other: Tensor, smooth: float) -> Tensor:
-    """Fraction of a border that is at most 2 pixels from the other one: (N, C) (Eq. 6 and 7)."""
-    near = F.max_pool2d(other, 5, 1, 2)
-    return ((border * near).sum((2, 3)) + smooth) / (border.sum((2, 3)) + smooth)
+    # MONAI's loss sums over the pixels: (N, C, 1, 1).
+    dice = DiceLoss(sigmoid=True, reduction="none", smooth_nr=recipe.smooth, smooth_dr=recipe.smooth)
+    return lambda logits, masks: dice(logits, masks).flatten(1)
 
 
 def _focal(recipe: LossRecipe) -> Loss:
@@ -145,8 +90,3 @@ def _focal(recipe: LossRecipe) -> Loss:
         return weighted.mean((2, 3))
 
     return loss
-
-
-def _overlap(loss: torch.nn.Module) -> Loss:
-    """A MONAI loss, which sums over the pixels: (N, C, 1, 1) to (N, C)."""
-    return lambda logits, masks: loss(logits, masks).flatten(1)

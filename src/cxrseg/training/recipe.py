@@ -108,18 +108,12 @@ class NetworkRecipe(Section):
 class LossRecipe(Section):
     """The loss. It is computed for each image and channel, then averaged."""
 
-    name: Literal["bce", "dice", "bce+dice", "bce+dice+boundary", "focal", "dice+focal", "tversky", "focal-tversky"] = (
-        "bce"
-    )
-    """Sums have equal weights. 'boundary' compares borders: 1 - F1 of their pixels, with a tolerance of 2 pixels
-    (Bokhovkin and Burnaev 2019, arXiv:1905.07852, Eq. 8)."""
+    name: Literal["bce", "dice", "bce+dice", "focal", "dice+focal"] = "bce"
+    """Sums have equal weights."""
     positive_weight: float = Field(1.0, gt=0)
     """Weight of mask pixels relative to background in the BCE and focal parts."""
     target_weights: dict[Target, float] = Field(default_factory=dict)
     """Weight of each output channel; the default is 1."""
-    small_mask_weight: float = Field(1.0, gt=0)
-    """Weight of a very small mask. It changes linearly with the size of the mask, to 1 for a tenth of the image and
-    more; empty masks have the weight 1."""
     classification_weight: float = Field(0.5, ge=0)
     """Weight of the classification head's cross-entropy, relative to the loss of the masks."""
     evidence_weight: float = Field(0.0, ge=0)
@@ -133,15 +127,10 @@ class LossRecipe(Section):
     """Weight of the distillation loss (`--distill-from`), relative to the loss of masks and categories: cross-entropy
     to the probabilities of the other models, of the masks and, times `classification_weight`, of the categories. It
     is not part of `train_loss`."""
-    false_positive_weight: float = Field(0.3, ge=0)
-    """Tversky's alpha: weight of false positives (Salehi et al. 2017, arXiv:1706.05721, Eq. 3)."""
-    false_negative_weight: float = Field(0.7, ge=0)
-    """Tversky's beta: weight of false negatives."""
     gamma: float = Field(2.0, gt=0)
-    """Focusing exponent: of focal loss (Lin et al. 2017, arXiv:1708.02002, Eq. 4); of focal Tversky as the power
-    1/gamma (Abraham and Khan 2018, arXiv:1810.07842, Eq. 4, who use 4/3)."""
+    """Focusing exponent of the focal loss (Lin et al. 2017, arXiv:1708.02002, Eq. 4)."""
     smooth: float = Field(1.0, gt=0)
-    """Pixels added above and below in Dice, Tversky and boundary, so that an empty mask has a gradient."""
+    """Pixels added above and below in Dice, so that an empty mask has a gradient."""
 
 
 class AugmentRecipe(Section):
@@ -210,8 +199,6 @@ class OptimiserRecipe(Section):
     """Number format of the computation (autocast). float16 needs a GPU; the weights are float32."""
     channels_last: bool = False
     """Memory layout that is faster on CPUs and tensor cores."""
-    compile: bool = False
-    """Use torch.compile."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
