@@ -156,6 +156,21 @@ def test_completion_completes(
     assert {line.partition(",")[2] for line in capsys.readouterr().out.splitlines()} == expected
 
 
+def test_help_cuts_no_sentence() -> None:
+    assert "..." not in works("--help").partition("Commands:")[2] + works("data", "--help").partition("Commands:")[2]
+    for code in ("0    done", "1    done, but", "2    wrong usage", "3    the command failed", "130  stopped"):
+        assert code in works("--help")
+
+
+def test_the_cache_is_shown_and_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path))
+    (tmp_path / "a.blob").write_bytes(bytes(1_500_000))
+    (tmp_path / "mine.txt").write_text("not ours")
+    assert works("cache", "show") == f"{tmp_path}: 1.5 MB in 1 files\n"
+    assert works("cache", "clear") == f"{tmp_path}: removed 1.5 MB\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 # What goes wrong
 
 

@@ -64,7 +64,7 @@ def test_a_picture_has_no_study_to_belong_to(tmp_path: Path, model: Path) -> Non
 def test_a_stray_argument_is_named(tmp_path: Path, model: Path) -> None:
     film = make_film(tmp_path / "film.dcm", PIXELS)
     done = predict(film, model, "other.dcm")
-    assert done.exit_code == 2 and "expected an image, a folder or an archive at other.dcm" in done.output
+    assert done.exit_code == 2 and "other.dcm does not exist; expected an image" in done.output
 
 
 def test_resuming_with_other_types_is_refused(tmp_path: Path, model: Path) -> None:

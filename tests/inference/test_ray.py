@@ -18,6 +18,7 @@ from cxrseg.cli import main
 from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.inference import ray as ray_backend
 from cxrseg.inference.files import JOURNAL, Options, Work, predict_files
+from cxrseg.inference.input_sources import Input
 from made_models import chest, hand_model
 
 # Ray warns of its own defaults; a warning of ours is still an error.
@@ -184,7 +185,8 @@ def test_a_worker_answers_errors_that_end_the_run(
 ) -> None:
     cluster = pytest.importorskip("cxrseg.inference.ray")
     settings = cluster.settings_of(options.segmenter(), options)
-    batch = {"file": [json.dumps([str(images / "even" / "0.png"), "even/0.png", "even/0"])]}
+    item = Input(images / "even" / "0.png", "even/0.png", "even/0")
+    batch = {"file": [json.dumps(ray_backend._as_json(item))]}
 
     def answer(**changed: Any) -> dict[str, Any]:
         (text,) = ray_backend._Worker(tmp_path, options, {**settings, **changed})(batch)["answer"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cxrseg._version import __version__
+from cxrseg.cli.cache import cache
 from cxrseg.cli.data import data
 from cxrseg.cli.evaluate import compare, evaluate, report
 from cxrseg.cli.follow import follow
@@ -70,6 +71,7 @@ for one in (
     info,
     recipes,
     data,
+    cache,
     completion,
 ):
     main.add_command(one)

@@ -39,7 +39,7 @@ def _paths(text: str) -> list[Path]:
     if text.startswith("@") and not Path(text).exists():
         return _listed(Path(text[1:]))
     if not Path(text).exists():
-        raise click.BadParameter(f"expected an image, a folder or an archive at {text}, found none")
+        raise click.BadParameter(f"{text} does not exist; expected an image, a folder or an archive")
     return [Path(text)]
 
 

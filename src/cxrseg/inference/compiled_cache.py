@@ -16,12 +16,12 @@ from cxrseg.errors import CxrsegError
 from cxrseg.io.write import write_bytes
 from cxrseg.model_file import ModelInfo
 
-__all__ = ["cache_folder", "read_compiled", "write_compiled"]
+__all__ = ["cache_folder", "cached_files", "clear_cache", "read_compiled", "write_compiled"]
 
 _log = logging.getLogger(__name__)
 
-_KEPT = 8
-"""Number of compiled models that are kept; the least recently used are removed."""
+_KEPT = 4
+"""Number of compiled models that are kept, of some 15 MB each; the least recently used are removed."""
 
 
 def cache_folder() -> Path:
@@ -86,6 +86,21 @@ def write_compiled(made_by: Sequence[str], info: ModelInfo, export: Callable[[],
             old.unlink(missing_ok=True)
     except (OSError, RuntimeError, CxrsegError) as error:
         _log.debug("the compiled model is not cached (%s)", error)
+
+
+def cached_files() -> list[Path]:
+    """The files in the cache; RuntimeError where the user has no home folder."""
+    folder = cache_folder()
+    return sorted([*folder.glob("*.blob"), *folder.glob(".*.blob.*.part")])
+
+
+def clear_cache() -> int:
+    """Remove the cached files, which are made again when they are needed; returns their size in bytes."""
+    size = 0
+    for path in cached_files():
+        size += path.stat().st_size
+        path.unlink(missing_ok=True)
+    return size
 
 
 def _path(made_by: Sequence[str]) -> Path:

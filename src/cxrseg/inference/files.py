@@ -234,7 +234,7 @@ def _segment(item: Input, path: Path, out: Path, segmenter: Segmenter, options: 
     wanted = [kind for kind in DICOM_TYPES if kind in options.output_types]
     if wanted and options.write_objects is not None and prediction.status == "ok":
         options.write_objects(out, item.stem, path, radiograph, prediction, wanted)
-    return row_of(item.name, radiograph, prediction)
+    return row_of(item.name, radiograph, prediction, identities=True)  # see `_without_identity`
 
 
 def _each(function: Callable[[Input], _Result], items: Iterable[Input], workers: int) -> Iterator[_Result]:

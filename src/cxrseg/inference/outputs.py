@@ -10,6 +10,7 @@ from PIL import Image
 
 from cxrseg.inference.options import Options
 from cxrseg.inference.prediction import ModelMark, Prediction
+from cxrseg.io.patient_key import hashed
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.text import printable
 from cxrseg.io.write import write_atomic, write_bytes, write_mask, write_probability
@@ -68,14 +69,18 @@ def empty_row(name: str, status: str, reason: str, model: ModelMark, threshold: 
     return {column: known.get(column) for column in COLUMNS}
 
 
-def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[str, Any]:
+def row_of(name: str, radiograph: Radiograph, prediction: Prediction, *, identities: bool = False) -> dict[str, Any]:
     """The row of a file: a JSON value for each of `COLUMNS`.
 
     Args:
         name: of the file.
         radiograph: that was read from it.
         prediction: for this radiograph.
+        identities: give the Patient ID as it is, instead of a key for the patient (see `hashed`).
     """
+    known = {key: printable(value) for key, value in radiograph.identifiers.items()}
+    if "patient_id" in known and not identities:
+        known["patient_id"] = hashed(known["patient_id"])
     found = prediction.severity.as_row() if prediction.severity is not None else {}
     confidence = prediction.confidence
     height, width = radiograph.file_shape
@@ -95,7 +100,7 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction) -> dict[st
             for category, value in (prediction.categories or {}).items()
         },
         "emptied": prediction.emptied if prediction.status == "ok" else None,
-        **{key: printable(value) for key, value in radiograph.identifiers.items()},
+        **known,
     }
 
 
