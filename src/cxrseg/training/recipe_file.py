@@ -29,9 +29,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(
-                None, None, "found an alias (*name); write the value itself", self.peek_event().start_mark
-            )
+            where = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "found an alias (*name); write the value itself", where)
         return super().compose_node(parent, index)
 
 
