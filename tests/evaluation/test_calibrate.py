@@ -129,7 +129,7 @@ def test_without_an_infection_there_is_nothing_to_fit(tmp_path: Path, model: Pat
 
 
 def test_a_model_of_lungs_alone_has_nothing_to_fit(tmp_path: Path, model: Path, noisy: Dataset) -> None:
-    info = ModelInfo("lungs", ("heart", "lungs"), (SIZE, SIZE), {})
+    info = ModelInfo("lungs", ("heart", "lungs"), (SIZE, SIZE), {"mean": 0.0, "std": 1.0})
     write_model(tmp_path / "lungs.onnx", model.read_bytes(), info)
     with pytest.raises(ModelFileError, match="segments heart, lungs"):
         fit(tmp_path / "lungs.onnx", noisy, tmp_path / "fitted.onnx")

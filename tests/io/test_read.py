@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 
-from cxrseg.errors import ImageError
+from cxrseg.errors import ImageError, UnreadableImageError
 from cxrseg.io.read import is_dicom, is_image, read_radiograph, read_size
 
 GRAY = np.arange(35 * 40, dtype=np.uint16).reshape(35, 40).astype(np.uint8)
@@ -38,6 +39,30 @@ def write_dicom(path: Path, **attributes: object) -> Path:
 def write_png(path: Path) -> Path:
     Image.fromarray(GRAY).save(path, "PNG")
     return path
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "does not fit into the free memory"),
+        (OSError(errno.EIO, "Input/output error"), "could not be read (Input/output error)"),
+        (FileNotFoundError(errno.ENOENT, "gone"), "vanished while it was read"),
+        (PermissionError(errno.EACCES, "no"), "may not be read"),
+    ],
+)
+def test_a_fault_of_the_system_is_not_called_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    paths = [write_png(tmp_path / "a.png"), write_dicom(tmp_path / "a.dcm")]
+    monkeypatch.setattr(Image, "open", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    for path in paths:
+        with pytest.raises(UnreadableImageError) as caught:
+            read_radiograph(path)
+        assert str(caught.value).startswith(f"{path} {said}")
 
 
 @pytest.mark.parametrize("name", ["image.dcm", "image.png", "image", "IMG0001.ima"])

@@ -72,6 +72,18 @@ def test_no_lungs_gives_none_throughout() -> None:
     assert set(measure_severity(LUNGS, nothing, (1, 1)).as_row().values()) == {None}
 
 
+def test_specks_make_no_grade() -> None:
+    # A lung of 60x40 pixels: regions of 4 pixels count, smaller ones do not, however many there are.
+    specks = np.zeros_like(LUNGS)
+    specks[12:68:4, 72:108:4] = True
+    result = measure_severity(specks, LUNGS)
+    assert (result.extent_score, result.grade) == (0, "none")
+    assert result.infected_fraction_left == pytest.approx(np.count_nonzero(specks) / 2400)
+    assert measure_severity(LUNGS & ~specks, LUNGS).extent_score == 8
+    specks[30:32, 80:82] = True
+    assert (measure_severity(specks, LUNGS).extent_score, measure_severity(specks, LUNGS).grade) == (1, "mild")
+
+
 def test_specks_do_not_move_the_zones() -> None:
     specks = LUNGS.copy()
     specks[98, 80] = specks[1, 30] = True

@@ -121,6 +121,6 @@ def test_one_file_holds_it_all(tiny_run: Run) -> None:
     assert [entry.name for entry in model.graph.input] == [INPUT]
     assert [entry.name for entry in model.graph.output] == [OUTPUT]
     assert not any(tensor.external_data for tensor in model.graph.initializer)
-    assert [entry.key for entry in model.metadata_props] == ["cxrseg"]
+    assert [entry.key for entry in model.metadata_props] == ["cxrseg", "cxrseg_sha256"]
     text = tiny_run.folder.model.read_bytes()
     assert str(Path(__file__).resolve().parents[2]).encode() not in text  # no path of the machine that made it

@@ -18,6 +18,7 @@ import torch
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import DatasetError, DiskFullError, OutOfMemoryError, RecipeError, TrainingError
 from cxrseg.run_folder import RunFolder
+from cxrseg.training.checkpoints import AtomicCheckpoints, read_checkpoint
 from cxrseg.training.fit import Run, train
 from cxrseg.training.recipe import Recipe
 from made_runs import EVERYTHING, Rows, checkpoint, differing
@@ -49,6 +50,32 @@ def fill(folder: Path) -> Path:
         except OSError as error:
             assert error.errno == errno.ENOSPC
     return filler
+
+
+def test_a_disk_that_fills_up_inside_a_checkpoint_is_named(small_disk: Path) -> None:
+    path = small_disk / "last.ckpt"
+    files = AtomicCheckpoints()
+    files.save_checkpoint({"state_dict": {"weight": torch.ones(4)}}, path)
+    before = path.read_bytes()
+    filler = fill(small_disk)
+    os.truncate(filler, filler.stat().st_size - 2**20)  # room for the beginning only
+    big = {"state_dict": {name: torch.randn(2**17) for name in "abcdefgh"}}
+    with pytest.raises(DiskFullError, match=r"no room left on the disk of .*last\.ckpt"):
+        files.save_checkpoint(big, path)
+    assert path.read_bytes() == before
+    assert sorted(small_disk.iterdir()) == [filler, path]
+    filler.unlink()
+    files.save_checkpoint(big, path)
+    assert read_checkpoint(path)["state_dict"]["h"].shape == (2**17,)
+
+
+def test_a_checkpoint_that_could_run_a_program_is_refused_without_torchs_advice(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"weight": os.system}}, tmp_path / "evil.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    for name in ("evil.ckpt", "text.ckpt"):
+        with pytest.raises(TrainingError, match=rf"{name} is not a checkpoint of cxrseg") as caught:
+            read_checkpoint(tmp_path / name)
+        assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize("full_in", [1, 3])

@@ -253,3 +253,14 @@ def test_a_recipe_cannot_be_changed() -> None:
     recipe = load_recipe("quick")
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]
+
+
+def test_a_bomb_of_aliases_and_deep_nesting_are_refused(written) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    for text, expected in (("\n".join(lines), "an alias"), ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply")):
+        with pytest.raises(RecipeError, match=expected) as caught:
+            load_recipe(written(text))
+        assert len(str(caught.value)) < 1000
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe("quick", ["name=" + "[" * 5000])

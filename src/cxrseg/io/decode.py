@@ -17,6 +17,7 @@ from cxrseg.io.jpeg import decode_jpeg, jpeg_header
 from cxrseg.io.orientation import exif_orientation
 from cxrseg.io.quiet import quiet
 from cxrseg.io.settings import MAX_PIXELS, reduction
+from cxrseg.io.system_faults import system_fault
 
 __all__ = ["Decoded", "channels_of", "decode_raster", "read_size"]
 
@@ -148,12 +149,9 @@ def _reasons(path: Path) -> Iterator[None]:
         raise UnreadableImageError(f"{path} is none of {names}, or its header is broken; export it again") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path} is larger than {MAX_PIXELS:,} pixels; make it smaller") from None
-    except PermissionError:
-        raise UnreadableImageError(f"{path} may not be read; change its permissions") from None
     except Exception as error:  # the decoders raise nearly anything on a damaged file
-        raise UnreadableImageError(
-            f"{path} is damaged or cut short ({error or type(error).__name__}); export or download it again"
-        ) from error
+        damaged = f"is damaged or cut short ({error or type(error).__name__}); export or download it again"
+        raise UnreadableImageError(f"{path} {system_fault(error) or damaged}") from error
 
 
 def _start(path: Path) -> bytes:

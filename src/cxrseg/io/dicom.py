@@ -22,6 +22,7 @@ from cxrseg.io.orientation import Orientation
 from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.settings import ReadSettings, reduce, reduction
+from cxrseg.io.system_faults import system_fault
 
 __all__ = ["read_dicom", "read_dicom_geometry"]
 
@@ -72,8 +73,8 @@ def read_dicom(path: Path | str, settings: ReadSettings | None = None) -> Radiog
         raise ImageError(f"{path} {error}") from None
     except Exception as error:
         # What pydicom and the decoders say may quote the file, so only the kind of error is passed on.
-        reason = f"is not a readable DICOM file, or is damaged ({type(error).__name__}); copy or export it again"
-        raise UnreadableImageError(f"{path} {reason}") from None
+        damaged = f"is not a readable DICOM file, or is damaged ({type(error).__name__}); copy or export it again"
+        raise UnreadableImageError(f"{path} {system_fault(error) or damaged}") from None
 
 
 def read_dicom_geometry(path: Path | str) -> tuple[tuple[int, int], Orientation]:
@@ -89,8 +90,8 @@ def read_dicom_geometry(path: Path | str) -> tuple[tuple[int, int], Orientation]
             if rows and columns:
                 return (rows, columns), orient(tags)[0]
     except Exception as error:  # as above
-        reason = f"is not a readable DICOM file, or is damaged ({type(error).__name__}); copy or export it again"
-        raise UnreadableImageError(f"{path} {reason}") from None
+        damaged = f"is not a readable DICOM file, or is damaged ({type(error).__name__}); copy or export it again"
+        raise UnreadableImageError(f"{path} {system_fault(error) or damaged}") from None
     raise UnreadableImageError(f"{path} does not say how large its image is; copy or export it again")
 
 
@@ -144,10 +145,7 @@ def _load(path: Path, most: int) -> bytes:
         raise UnreadableImageError("is not a file; expected a DICOM file")
     if path.stat().st_size > most:
         raise ImageError(f"is larger than {most // 2**20} MiB; expected a single radiograph")
-    try:
-        content = path.read_bytes()
-    except PermissionError:
-        raise UnreadableImageError("may not be read; change its permissions") from None
+    content = path.read_bytes()
     return content if content[128:132] == b"DICM" else _PREAMBLE + content
 
 

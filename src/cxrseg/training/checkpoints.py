@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -24,7 +24,35 @@ class AtomicCheckpoints(TorchCheckpointIO):
         Raises:
             DiskFullError: the disk is full; the checkpoint that was there is unchanged.
         """
-        write_atomic(Path(path), lambda file: torch.save(checkpoint, file))
+        write_atomic(Path(path), lambda file: _save(checkpoint, file))
+
+
+class _Writer:
+    """Keeps the error of a failed write; torch.save replaces it by one of its own format."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    writer = _Writer(file)
+    try:
+        torch.save(checkpoint, writer)  # type: ignore[arg-type]  # it needs no more than these two methods
+    except RuntimeError:
+        if writer.error is not None:
+            raise writer.error from None
+        raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -38,8 +66,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         stored["state_dict"].items()
     except FileNotFoundError:
         raise TrainingError(f"expected a run folder or a checkpoint (.ckpt) at {path}, found none") from None
-    except Exception as error:  # torch.load raises nearly anything on a damaged file
-        raise TrainingError(f"{path} is not a checkpoint of cxrseg, or is damaged ({error})") from error
+    except Exception as error:  # torch.load raises nearly anything, and advises to load such files all the same
+        raise TrainingError(
+            f"{path} is not a checkpoint of cxrseg, or is damaged; expected tensors and numbers only, since other "
+            f"contents could run a program. Use a file that 'cxrseg train' wrote"
+        ) from error
     return stored
 
 

@@ -24,6 +24,28 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses aliases: a few lines of them stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            where = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "found an alias (*name); write the value itself", where)
+        return super().compose_node(parent, index)
+
+
+def _load_yaml(text: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        YAMLError: it is not valid, has aliases, or is nested too deeply.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+
+
 def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and change some of its settings.
 
@@ -37,7 +59,7 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     shipped = shipped_recipes()
     path = shipped.get(str(name_or_path), Path(name_or_path))
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _load_yaml(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise RecipeError(
             f"no recipe {name_or_path}: expected a YAML file or one of {', '.join(shipped)}"
@@ -87,7 +109,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(place, dict):
             raise RecipeError(f"{key!r}: {section!r} is a setting, not a section of settings")
     try:
-        place[last] = yaml.safe_load(text)
+        place[last] = _load_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"the value of {override!r} is not valid YAML") from error
 
