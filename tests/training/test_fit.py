@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -672,6 +673,51 @@ def test_the_average_of_the_weights_is_what_is_kept(
     first, still = weights("plain"), weights("start", learning_rate=1e-12, name="sgd")
     slow = weights("slow", ema_decay=0.999)
     assert (slow - still).norm() < 0.5 * (first - still).norm()  # hardly left where its first step led
+
+
+@pytest.mark.usefixtures("unfinished")
+def test_without_infected_val_images_the_loss_chooses(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    healthy = replace(
+        dataset, samples=tuple(s for s in dataset.samples if s.split == "train" or s.category == "Normal")
+    )
+    run = train(tiny_recipe(optimiser={"epochs": 3}), healthy, tmp_path / "run", device="cpu")
+    losses = [row["val_loss"] or 0 for row in run.history]
+    assert losses[0] > min(losses)  # else the test says nothing
+    assert run.best_by == "val loss" and run.best["val_loss"] == min(losses)
+    assert checkpoint(run.folder.best)["epoch"] + 1 == run.best["epoch"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"optimiser": {"batch_size": 1}, "data": {"size": 32}, "network": {"name": "smp/pspnet"}}, "batch_size to 2"),
+        ({"network": {"name": "smp/unet", "decoder_channels": [16, 8, 8], "decoder_stride": 4}}, None),
+        ({"network": {"name": "smp/unet", "decoder_channels": [8], "decoder_stride": 4}}, "cannot build|leaves out 2"),
+        ({"network": {"name": "smp/unet", "decoder_channels": [8] * 7}}, "decoder_channels"),
+        ({"network": {"name": "smp/fpn", "decoder_channels": [8, 8]}}, "decoder_channels"),
+    ],
+)
+@pytest.mark.usefixtures("unfinished")
+def test_settings_that_do_not_fit_each_other_are_named(
+    tmp_path: Path,
+    dataset: Dataset,
+    tiny_recipe: Callable[..., Recipe],
+    settings: dict[str, dict[str, Any]],
+    expected: str | None,
+) -> None:
+    network = {"features": 4, "encoder": "tu-tf_efficientnet_lite0", **settings["network"]}
+    recipe = tiny_recipe(
+        **{**settings, "network": network, "optimiser": {"epochs": 1, **settings.get("optimiser", {})}}
+    )
+    few = replace(dataset, samples=tuple(s for n, s in enumerate(dataset.samples) if n % 4 == 0 or s.split != "train"))
+    if expected is None:
+        train(recipe, few, tmp_path / "run", device="cpu")
+        return
+    with pytest.raises(RecipeError, match=expected):
+        train(recipe, few, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
 # Several processes
