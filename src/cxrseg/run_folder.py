@@ -48,7 +48,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """Weights of the epoch with the best val Dice."""
+        """Weights of the epoch with the best val Dice, or with the lowest val loss where there is no Dice."""
         return self.checkpoints / "best.ckpt"
 
     @property

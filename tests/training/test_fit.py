@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +212,17 @@ def test_batch_norms_hold_the_statistics_of_unvaried_images(
     assert statistics
     for key, value in statistics.items():
         torch.testing.assert_close(stored[f"network.{key}"], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("unfinished")
+def test_without_infected_val_images_the_loss_chooses(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    healthy = replace(
+        dataset, samples=tuple(s for s in dataset.samples if s.split == "train" or s.category == "Normal")
+    )
+    run = train(tiny_recipe(optimiser={"epochs": 3}), healthy, tmp_path / "run", device="cpu")
+    losses = [row["val_loss"] or 0 for row in run.history]
+    assert losses[0] > min(losses)  # else the test says nothing
+    assert run.best_by == "val loss" and run.best["val_loss"] == min(losses)
+    assert checkpoint(run.folder.best)["epoch"] + 1 == run.best["epoch"]

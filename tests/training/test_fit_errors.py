@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,3 +196,34 @@ def test_a_network_that_cannot_be_built_leaves_no_folder(
     with pytest.raises(RecipeError, match="no network 'unett'"):
         train(tiny_recipe(network={"name": "unett"}), dataset, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"optimiser": {"batch_size": 1}, "data": {"size": 32}, "network": {"name": "smp/pspnet"}}, "batch_size to 2"),
+        ({"network": {"name": "smp/unet", "decoder_channels": [16, 8, 8], "decoder_stride": 4}}, None),
+        ({"network": {"name": "smp/unet", "decoder_channels": [8], "decoder_stride": 4}}, "cannot build|leaves out 2"),
+        ({"network": {"name": "smp/unet", "decoder_channels": [8] * 7}}, "decoder_channels"),
+        ({"network": {"name": "smp/fpn", "decoder_channels": [8, 8]}}, "decoder_channels"),
+    ],
+)
+@pytest.mark.usefixtures("unfinished")
+def test_settings_that_do_not_fit_each_other_are_named(
+    tmp_path: Path,
+    dataset: Dataset,
+    tiny_recipe: Callable[..., Recipe],
+    settings: dict[str, dict[str, Any]],
+    expected: str | None,
+) -> None:
+    network = {"features": 4, "encoder": "tu-tf_efficientnet_lite0", **settings["network"]}
+    recipe = tiny_recipe(
+        **{**settings, "network": network, "optimiser": {"epochs": 1, **settings.get("optimiser", {})}}
+    )
+    few = replace(dataset, samples=tuple(s for n, s in enumerate(dataset.samples) if n % 4 == 0 or s.split != "train"))
+    if expected is None:
+        train(recipe, few, tmp_path / "run", device="cpu")
+        return
+    with pytest.raises(RecipeError, match=expected):
+        train(recipe, few, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "recipe.yaml").exists()

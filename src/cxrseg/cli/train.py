@@ -114,7 +114,8 @@ def train(
     if not done.is_main:
         return
     state = f"stopped after epoch {len(done.history)}; continue with --resume" if done.interrupted else "done"
-    click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}: {_figures(done.best)}")
+    by = "" if done.best_by == "val Dice" else f" by {done.best_by}, since no val image has a mask of the first target"
+    click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}{by}: {_figures(done.best)}")
     click.echo(f"run         {done.folder.root}\nmodel file  {done.folder.model}\n{NOTICE}")
     sys.exit(INTERRUPTED if done.interrupted else 0)
 

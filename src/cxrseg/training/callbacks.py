@@ -112,7 +112,9 @@ class _Bar(TQDMProgressBar):
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
 
 
-def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool) -> list[Callback]:
+def callbacks_for(
+    recipe: Recipe, folder: Path, history: History, progress: bool, *, by_loss: bool = False
+) -> list[Callback]:
     """Every callback of a run.
 
     The order matters: history is first, so that a checkpoint holds the row of its own epoch; 'last' is at the end, so
@@ -123,21 +125,30 @@ def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool
         folder: where checkpoints are written.
         history: collects the rows.
         progress: show a progress bar.
+        by_loss: the best epoch is that with the lowest val loss, instead of the highest val Dice.
     """
     optimiser = recipe.optimiser
+    best: dict[str, Any] = (
+        {"monitor": "val_loss_rounded", "mode": "min"}
+        if by_loss
+        else {
+            "monitor": "val_dice",
+            "mode": "max",
+        }
+    )
     found: list[Callback] = [history]
     if progress:
         found.append(_Bar(leave=False))
     if optimiser.ema_decay is not None:
         found.append(EMAWeightAveraging(decay=optimiser.ema_decay))
     if optimiser.patience is not None:
-        found.append(Patience("val_dice", mode="max", patience=optimiser.patience, verbose=False))
+        found.append(Patience(**best, patience=optimiser.patience, verbose=False))
     always: dict[str, Any] = {
         "dirpath": folder,
         "enable_version_counter": False,
         "save_on_train_epoch_end": True,
     }
-    found.append(ModelCheckpoint(filename="best", monitor="val_dice", mode="max", save_top_k=1, **always))
+    found.append(ModelCheckpoint(filename="best", save_top_k=1, **best, **always))
     found.append(ModelCheckpoint(filename="last", save_top_k=1, **always))
     return found
 

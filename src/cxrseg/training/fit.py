@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from cxrseg.training.figures import draw_figures
 from cxrseg.training.initial_weights import load_model_file
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.manifest import check_run_folder, write_manifest, write_recipe
-from cxrseg.training.memory import check_memory
+from cxrseg.training.memory import check_memory, check_network
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.trainer import hide_lightning_hints, make_trainer
@@ -46,6 +47,7 @@ class Run:
         best: the row of the epoch whose weights the model file holds.
         interrupted: True where Ctrl-C ended it before its last epoch.
         is_main: False in the other processes of a run of several processes.
+        best_by: which figure chose the best epoch: 'val Dice', or 'val loss' where no val image has a mask to compare.
     """
 
     folder: RunFolder
@@ -53,6 +55,7 @@ class Run:
     best: dict[str, float | None]
     interrupted: bool
     is_main: bool = True
+    best_by: str = "val Dice"
 
     @property
     def ended(self) -> str:
@@ -103,9 +106,11 @@ def train(
     pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
     learner = _learner(recipe, pixels, init_from, distillation)
     history = History(folder.history, on_epoch)
-    callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
+    by_loss = not bool(pixels["val"].masks[:, 0].any())
+    callbacks = callbacks_for(recipe, folder.checkpoints, history, progress, by_loss=by_loss)
     trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
     place = str(trainer.strategy.root_device)
+    check_network(learner.network, recipe, min(recipe.optimiser.batch_size, len(pixels["train"])))
     if place == "cpu":
         check_memory(learner.network, recipe, trainer.world_size)
     checkpoint = _last_of(folder, history) if resume else None
@@ -115,10 +120,21 @@ def train(
         write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
     with hide_lightning_hints(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
-    run = Run(folder, history.rows, _best(history, folder), interrupted, trainer.is_global_zero)
+    best = _best(history, folder, by_loss)
+    best_by = "val loss" if by_loss else "val Dice"
+    run = Run(folder, history.rows, best, interrupted, trainer.is_global_zero, best_by)
     if run.is_main:
         _finish(run, recipe, used, pixels["val"])
-        write_manifest(folder, recipe, used, place, ended=run.ended, best=run.best, distilled_from=distillation.marks)
+        write_manifest(
+            folder,
+            recipe,
+            used,
+            place,
+            ended=run.ended,
+            best=run.best,
+            best_by=best_by,
+            distilled_from=distillation.marks,
+        )
     return run
 
 
@@ -138,13 +154,15 @@ def _learner(
     return learner
 
 
-def _best(history: History, folder: RunFolder) -> dict[str, float | None]:
-    """The row of the epoch with the best val Dice."""
+def _best(history: History, folder: RunFolder, by_loss: bool) -> dict[str, float | None]:
+    """The row of the epoch with the best val Dice, or with the lowest val loss."""
     if not history.rows:
         raise TrainingError(
             f"stopped before the first epoch was complete; {folder.root} does not hold a model yet: start again "
             "with --resume"
         )
+    if by_loss:
+        return min(history.rows, key=lambda row: math.inf if row["val_loss"] is None else row["val_loss"])
     return max(history.rows, key=lambda row: row["val_dice"] or 0.0)
 
 

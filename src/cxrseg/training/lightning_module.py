@@ -227,8 +227,9 @@ class Learner(LightningModule):
         figures = self.scores["val"].figures()
         dice = figures["dice"][0]
         self.log("val_loss", figures["loss"][0], logger=False)
-        # Without any mask there is no Dice; with 0 the first epoch then stays the best. Rounded as in history.csv, so
-        # that the best row belongs to the best checkpoint.
+        # Rounded as in history.csv, so that the best row belongs to the best checkpoint. Without any mask there is no
+        # Dice, and the loss decides (see `cxrseg.training.fit`).
+        self.log("val_loss_rounded", round(figures["loss"][0], 6), logger=False)
         self.log("val_dice", 0.0 if math.isnan(dice) else round(dice, 6), prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> Any:

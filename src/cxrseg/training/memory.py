@@ -11,9 +11,42 @@ from torch import Tensor, nn
 from cxrseg.errors import OutOfMemoryError, RecipeError
 from cxrseg.training.recipe import Recipe
 
-__all__ = ["activation_bytes", "check_memory"]
+__all__ = ["activation_bytes", "check_memory", "check_network"]
 
 _TRIAL_SIDE = 256
+
+
+def check_network(network: nn.Module, recipe: Recipe, images: int) -> None:
+    """Run a forward pass of the smallest batch, so that settings that do not fit each other are named before a run.
+
+    Args:
+        network: as `build_network` returns it; it is not changed.
+        recipe: size and targets are taken from it.
+        images: in the smallest batch of the training.
+
+    Raises:
+        RecipeError: the network cannot work on such a batch, or gives maps of another size.
+    """
+    height, width = (min(side, _TRIAL_SIDE) for side in recipe.data.size)
+    trial = copy.deepcopy(network).train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            shape = tuple(trial(torch.zeros(min(images, 2), 1, height, width)).maps.shape[1:])
+        except Exception as error:  # networks of other packages raise nearly anything
+            if "more than 1 value per channel" in str(error):
+                raise RecipeError(
+                    f"{recipe.network.name} normalises over the images of a batch, and this batch has one image of "
+                    f"{height}x{width}; set optimiser.batch_size to 2 or more, with at least 2 training images"
+                ) from error
+            raise RecipeError(
+                f"the network {recipe.network.name} cannot work on images of {height}x{width} ({error}); change "
+                "data.size, network.decoder_channels, network.decoder_stride or network.encoder"
+            ) from error
+    if shape != (len(recipe.data.targets), height, width):
+        raise RecipeError(
+            f"the network {recipe.network.name} gives maps of {shape[1]}x{shape[2]} for images of {height}x{width}; "
+            "change network.decoder_channels or network.decoder_stride"
+        )
 
 
 def activation_bytes(network: nn.Module, size: tuple[int, int], autocast: torch.dtype | None) -> float:

@@ -223,7 +223,7 @@ def _from_smp(recipe: NetworkRecipe, channels: int) -> nn.Module:
         if decoder in ("unet", "unetplusplus", "manet"):
             options["encoder_depth"] = len(recipe.decoder_channels)
     try:
-        network: nn.Module = smp.create_model(
+        network: Any = smp.create_model(
             decoder,
             encoder_name=recipe.encoder,
             encoder_weights=None,
@@ -231,15 +231,17 @@ def _from_smp(recipe: NetworkRecipe, channels: int) -> nn.Module:
             classes=channels,
             **options,
         )
-    except (KeyError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # it raises nearly anything where settings do not fit
         raise RecipeError(
-            f"segmentation_models_pytorch cannot build {decoder!r} on {recipe.encoder!r}: {error}"
+            f"segmentation_models_pytorch cannot build {decoder!r} on {recipe.encoder!r}: {error}; change "
+            "network.decoder_channels (from coarse to fine) or network.encoder"
         ) from error
     if recipe.decoder_stride > 1:
         _stop_at(network, recipe.decoder_stride, channels)
     if recipe.pretrained:
         _load_imagenet(network.encoder, str(recipe.encoder))
-    return network
+    built: nn.Module = network
+    return built
 
 
 def _stop_at(unet: Any, stride: int, channels: int) -> None:
@@ -247,6 +249,11 @@ def _stop_at(unet: Any, stride: int, channels: int) -> None:
     from segmentation_models_pytorch.base import SegmentationHead
 
     dropped = stride.bit_length() - 1
+    if len(unet.decoder.blocks) <= dropped:
+        raise RecipeError(
+            f"network.decoder_stride={stride} leaves out {dropped} stages, and the decoder has "
+            f"{len(unet.decoder.blocks)}; use more of network.decoder_channels, or a smaller decoder_stride"
+        )
     unet.decoder.blocks = unet.decoder.blocks[:-dropped]
     features = unet.decoder.blocks[-1].conv2[0].out_channels
     unet.segmentation_head = SegmentationHead(features, channels, kernel_size=3, upsampling=stride)
