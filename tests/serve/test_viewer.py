@@ -295,8 +295,9 @@ def test_a_mask_is_painted_with_keys_alone(page: Any, film: bytes) -> None:
     page.locator("#single-keys").check()
 
 
+@pytest.mark.timeout(600)  # two trainings on two images
 def test_pairs_are_saved_and_a_model_is_fine_tuned_on_them(
-    page: Any, film: bytes, site: Site, tiny_run: Any, tiny_recipe: Callable[..., Any], tmp_path: Path
+    page: Any, film: bytes, site: Site, tiny_recipe: Callable[..., Any], tmp_path: Path
 ) -> None:
     from cxrseg.training.fit import train
 
@@ -320,10 +321,9 @@ def test_pairs_are_saved_and_a_model_is_fine_tuned_on_them(
     assert page.locator("#list li").count() == 0
     add(page, ("to save.png", film))
     assert page.locator("#corrected-tag").is_hidden()
-    recipe = tiny_recipe(optimiser={"epochs": 1})
-    run = train(
-        recipe, hold_out(dataset, "val", 0.5), tmp_path / "run", init_from=[tiny_run.folder.model], device="cpu"
-    )
+    pairs, recipe = hold_out(dataset, "val", 0.5), tiny_recipe(optimiser={"epochs": 1})
+    first = train(recipe, pairs, tmp_path / "first", device="cpu").folder.model
+    run = train(recipe, pairs, tmp_path / "run", init_from=[first], device="cpu")
     tuned = Segmenter(run.folder.model, input_check=False).segment(chest(SHAPE)[0])
     assert tuned.probabilities["infection"].shape == SHAPE
 
