@@ -206,14 +206,15 @@ def test_outlines_are_closed_and_go_round_every_piece_and_hole(page: Any) -> Non
     mask[0:7, 0:8] = True  # at the border
     mask[2:4, 3:5] = False  # a hole
     mask[9, 12] = mask[10, 11] = True  # two pixels that touch at a corner
+    mask[9, 2] = mask[10, 3] = True  # the same, the other way
     loops = call(page, "contour.js", "return m.traceLoops(bytes(v.mask), 14, 12);", mask=mask)
-    assert len(loops) == 3
+    assert len(loops) == 4
     areas = []
     for loop in loops:
         x, y = np.array(loop[0::2]), np.array(loop[1::2])
         assert np.hypot(x - np.roll(x, 1), y - np.roll(y, 1)).max() <= 1.0
         areas.append(abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2)
-    assert sorted(areas) == pytest.approx([1.5, 3.5, 55.5])
+    assert sorted(areas) == pytest.approx([1.5, 1.5, 3.5, 55.5])
 
 
 def test_a_dropped_film_is_segmented_and_figures_follow_the_threshold(page: Any, film: bytes, options: Options) -> None:
@@ -374,6 +375,10 @@ def test_what_is_downloaded(page: Any, film: bytes) -> None:
     assert found["corrected"] is False
     assert 100 * found["infected_fraction"] == pytest.approx(fraction(page), abs=0.06)
     assert 0 < found["infected_fraction_left_middle"] < 1
+    assert found["confidence"] > 0.5
+    page.locator("#threshold").fill("0.6")
+    assert json.loads(downloaded(page, "#get-json")[1])["confidence"] is None  # it was that of another mask
+    page.locator("#threshold").fill("0.5")
     name, content = downloaded(page, "#get-csv")
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert [row["name"] for row in rows] == ["film.png", "'=1+1.png"]
@@ -516,6 +521,7 @@ def test_two_fingers_zoom_and_one_paints(browser: Any, site: Site, film: bytes) 
         frame(page)
         painted = fraction(page)
         assert painted > start
+        x, y = film_point(page, 0.65, 0.35)
         send("touchStart", (x, y))
         send("touchStart", (x, y), (x + 40, y + 40))
         send("touchMove", (x, y), (x + 90, y + 90))
