@@ -29,10 +29,9 @@ from cxrseg.report.gallery import choose
 from cxrseg.report.report import evaluate_run, write_report
 from cxrseg.report.stored_evaluation import read_evaluation
 from cxrseg.run_folder import read_run
+from made_browser import launched_browser, until
 from made_models import chest, hand_model
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 HOSTILE = "covid_<img src=x onerror=alert(1)>&"
 NOTICE = "Research use only. Not for diagnosis."
 SIZE = 64
@@ -80,22 +79,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as play:
-        launched = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with launched_browser() as launched:
         yield launched
-        launched.close()
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait until a condition holds; Playwright's own wait needs the eval that the page forbids."""
-    for _ in range(1000):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(20)
-    raise AssertionError(f"never came true: {condition}")
 
 
 @pytest.fixture

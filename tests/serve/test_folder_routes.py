@@ -18,6 +18,7 @@ from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.inference.options import Options
 from cxrseg.metrics.severity import measure_severity
 from cxrseg.serve import answer as answers
+from cxrseg.serve import corrections
 from cxrseg.serve.corrections import Corrections, safe_stem
 from cxrseg.serve.service import Service
 from made_films import make_film
@@ -187,15 +188,17 @@ def test_a_service_that_keeps_nothing_says_so(client: httpx.Client) -> None:
     assert (answer.status_code, "--keep" in answer.json()["detail"]) == (403, True)
 
 
-def test_a_full_disk_is_a_problem(keeping: tuple[httpx.Client, Service], monkeypatch: pytest.MonkeyPatch) -> None:
-    client, service = keeping
-
-    def full(*_: object, **__: object) -> None:
+def test_a_full_disk_is_a_problem_and_leaves_no_masks_without_an_image(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
         raise DiskFullError("no room left on the disk")
 
-    monkeypatch.setattr(service.corrections, "save", full)
-    answer = correct(client, {"infection": INFECTION, "lungs": LUNGS}, image=("a.png", png(PIXELS)))
+    monkeypatch.setattr(corrections, "write_atomic", full)  # the image comes last
+    with serving(options=options, keep=tmp_path / "keep") as (client, _):
+        answer = correct(client, {"infection": INFECTION, "lungs": LUNGS}, image=("a.png", png(PIXELS)))
     assert (answer.status_code, answer.json()["detail"]) == (507, "no room left on the disk")
+    assert [path for path in (tmp_path / "keep").rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ def test_the_page_and_the_health_need_no_token(guarded: httpx.Client) -> None:
     assert guarded.get("/v1/health").json()["token"] is True
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost@evil", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost@evil", "[::1", ""]
+)
 def test_another_name_of_this_machine_is_not_answered(client: httpx.Client, host: str) -> None:
     assert client.get("/v1/model", headers={"Host": host}).status_code == 421
 

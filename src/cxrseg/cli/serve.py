@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,8 +29,30 @@ __all__ = ["serve"]
     envvar="CXRSEG_TOKEN",
     help="Clients must send this as 'Authorization: Bearer TOKEN'. Also read from $CXRSEG_TOKEN.",
 )
+@click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Probability from which a pixel is infection.  [default: the model file's threshold]",
+)
 @click.option("--folder", type=FOLDER, help="List the images of this folder, and say which to correct next.")
 @click.option("--keep", type=FOLDER, help="Save corrections into this folder, as a dataset to train on.")
+@click.option("--max-mb", type=click.IntRange(1, 4096), default=64, show_default=True, help="Largest request.")
+@click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=50_000_000,
+    show_default=True,
+    help="Refuse images with more pixels.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Most requests in progress or waiting; others are told to come back later.",
+)
+@click.option("--timeout", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Seconds for a request.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 def serve(
     port: int,
@@ -37,9 +60,12 @@ def serve(
     models: tuple[Path, ...],
     task: str,
     token: str | None,
-    folder: Path | None,
-    keep: Path | None,
+    device: str,
+    threshold: float | None,
+    max_mb: int,
+    max_pixels: int,
     no_browser: bool,
+    **others: Any,
 ) -> None:
     """Serve a page on which X-rays are segmented and masks corrected, and the REST interface behind it.
 
@@ -49,9 +75,8 @@ def serve(
     from cxrseg.serve.run import serve as run
     from cxrseg.serve.settings import ServeSettings
 
-    settings = ServeSettings(
-        host, port, Options(models, task, max_pixels=50_000_000), token=token, folder=folder, keep=keep
-    )
+    options = Options(models, task, device, threshold, max_pixels=max_pixels)
+    settings = ServeSettings(host, port, options, token, max_bytes=max_mb * 2**20, **others)
 
     def ready(address: str) -> None:
         click.echo(f"Serving at {address}\n{NOTICE} Press Ctrl-C to end.")

@@ -82,11 +82,17 @@ class Corrections:
             target = known[0] if known else self._path("image", f"{safe_stem(name)}-{mark}{_suffix(image)}")
             masks = {"infection": infection, "lungs": lungs}
             paths = {kind: self._path(kind, f"{target.stem}.png") for kind in masks}
-            for kind, mask in masks.items():
-                write_mask(paths[kind], radiograph.to_file(mask))
-            if not known:
-                with image.open("rb") as content:
-                    write_atomic(target, lambda file: shutil.copyfileobj(content, file))
+            try:
+                for kind, mask in masks.items():
+                    write_mask(paths[kind], radiograph.to_file(mask))
+                if not known:
+                    with image.open("rb") as content:
+                        write_atomic(target, lambda file: shutil.copyfileobj(content, file))
+            except BaseException:
+                if not known:  # masks without an image would be a fault of the dataset
+                    for path in paths.values():
+                        path.unlink(missing_ok=True)
+                raise
         return Saved(*(path.relative_to(self.folder).as_posix() for path in (target, *paths.values())))
 
     def _images(self) -> list[Path]:

@@ -88,7 +88,7 @@ class Guard:
         """A page elsewhere whose name leads to this machine must not reach the service (DNS rebinding)."""
         if self._settings.host not in LOOPBACK:
             return  # the token protects
-        if urlsplit(f"//{headers.get('host', '')}").hostname not in LOOPBACK:
+        if _hostname(headers.get("host", "")) not in LOOPBACK:
             raise Problem(421, f"this service answers on this machine only: use one of {', '.join(LOOPBACK)}")
 
     def _check_token(self, path: str, headers: Headers) -> None:
@@ -131,8 +131,16 @@ class Guard:
 def _check_origin(headers: Headers) -> None:
     """A page of another origin may not change anything here, even where it cannot read the answer."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         raise Problem(403, "requests from the pages of other sites are not answered")
+
+
+def _hostname(host: str) -> str | None:
+    """The name in a Host header, without the port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # a bracket that is not closed
+        return None
 
 
 def _set_headers(headers: MutableHeaders, path: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrseg.errors import CxrsegError
+from cxrseg.inference.files import processors
 from cxrseg.inference.options import Options
 
 __all__ = ["LOOPBACK", "ServeSettings"]
@@ -29,7 +30,7 @@ class ServeSettings:
         max_bytes: largest body of a request.
         max_waiting: how many requests may be in progress or waiting; more are answered with 429.
         timeout: seconds from the arrival of a request to its answer.
-        workers: threads that read images and write answers; the models see at most so many images at once.
+        workers: threads that read images and make answers; a batch has at most so many images.
     """
 
     host: str = "127.0.0.1"
@@ -41,7 +42,7 @@ class ServeSettings:
     max_bytes: int = 64 * 2**20
     max_waiting: int = 100
     timeout: float = 60.0
-    workers: int = 4
+    workers: int = field(default_factory=lambda: processors() + 2)
 
     def __post_init__(self) -> None:
         if self.token is None and self.host not in LOOPBACK:

@@ -20,29 +20,19 @@ export function contourOf(mask, width, height) {
  * @returns {number[][]}
  */
 export function traceLoops(mask, width, height) {
-  // A point is the middle of an edge between two neighbouring pixels. Its key is 2 * (index of the left or upper pixel on
-  // a grid with a border of one) + (0: the other pixel is to the right, 1: below).
+  // The mask with a border of pixels outside. A point is the middle between two neighbours; its key is twice the index of
+  // the left or upper one there, plus 1 where the other one is below.
   const stride = width + 2;
+  const padded = new Uint8Array(stride * (height + 2));
+  for (let y = 0; y < height; y++) padded.set(mask.subarray(y * width, (y + 1) * width), (y + 1) * stride + 1);
   /** @type {Map<number, number>} */ const next = new Map();
-  const at = (/** @type {number} */ x, /** @type {number} */ y) =>
-    x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x] ? 1 : 0;
-  for (let y = -1; y < height; y++) {
-    for (let x = -1; x < width; x++) {
-      // The square of four pixels; nothing to do where they are alike, which is nearly everywhere.
-      const a = at(x, y);
-      const b = at(x + 1, y);
-      const c = at(x + 1, y + 1);
-      const d = at(x, y + 1);
-      const kind = a | (b << 1) | (c << 2) | (d << 3);
-      if (kind === 0 || kind === 15) continue;
-      const corner = (y + 1) * stride + (x + 1);
-      const top = 2 * corner;
-      const bottom = 2 * (corner + stride);
-      const left = 2 * corner + 1;
-      const right = 2 * (corner + 1) + 1;
-      // Segments run with the inside on their right, so that each point has one successor.
-      for (const [from, to] of SEGMENTS[kind]) next.set([top, right, bottom, left][from], [top, right, bottom, left][to]);
-    }
+  const last = padded.length - stride - 1;
+  for (let n = 0; n < last; n++) {
+    const kind = padded[n] | (padded[n + 1] << 1) | (padded[n + stride + 1] << 2) | (padded[n + stride] << 3);
+    if (kind === 0 || kind === 15) continue; // four pixels that are alike, which is nearly everywhere
+    const sides = [2 * n, 2 * n + 3, 2 * (n + stride), 2 * n + 1];
+    // Segments run with the inside on their right, so that each point has one successor.
+    for (const [from, to] of SEGMENTS[kind]) next.set(sides[from], sides[to]);
   }
   const loops = [];
   while (next.size) {

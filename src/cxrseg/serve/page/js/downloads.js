@@ -71,19 +71,28 @@ export function findingsOf(film, threshold) {
   const found = film.severity(threshold);
   const { zones, ...rest } = found ?? { zones: null };
   const named = Object.fromEntries(ZONES.map((zone) => [`infected_fraction_${zone}`, zones?.[zone] ?? null]));
+  const figures = Object.entries({ ...named, ...rest }).map(([name, value]) => [name, rounded(value)]);
   return {
     ...film.row,
     name: film.name,
     status: film.status,
     reason: film.reason,
     warnings: film.warnings,
-    ...named,
-    ...rest,
+    ...Object.fromEntries(figures),
+    confidence: confidenceOf(film, threshold),
     threshold: film.ok ? threshold : null,
     corrected: film.corrected,
     disclaimer: NOTICE,
   };
 }
+
+/** The model's confidence, which holds for its own mask only. @param {Film} film @param {number} threshold
+ * @returns {number|null} */
+export const confidenceOf = (film, threshold) =>
+  film.corrected || threshold !== film.row.threshold ? null : film.row.confidence ?? null;
+
+/** Six digits, as the service gives. @param {unknown} value */
+const rounded = (value) => (typeof value === "number" ? Math.round(1e6 * value) / 1e6 : value);
 
 /** @param {Film} film @param {number} threshold @returns {Blob} */
 export function jsonFile(film, threshold) {

@@ -1,5 +1,6 @@
 // The figures of the film that is shown.
 
+import { confidenceOf } from "./downloads.js";
 import { asSentence, byId, make, percent } from "./dom.js";
 
 /**
@@ -116,7 +117,7 @@ function details(film, found, threshold, unfolded) {
   const area = found.infected_area_mm2;
   const facts = [
     ["Infected area", area === null ? "unknown: the file has no pixel size" : `${(area / 100).toFixed(1)} cm²`],
-    ["Confidence", number(row.confidence)],
+    ["Confidence", number(confidenceOf(film, threshold))],
     ["COVID-19", number(row.probability_covid19)],
     ["Other pneumonia", number(row.probability_non_covid)],
     ["Normal", number(row.probability_normal)],

@@ -127,6 +127,10 @@ showImages(store, (film) => void select(film));
 showFindings(store);
 takeFiles((files) => add(files.map((file) => new Film(file.webkitRelativePath || file.name, { kind: "file", file }))));
 
+addEventListener("beforeunload", (event) => {
+  if (store.state.films.some((film) => film.corrected && !film.saved)) event.preventDefault(); // the browser then asks
+});
+
 onClick("save-pair", savePair);
 onClick("get-infection", async () => {
   const film = shown();

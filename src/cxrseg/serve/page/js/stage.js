@@ -61,7 +61,7 @@ export class Stage {
     const figures = found && found.infected_fraction !== null ? `${percent(found.infected_fraction)} infected` : "";
     byId(`caption-${number}`).textContent = title || film?.name || "";
     const change = number === 2 && layout === "pair" ? changeBetween(this.store.state, found) : "";
-    byId(`figures-${number}`).textContent = layout === "single" ? "" : figures + change;
+    byId(`figures-${number}`).textContent = figures + change;
     const name = film ? `${title ? `${title}: ` : ""}${film.name}. ${figures || film.reason || film.status}` : "No film";
     this.views[number - 1].canvas.setAttribute("aria-label", name);
     for (const side of byId(`pane-${number}`).querySelectorAll(".side")) side.toggleAttribute("hidden", !film?.ok);
