@@ -1,6 +1,6 @@
 """Requests a second, latency and memory of `cxrseg serve`, with 1, 8 and 64 clients at the same time.
 
-    python benchmarks/serving.py [--requests 200] [--steady 2000] [--side 256] [-m MODEL]
+    python benchmarks/serving.py [--requests 200] [--steady 2000] [--side 256] [--film F] [-m MODEL]
 
 Starts the service on a free port of this machine, and sends phantoms to POST /v1/segment over connections that are
 kept. Each row has `--requests` requests; then 8 clients send `--steady` more while the memory of the service is noted.
@@ -38,9 +38,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--steady", type=int, default=2000)
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--film", type=Path, help="instead of phantoms")
     parser.add_argument("-m", "--model", type=Path)
     arguments = parser.parse_args()
-    films = [_film(number, arguments.side) for number in range(12)]
+    films = [arguments.film.read_bytes()] if arguments.film else [_film(number, arguments.side) for number in range(12)]
     print(f"| clients | requests | lost | a second | p50 | p99 | ideal | p50 / ideal |\n|{'---|' * 8}")
     seconds = _in_process(films, arguments.model, arguments.requests // 4)
     rate, times = len(seconds) / sum(seconds), f"{_ms(seconds, 50)} | {_ms(seconds, 99)}"
@@ -120,7 +121,8 @@ def _in_process(films: Sequence[bytes], model: Path | None, count: int) -> list[
         segmenter.segment(paths[0])
         for number in range(count):
             began = time.perf_counter()
-            assert segmenter.segment(paths[number % len(paths)]).severity is not None
+            prediction = segmenter.segment(paths[number % len(paths)])
+            assert prediction.severity is not None, prediction.reason
             seconds.append(time.perf_counter() - began)
     return seconds
 
