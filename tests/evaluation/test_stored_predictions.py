@@ -119,12 +119,17 @@ def test_categories_of_the_whole_image_are_read_back(predicted: Path, dataset: D
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     for row in rows:
         row |= {"probability_covid19": 0.2, "probability_non_covid": 0.3, "probability_normal": 0.5, "emptied": True}
+        row["spacing_mm"] = "0.2x0.4"
     path.write_text(json.dumps(rows), encoding="utf-8")
     manifest = json.loads((predicted / "manifest.json").read_text(encoding="utf-8"))
     manifest["options"]["task"] = "covid19"
     (predicted / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     found = StoredPredictions(predicted, dataset).predict(dataset.samples[0])
     assert found.categories == {"COVID-19": 0.2, "Non-COVID": 0.3, "Normal": 0.5} and found.emptied
+    assert found.spacing_mm == (0.2, 0.4)
+    summary = evaluate_predictions(predicted, dataset).summary()
+    assert summary["infection"]["infected_per_image"]["hd95_mm"]["n"] == summary["infection"]["infected"]
+    assert any("in mm, 2 images" in line for line in summary_table(evaluate_predictions(predicted, dataset)))
     assert evaluate_predictions(predicted, dataset).summary()["image_level"]["specificity"]["fraction"] == 1
 
 

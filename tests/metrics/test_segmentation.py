@@ -92,6 +92,19 @@ def test_score_of_a_shifted_box() -> None:
     assert list(row.as_row())[:5] == ["status", "tp", "fp", "fn", "tn"]
 
 
+def test_distances_in_mm_where_the_size_of_a_pixel_is_known() -> None:
+    truth, moved = box(slice(2, 6), slice(2, 6)), box(slice(2, 6), slice(5, 9))
+    known = score(moved.astype(np.float32), truth, spacing_mm=(2.0, 0.5))
+    assert known.hd95 == pytest.approx(3) and known.hd95_mm == pytest.approx(1.5)
+    assert known.assd_mm < known.assd and known.nsd2_mm == known.nsd4_mm == 1 > known.nsd2
+    assert known.hd95_diagonal == pytest.approx(3 / math.hypot(8, 10))
+    unknown = score(moved.astype(np.float32), truth).as_row()
+    assert unknown["hd95_mm"] is unknown["nsd4_mm"] is None and unknown["hd95_diagonal"] is not None
+    missed = score(np.zeros(EMPTY.shape), truth, spacing_mm=(2.0, 0.5))
+    assert (missed.hd95_diagonal, missed.nsd2_mm) == (1, 0)
+    assert missed.hd95_mm == pytest.approx(math.hypot(16, 5))
+
+
 def test_a_mask_that_was_decided_already_stands() -> None:
     truth = box(slice(2, 5), slice(2, 5))
     row = score(np.full(EMPTY.shape, 0.9), truth, prediction=truth)

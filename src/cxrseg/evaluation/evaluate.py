@@ -31,7 +31,8 @@ __all__ = ["Evaluation", "evaluate", "evaluate_predictions", "summary_table", "w
 
 _EMPTY = (
     "Both masks empty: undefined, counted separately. Missed or false alarm: Dice, IoU and NSD are 0, HD95 and ASSD "
-    "are the image's diagonal. Distances are in pixels of the image. NSD has tolerances of 2 and 4 pixels."
+    "are the image's diagonal. Distances are in pixels of the image, "
+    "and in mm where the size of a pixel is known. NSD has tolerances of 2 and 4 pixels, and of 2 and 4 mm."
 )
 
 _INTERVALS = {

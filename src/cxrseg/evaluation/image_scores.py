@@ -147,6 +147,7 @@ def evaluate_image(
             truth,
             lungs if channel == "infection" else None,
             prediction=np.zeros_like(truth) if refused else masks[channel],
+            spacing_mm=prediction.spacing_mm,
         )
         for channel, truth in truths.items()
     }

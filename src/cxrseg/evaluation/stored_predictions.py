@@ -83,6 +83,7 @@ class StoredPredictions:
             probabilities,
             self.thresholds,
             source=row["path"],
+            spacing_mm=_spacing(row.get("spacing_mm")),
             categories={name: row[column] for name, column in CATEGORY_COLUMNS.items() if row.get(column) is not None}
             or None,
             emptied=bool(row.get("emptied")),
@@ -97,6 +98,14 @@ class StoredPredictions:
             if path.exists():
                 return path
         raise ImageError(f"expected the mask {names[1]} in {self.folder}, found none; predict again")
+
+
+def _spacing(value: float | str | None) -> tuple[float, float] | None:
+    """(row, column) of what `cxrseg.inference.outputs` writes: None, a number, or 'ROWSxCOLUMNS'."""
+    if value is None:
+        return None
+    rows, _, columns = str(value).partition("x")
+    return float(rows), float(columns or rows)
 
 
 def _json(path: Path) -> Any:

@@ -42,7 +42,7 @@ MARKED_LIMIT = 0.01
 """Fraction of the lungs; `cxrseg.metrics.summary` counts uninfected images with more than this marked."""
 
 NSD_TOLERANCES = (2.0, 4.0)
-"""Tolerances of the normalised surface Dice in `score`, in pixels of its masks."""
+"""Tolerances of the normalised surface Dice in `score`, in pixels of its masks, and in mm where their size is known."""
 
 _Mask = npt.NDArray[np.bool_]
 
@@ -185,6 +185,9 @@ class ImageScore:
         assd: average symmetric surface distance, in pixels.
         nsd2, nsd4: normalised surface Dice at a tolerance of 2 and of 4 pixels.
         lungs_marked: fraction of the lungs' pixels that are predicted as infected; nan where lungs are unknown.
+        hd95_diagonal: HD95 as a fraction of the image's diagonal, in [0, 1]: comparable between images of any size.
+        hd95_mm, assd_mm: the distances in mm, and nsd2_mm, nsd4_mm: normalised surface Dice at a tolerance of 2 and of
+            4 mm; nan where the size of a pixel is unknown.
     """
 
     status: str
@@ -203,6 +206,11 @@ class ImageScore:
     nsd2: float
     nsd4: float
     lungs_marked: float
+    hd95_diagonal: float = math.nan
+    hd95_mm: float = math.nan
+    assd_mm: float = math.nan
+    nsd2_mm: float = math.nan
+    nsd4_mm: float = math.nan
 
     @property
     def counts(self) -> Counts:
@@ -221,6 +229,7 @@ def score(
     threshold: float = 0.5,
     *,
     prediction: _Mask | None = None,
+    spacing_mm: tuple[float, float] | None = None,
 ) -> ImageScore:
     """Compute all figures of one image.
 
@@ -230,6 +239,7 @@ def score(
         lungs: (H, W) bool, or None where unknown.
         threshold: in [0, 1]; probability from which a pixel is predicted as infected.
         prediction: (H, W) bool, the predicted infection; where it is given, `threshold` is not used.
+        spacing_mm: (row, column) distance of pixel centres in mm, or None where unknown.
 
     Raises:
         ImageError: the shapes differ, or a probability is not finite.
@@ -253,7 +263,15 @@ def score(
         nsd2=near,
         nsd4=wide,
         lungs_marked=math.nan if lungs is None else count(marked, lungs).recall,
+        hd95_diagonal=distances.hd95 / math.hypot(*truth.shape),
+        **({} if spacing_mm is None else _in_mm(marked, truth, spacing_mm)),
     )
+
+
+def _in_mm(marked: _Mask, truth: _Mask, spacing_mm: tuple[float, float]) -> dict[str, float]:
+    distances = surface_distances(marked, truth, spacing_mm)
+    near, wide = (distances.nsd(tolerance) for tolerance in NSD_TOLERANCES)
+    return {"hd95_mm": distances.hd95, "assd_mm": distances.assd, "nsd2_mm": near, "nsd4_mm": wide}
 
 
 def _ratio(part: int, whole: int) -> float:

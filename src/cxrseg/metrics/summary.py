@@ -13,7 +13,10 @@ from cxrseg.metrics.segmentation import MARKED_LIMIT, ImageScore
 
 __all__ = ["FIGURES", "per_image", "pooled_rmse", "summarise"]
 
-FIGURES = ("dice", "iou", "precision", "recall", "specificity", "rmse", "hd95", "assd", "nsd2", "nsd4")
+FIGURES = (
+    *("dice", "iou", "precision", "recall", "specificity", "rmse", "hd95", "assd", "nsd2", "nsd4"),
+    *("hd95_diagonal", "hd95_mm", "assd_mm", "nsd2_mm", "nsd4_mm"),
+)
 """The figures of an `ImageScore` for which there are means per image."""
 
 _RATIOS = ("dice", "iou", "precision", "recall", "specificity")
