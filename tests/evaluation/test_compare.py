@@ -179,4 +179,4 @@ def test_the_command_prints_and_writes_all_of_it(tmp_path: Path, two: tuple[Path
     assert stored == json.loads(json.dumps(compare(*two).as_json(), allow_nan=False))
     assert max(len(line) for line in comparison_lines(compare(*two))) < 100 + len(str(two[0]))
     wrong = CliRunner().invoke(main, ["compare", str(two[0]), str(tmp_path)])
-    assert (wrong.exit_code, "cxrseg evaluate" in wrong.output) == (1, True)
+    assert (wrong.exit_code, "cxrseg evaluate" in wrong.output) == (3, True)

@@ -70,8 +70,9 @@ class StoredPredictions:
             ImageError: a mask is missing or cannot be read.
         """
         row = self._rows[sample.name]
+        spacing = _spacing(row.get("spacing_mm"))
         if row["status"] != "ok":
-            return _Stored({}, self.thresholds, status="refused", reason=row["reason"], source=row["path"])
+            return _Stored({}, self.thresholds, "refused", row["reason"], spacing_mm=spacing, source=row["path"])
         files = {channel: self._file(row["path"], channel) for channel in self.channels}
         masks = {channel: sample.to_upright(read_mask(path)) for channel, path in files.items()}
         probabilities = {channel: mask.astype(np.float32) for channel, mask in masks.items()}
@@ -83,7 +84,7 @@ class StoredPredictions:
             probabilities,
             self.thresholds,
             source=row["path"],
-            spacing_mm=_spacing(row.get("spacing_mm")),
+            spacing_mm=spacing,
             categories={name: row[column] for name, column in CATEGORY_COLUMNS.items() if row.get(column) is not None}
             or None,
             emptied=bool(row.get("emptied")),

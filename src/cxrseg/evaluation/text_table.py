@@ -52,10 +52,10 @@ def _channel(channel: str, values: Mapping[str, Any], threshold: float) -> Itera
     yield f"  {'':36}" + "".join(f"{head:>{width}}" for head, width in _COLUMNS.values())
     yield _line("images with a mask, per image", per_image)
     if per_image.get("hd95_mm", {}).get("n"):
-        known = {name: per_image[name]["mean"] for name in ("hd95_mm", "assd_mm", "nsd2_mm")}
+        hd95, assd, nsd = (per_image[name]["mean"] for name in ("hd95_mm", "assd_mm", "nsd2_mm"))
         yield (
-            f"    in mm, {per_image['hd95_mm']['n']} images whose pixel size is known: HD95 "
-            f"{_number(known['hd95_mm'], 1)}, ASSD {_number(known['assd_mm'], 1)}, NSD 2 mm {_number(known['nsd2_mm'], 3)}"
+            f"    in mm, {per_image['hd95_mm']['n']} images whose pixel size is known: HD95 {_number(hd95, 1)}, "
+            f"ASSD {_number(assd, 1)}, NSD 2 mm {_number(nsd, 3)}"
         )
     yield _line("images with a mask, pixels pooled", pooled)
     yield _line("all images, empty on empty = 1", every)
