@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from cxrseg._version import __version__
 from cxrseg.errors import ModelFileError
-from cxrseg.model_file import METADATA_KEY, ModelInfo, with_checksum
+from cxrseg.model_checksum import with_checksum
+from cxrseg.model_file import METADATA_KEY, ModelInfo
 
 __all__ = ["with_metadata"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import os
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cxrseg._version import __version__
 from cxrseg.errors import MissingExtraError, ModelFileError
 from cxrseg.io.write import write_bytes
+from cxrseg.model_checksum import checked_sha256, ends_with_checksum, with_checksum
 from cxrseg.model_graph import check_nodes, check_shapes
 from cxrseg.model_metadata import parse_metadata
 
@@ -41,7 +41,6 @@ __all__ = [
     "model_sha256",
     "read_model",
     "shipped_model",
-    "with_checksum",
     "write_model",
 ]
 
@@ -50,13 +49,6 @@ FORMAT = 1
 
 METADATA_KEY = "cxrseg"
 """Key of the ONNX metadata property that holds the JSON."""
-
-_CHECKSUM_KEY = b"cxrseg_sha256"
-_CHECKSUM_HEAD = bytes([0x72, len(_CHECKSUM_KEY) + 68, 0x0A, len(_CHECKSUM_KEY), *_CHECKSUM_KEY, 0x12, 64])
-"""The last bytes of a file are one more metadata property, in protobuf's encoding: this, and the SHA-256 of all bytes
-before it in hexadecimal. Files from before it was added lack it, and are not checked."""
-
-_CHECKSUM_BYTES = len(_CHECKSUM_HEAD) + 64
 
 INPUT = "radiograph"
 """Name of the graph's input: (N, 1, H, W) float32 in [0, 1], bright is dense."""
@@ -182,11 +174,6 @@ def write_model(path: Path, graph: bytes, info: ModelInfo) -> None:
     write_bytes(path, with_checksum(model.SerializeToString()))
 
 
-def with_checksum(model: bytes) -> bytes:
-    """A serialised ONNX ModelProto with the checksum of a model file at its end."""
-    return model + _CHECKSUM_HEAD + hashlib.sha256(model).hexdigest().encode()
-
-
 def shipped_model() -> Path:
     """The weights that come with cxrseg.
 
@@ -205,7 +192,7 @@ def model_sha256(path: Path) -> str:
     Raises:
         ModelFileError: the file is missing, cannot be read, or does not have the content that its checksum was made of.
     """
-    return _checked(path, _content(path))
+    return checked_sha256(path, _content(path))
 
 
 def has_checksum(path: Path) -> bool:
@@ -214,7 +201,7 @@ def has_checksum(path: Path) -> bool:
     Raises:
         ModelFileError: the file is missing or cannot be read.
     """
-    return _content(path)[: -_CHECKSUM_BYTES + len(_CHECKSUM_HEAD)].endswith(_CHECKSUM_HEAD)
+    return ends_with_checksum(_content(path))
 
 
 def _content(path: Path) -> bytes:
@@ -224,19 +211,6 @@ def _content(path: Path) -> bytes:
         raise _missing(path) from None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read as a model file ({error.strerror})") from error
-
-
-def _checked(path: Path, data: bytes) -> str:
-    """The SHA-256 of a file's content, after its checksum was compared."""
-    body, end = memoryview(data)[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    digest = hashlib.sha256(body)
-    if end.startswith(_CHECKSUM_HEAD) and end[len(_CHECKSUM_HEAD) :] != digest.hexdigest().encode():
-        raise ModelFileError(
-            f"{path} is damaged, or another program has changed it: its content does not have the checksum that it was "
-            f"written with; copy, download or export it again"
-        )
-    digest.update(end)
-    return digest.hexdigest()
 
 
 def load_openvino() -> ModuleType:
@@ -271,7 +245,7 @@ def read_model(path: Path | str) -> tuple[openvino.Model, ModelInfo]:
     """
     path = Path(path)
     data = _content(path)
-    _checked(path, data)
+    checked_sha256(path, data)
     try:
         check_nodes(data)
         # Of the bytes, not of the path: nothing can change in between, and no other file is read.

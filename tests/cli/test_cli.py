@@ -209,7 +209,7 @@ def test_a_wrong_call_shows_the_usage_and_exits_with_2(arguments: list[str]) -> 
         (["train", "quick", "--dataset", "empty"], "empty is an empty folder"),
         (["evaluate", "none.onnx", "--dataset", "nowhere"], "nowhere"),
         (["info", "none.onnx"], "expected a model file (.onnx) at none.onnx"),
-        (["info", "text.onnx"], "text.onnx is not an ONNX graph, or is damaged"),
+        (["info", "text.onnx"], "text.onnx cannot be used as a model file: it is not an ONNX graph"),
         (["recipes", "quik"], "did you mean 'quick'?"),
         (["data", "preview", "empty"], "empty is an empty folder"),
     ],

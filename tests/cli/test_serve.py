@@ -48,11 +48,11 @@ def test_a_port_in_use_is_named_with_the_option() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         done = CliRunner().invoke(main, ["serve", "--no-browser", "--port", str(port)])
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert f"127.0.0.1:{port} cannot be listened on" in done.output
     assert "--port" in done.output
 
 
 def test_other_machines_need_a_token() -> None:
     done = CliRunner().invoke(main, ["serve", "--no-browser", "--host", "0.0.0.0"], env={"CXRSEG_TOKEN": None})
-    assert (done.exit_code, "--token" in done.output) == (1, True)
+    assert (done.exit_code, "--token" in done.output) == (3, True)

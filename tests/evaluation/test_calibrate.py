@@ -155,7 +155,7 @@ def test_the_command_fits_on_one_split_and_judges_on_another(tmp_path: Path, mod
     assert {"calibration.json", "summary.json", "scores.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
     code, text = run(*given, "--split", "val")
-    assert (code, "--allow-same-split" in text) == (1, True)
+    assert (code, "--allow-same-split" in text) == (3, True)
     code, text = run(*given, "--split", "val", "--allow-same-split")
     assert (code, "fitted on this split" in text) == (0, True)
     code, text = run(*given, "--split", "test", "--threshold", "0.4")

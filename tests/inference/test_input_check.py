@@ -129,7 +129,7 @@ def test_an_inverted_image_is_inverted_before_it_is_segmented(tmp_path: Path, mo
     inverse = 1 - pixels
     dark, other = (inverse, pixels) if inverse.mean() < middle else (pixels, inverse)
     straight, inverted = segmenter.segment(Radiograph(other)), segmenter.segment(Radiograph(dark))
-    assert straight.warnings[:1] != (INVERTED,) and inverted.warnings == (INVERTED, *straight.warnings)
+    assert straight.warnings[:1] != (INVERTED,) and inverted.warnings[:1] == (INVERTED,)
     for channel in straight.probabilities:
         assert np.allclose(straight.probabilities[channel], inverted.probabilities[channel], atol=1e-4)
 

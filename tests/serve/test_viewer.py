@@ -192,7 +192,7 @@ def test_figures_of_the_page_are_those_of_the_library(page: Any, threshold: floa
     script = (
         "const {labelZones} = await import('/static/js/lungs.js');"
         "const zones = labelZones(bytes(v.lungs), v.width, v.height);"
-        "return m.measure(m.countValues(bytes(v.values), zones), v.threshold, 1.5);"
+        "return m.measure(m.countValues(bytes(v.values), zones, v.width), v.threshold, 1.5);"
     )
     size = {"width": SHAPE[1], "height": SHAPE[0]}
     found = call(page, "severity.js", script, lungs=lungs, values=values, threshold=threshold, **size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -21,8 +21,8 @@ def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def unbroken(
     tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
-) -> Iterator[Run]:
+) -> Run:
     """A run of eight epochs with all that draws random numbers, to compare broken ones with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cxrseg.training.fit._finish", lambda *_: None)
-        yield train(tiny_recipe(**EVERYTHING), dataset, tmp_path_factory.mktemp("unbroken") / "run", device="cpu")
+        return train(tiny_recipe(**EVERYTHING), dataset, tmp_path_factory.mktemp("unbroken") / "run", device="cpu")

@@ -25,6 +25,7 @@ from cxrseg.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from cxrseg.data.sample import Dataset
     from cxrseg.evaluation.evaluate import Evaluation
 
 __all__ = ["compare", "evaluate", "report"]
@@ -95,9 +96,9 @@ def evaluate(
 
     MODEL is a model file or a run folder. Without it, the weights that come with cxrseg are evaluated.
     """
-    from cxrseg.evaluation.calibrate import Calibration, fit, write_calibration
+    from cxrseg.evaluation.calibrate import Calibration, write_calibration
     from cxrseg.evaluation.evaluate import evaluate as evaluate_model
-    from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
+    from cxrseg.evaluation.evaluate import write_evaluation
     from cxrseg.model_file import shipped_model
     from cxrseg.run_folder import model_file_in
 
@@ -105,21 +106,12 @@ def evaluate(
     dataset = open_chosen(dataset_path, value_range, mask_values, exclude=exclude, copies=copies)
     selected = dataset.select(split, categories or None)
     if predictions is not None:
-        with progress_bar("evaluating", quiet=quiet) as on_image:
-            found = evaluate_predictions(predictions, selected, on_image=on_image)
-        write_evaluation(found, out)
-        if not quiet:
-            _print_evaluation(found, out)
+        _evaluate_stored(predictions, selected, out, quiet)
         return
     model = model_file_in(model) if model else shipped_model()
     if fit_split is not None:
         others = dataset.select(fit_split, categories or None)
-        with progress_bar("fitting", quiet=quiet) as on_image:
-            apart = None if allow_same_split else selected
-            fitted = fit(model, others, out / "fitted.onnx", evaluated=apart, on_image=on_image)
-        if not quiet:
-            click.echo(f"fitted on {fit_split}: threshold {fitted.threshold:g}, temperature {fitted.temperature:g}")
-        model = out / "fitted.onnx"
+        model = _fitted(model, others, out / "fitted.onnx", None if allow_same_split else selected, quiet)
     calibration = Calibration()
     with progress_bar("evaluating", quiet=quiet) as on_image:
         found = evaluate_model(
@@ -128,10 +120,32 @@ def evaluate(
     write_evaluation(found, out)
     write_calibration(calibration, found.thresholds, out)
     files = [*([("model", model)] if fit_split else []), ("curves", out / "calibration.json")]
-    lines = _stress(found, model, stress_images, out, quiet) if stressed else []
     files += [("stress", out / "stress.json"), ("stored", out / "stress.csv")] if stressed else []
+    lines = _stress(found, model, stress_images, out, quiet) if stressed else []
     if not quiet:
         _print_evaluation(found, out, *files, lines=lines)
+
+
+def _fitted(model: Path, dataset: Dataset, out: Path, evaluated: Dataset | None, quiet: bool) -> Path:
+    """The model file `out`, with threshold and temperature fitted on a dataset."""
+    from cxrseg.evaluation.calibrate import fit
+
+    with progress_bar("fitting", quiet=quiet) as on_image:
+        fitted = fit(model, dataset, out, evaluated=evaluated, on_image=on_image)
+    if not quiet:
+        split = "+".join(sorted({sample.split for sample in dataset.samples}))
+        click.echo(f"fitted on {split}: threshold {fitted.threshold:g}, temperature {fitted.temperature:g}")
+    return out
+
+
+def _evaluate_stored(predictions: Path, dataset: Dataset, out: Path, quiet: bool) -> None:
+    from cxrseg.evaluation.evaluate import evaluate_predictions, write_evaluation
+
+    with progress_bar("evaluating", quiet=quiet) as on_image:
+        found = evaluate_predictions(predictions, dataset, on_image=on_image)
+    write_evaluation(found, out)
+    if not quiet:
+        _print_evaluation(found, out)
 
 
 def _check_options(

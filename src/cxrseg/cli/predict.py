@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -16,6 +16,9 @@ from click.core import ParameterSource
 from cxrseg.cli.predict_text import Progress
 from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console, models_option, value_range_option
 from cxrseg.errors import CxrsegError
+
+if TYPE_CHECKING:
+    from cxrseg.inference.files import BatchResult, Options, Work
 
 __all__ = ["predict"]
 
@@ -217,40 +220,47 @@ def predict(
     from cxrseg.inference.files import Options, predict_files
     from cxrseg.plots.outlines import PictureStyle
 
-    work = None
-    if engine == "ray":
-        from cxrseg.inference.ray import on_ray
-
-        work = on_ray(ray_address)
-    style = PictureStyle(beside, fill, not no_caption, picture_size, picture_type)
-    chosen = Options(**options, picture=style, output_types=types)
-    if types != ("png",):
-        from cxrseg.hospital.objects import write_objects
-
-        chosen = replace(chosen, write_objects=write_objects)
+    picture = PictureStyle(beside, fill, not no_caption, picture_size, picture_type)
+    chosen = _with_objects(Options(**options, picture=picture, output_types=types))
     shown = Progress(out, quiet=quiet, verbose=verbose, statistics=statistics)
     try:
         found = predict_files(
-            inputs[0] if len(inputs) == 1 else inputs,
-            out,
-            chosen,
+            *(inputs[0] if len(inputs) == 1 else inputs, out, chosen),
             resume=resume,
             overwrite=overwrite,
             excel=excel,
             on_row=shown.add,
-            work=work,
+            work=_work(engine, ray_address),
         )
     except KeyboardInterrupt:
         shown.interrupted()
         sys.exit(INTERRUPTED)
-    page = None
-    if chosen.page:
-        from cxrseg.report.batch_page import write_batch_page
-
-        page = write_batch_page(out, found.stems)
-    shown.done(found, page)
+    shown.done(found, _page(out, found) if chosen.page else None)
     bad = found.counts["failed"] + (0 if allow_refused else found.counts["refused"])
     sys.exit(SOME_NOT if bad else 0)
+
+
+def _work(engine: str, ray_address: str | None) -> Work | None:
+    if engine != "ray":
+        return None
+    from cxrseg.inference.ray import on_ray
+
+    return on_ray(ray_address)
+
+
+def _with_objects(options: Options) -> Options:
+    """Options that write DICOM objects too, where they are among the types."""
+    if options.output_types == ("png",):
+        return options
+    from cxrseg.hospital.objects import write_objects
+
+    return replace(options, write_objects=write_objects)
+
+
+def _page(out: Path, found: BatchResult) -> Path:
+    from cxrseg.report.batch_page import write_batch_page
+
+    return write_batch_page(out, found.stems)
 
 
 def _types_and_inputs(first: str, words: Sequence[str]) -> tuple[tuple[str, ...], list[Path]]:

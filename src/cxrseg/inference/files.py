@@ -152,25 +152,28 @@ def predict_files(
             left_out,
             {name: entry.stem for name, entry in journal.entries().items()},
         )
-    write_json(
-        out / "manifest.json",
-        {
-            "note": "Research use only. Not for diagnosis.",
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(result.seconds, 3),
-            "ended": "done" if interrupted is None else "interrupted",
-            "counts": dict(result.counts),
-            "resumed": result.resumed,
-            "other_files": dict(left_out),
-            "input": printable(str(input_root(sources))),
-            "inputs": [printable(str(one)) for one in ([sources] if isinstance(sources, Path) else sources)],
-            "engine": work.name,
-            **manifest(options, segmenter),
-        },
-    )
+    about = {
+        "started": started.isoformat(timespec="seconds"),
+        "ended": "done" if interrupted is None else "interrupted",
+        "engine": work.name,
+    }
+    write_json(out / "manifest.json", about | _about(result, sources) | manifest(options, segmenter))
     if interrupted is not None:
         raise interrupted
     return result
+
+
+def _about(result: BatchResult, sources: Path | Sequence[Path]) -> dict[str, Any]:
+    """What the manifest says of a run's inputs and results."""
+    return {
+        "note": "Research use only. Not for diagnosis.",
+        "seconds": round(result.seconds, 3),
+        "counts": dict(result.counts),
+        "resumed": result.resumed,
+        "other_files": dict(result.left_out),
+        "input": printable(str(input_root(sources))),
+        "inputs": [printable(str(one)) for one in ([sources] if isinstance(sources, Path) else sources)],
+    }
 
 
 def _names(journal: Journal, inputs: Sequence[Input]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrseg.data.sample import CATEGORIES, PHANTOM_LAYOUT
+from cxrseg.data.sample import PHANTOM_LAYOUT
 from cxrseg.errors import ArgumentError, ModelFileError
 from cxrseg.inference.engine import Engine, LoadedModel, Precision, Result
 from cxrseg.inference.input_check import (
@@ -22,18 +22,13 @@ from cxrseg.inference.input_check import (
     check_view,
 )
 from cxrseg.inference.prediction import ModelMark, Prediction
+from cxrseg.inference.tasks import TASKS, covid19_threshold, normal_threshold
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocessing import content_box, to_input, to_source
 
 __all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
-
-TASKS = ("opacity", "infection", "covid19")
-"""'opacity': what a radiologist would draw, whatever the cause (a model without a channel 'opacity' gives its channel
-'infection'), and nothing where the classification head takes the image for normal, see `ModelInfo.normal_threshold`.
-'infection': infection as the training data define it. 'covid19': the same, but the map is emptied where the
-classification head's probability of COVID-19 is below the model file's `covid19_threshold`."""
 
 SYNTHETIC = "the model was trained on synthetic X-rays only: its masks mean nothing on a patient's image"
 """The warning on every prediction of a model that was trained on phantoms."""
@@ -114,9 +109,9 @@ class Segmenter:
             for one in each
         ]
         self._tta, self._force, self._input_check = tta, force, input_check
-        self._covid19_threshold = _covid19_threshold(task, [engine.info for engine in self.engines])
+        self._covid19_threshold = covid19_threshold(task, [engine.info for engine in self.engines])
         self._opacity = task == "opacity"
-        self._normal_threshold = _normal_threshold(task, [engine.info for engine in self.engines])
+        self._normal_threshold = normal_threshold(task, [engine.info for engine in self.engines])
         given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
@@ -285,12 +280,6 @@ class Segmenter:
         return None
 
 
-def _normal_threshold(task: str, infos: Sequence[ModelInfo]) -> float:
-    """The mean limit of the models with a channel 'opacity' and a classification head; 1 where every map is kept."""
-    limits = [info.normal_threshold for info in infos if "opacity" in info.channels and info.categories]
-    return sum(limits) / len(limits) if task == "opacity" and limits else 1.0
-
-
 def _place(model: Path | str | LoadedModel) -> Path | LoadedModel:
     return Path(model).absolute() if isinstance(model, Path | str) else model
 
@@ -307,23 +296,3 @@ def _rebuilt(
             f"use the same file here, or make the Segmenter again"
         )
     return segmenter
-
-
-def _covid19_threshold(task: str, infos: Sequence[ModelInfo]) -> float | None:
-    """The mean threshold of the models with a classification head; None where the task keeps every map."""
-    for info in infos:
-        if info.categories and set(info.categories) != set(CATEGORIES):
-            raise ModelFileError(
-                f"expected the model {info.name} to tell {', '.join(CATEGORIES)} apart, got {info.categories}"
-            )
-    if task not in TASKS:
-        raise ArgumentError(f"expected the task {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}")
-    if task != "covid19":
-        return None
-    limits = [info.covid19_threshold for info in infos if info.categories]
-    if not limits:
-        raise ModelFileError(
-            f"the task covid19 needs a model with a classification head, and the model {infos[0].name} has none: it "
-            f"marks opacities, but does not tell whether they are COVID-19. Use the task opacity"
-        )
-    return sum(limits) / len(limits)

@@ -264,11 +264,14 @@ def score(
         nsd4=wide,
         lungs_marked=math.nan if lungs is None else count(marked, lungs).recall,
         hd95_diagonal=distances.hd95 / math.hypot(*truth.shape),
-        **({} if spacing_mm is None else _in_mm(marked, truth, spacing_mm)),
+        **_in_mm(marked, truth, spacing_mm),
     )
 
 
-def _in_mm(marked: _Mask, truth: _Mask, spacing_mm: tuple[float, float]) -> dict[str, float]:
+def _in_mm(marked: _Mask, truth: _Mask, spacing_mm: tuple[float, float] | None) -> Any:
+    """The distances in mm by the names of `ImageScore`; none where the size of a pixel is unknown."""
+    if spacing_mm is None:
+        return {}
     distances = surface_distances(marked, truth, spacing_mm)
     near, wide = (distances.nsd(tolerance) for tolerance in NSD_TOLERANCES)
     return {"hd95_mm": distances.hd95, "assd_mm": distances.assd, "nsd2_mm": near, "nsd4_mm": wide}

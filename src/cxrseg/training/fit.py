@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
@@ -120,21 +121,12 @@ def train(
         write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
     with hide_lightning_hints(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
-    best = _best(history, folder, by_loss)
     best_by = "val loss" if by_loss else "val Dice"
-    run = Run(folder, history.rows, best, interrupted, trainer.is_global_zero, best_by)
+    run = Run(folder, history.rows, _best(history, folder, by_loss), interrupted, trainer.is_global_zero, best_by)
     if run.is_main:
         _finish(run, recipe, used, pixels["val"])
-        write_manifest(
-            folder,
-            recipe,
-            used,
-            place,
-            ended=run.ended,
-            best=run.best,
-            best_by=best_by,
-            distilled_from=distillation.marks,
-        )
+        figures: dict[str, Any] = {"best": run.best, "best_by": best_by, "distilled_from": distillation.marks}
+        write_manifest(folder, recipe, used, place, ended=run.ended, **figures)
     return run
 
 

@@ -120,7 +120,7 @@ export class Film {
         else if (edits[n] === CLEAR) values[n] = CLEARED;
       }
     }
-    this.counts = countValues(values, this.zones);
+    this.counts = countValues(values, this.zones, this.width);
     this.version++;
   }
 
