@@ -32,7 +32,7 @@ NOT_RUN = {
     "--engine ray": "needs a cluster; tests/inference/test_ray.py starts one",
     "cxrseg serve": "serves until it is stopped; tests/cli/test_serve.py starts one",
     "*.dcm": "a shell fills the star in; tests/cli/test_predict.py gives several inputs",
-    "cxrseg data check": "exits with 1, since phantoms have small islands; tests/audit/test_audit.py runs it",
+    " corrections": "needs pairs that the viewer saved; tests/serve/test_viewer.py trains on such",
     "cxrseg node": "serves until it is stopped; tests/hospital/node start one",
     "cxrseg fit-check": "needs hundreds of films; tests/training/test_view_head.py fits one",
     "--distill-from": "needs several runs; tests/training/test_distillation.py has them",
@@ -90,7 +90,9 @@ def place(
 
 def run(command: str) -> None:
     result = CliRunner().invoke(main, shlex.split(command)[1:], prog_name="cxrseg")
-    assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception!r}"
+    # `data check` ends with 1 where it finds something, and phantoms have small islands.
+    allowed = (0, 1) if command.startswith("cxrseg data check") else (0,)
+    assert result.exit_code in allowed, f"{command}\n{result.output}\n{result.exception!r}"
 
 
 def prepare(path: Path, place: Path) -> None:

@@ -18,6 +18,7 @@ from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import read_raster
 from cxrseg.phantom.generate import make_phantom
+from cxrseg.preprocessing import content_box
 from made_models import chest, hand_model
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -126,8 +127,8 @@ def test_an_inverted_image_is_inverted_before_it_is_segmented(tmp_path: Path, mo
     views = {"frontal": (5.0, 0.0), "mirrored": (0.0, 0.0), "other-body": (0.0, 0.0)}
     bright = {"inverted": (5.0 + 100 * middle, -100.0)}  # likeliest where the image is darker than the middle
     segmenter = Segmenter(hand_model(tmp_path / "hand.onnx", views=views | bright))
-    inverse = 1 - pixels
-    dark, other = (inverse, pixels) if inverse.mean() < middle else (pixels, inverse)
+    inverse, box = 1 - pixels, content_box(pixels)  # the network sees what is within the box
+    dark, other = (inverse, pixels) if inverse[box].mean() < middle else (pixels, inverse)
     straight, inverted = segmenter.segment(Radiograph(other)), segmenter.segment(Radiograph(dark))
     assert straight.warnings[:1] != (INVERTED,) and inverted.warnings[:1] == (INVERTED,)
     for channel in straight.probabilities:

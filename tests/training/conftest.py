@@ -19,9 +19,7 @@ def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def unbroken(
-    tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
-) -> Run:
+def unbroken(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> Run:
     """A run of eight epochs with all that draws random numbers, to compare broken ones with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cxrseg.training.fit._finish", lambda *_: None)

@@ -49,7 +49,8 @@ function contentOf(film, threshold, unfolded) {
       make("p", { class: "placeholder" }, adviceOf(film)),
     ];
   }
-  const found = /** @type {Severity} */ (film.severity(threshold));
+  const found = film.severity(threshold);
+  if (!found) return [make("p", { class: "placeholder" }, "The infection is being measured.")];
   const model = film.corrected ? film.severity(threshold, false) : null;
   return [
     headline(found, model),
