@@ -31,6 +31,7 @@ NOT_RUN = {
     "cxrseg data fetch": "downloads; tests/data/test_fetch.py runs it against a local server",
     "--engine ray": "needs a cluster; tests/inference/test_ray.py starts one",
     "cxrseg serve": "serves until it is stopped; tests/cli/test_serve.py starts one",
+    "--copies audit": "needs images of one's own with copies; tests/data/test_patients.py has such",
     "*.dcm": "a shell fills the star in; tests/cli/test_predict.py gives several inputs",
     " corrections": "needs pairs that the viewer saved; tests/serve/test_viewer.py trains on such",
     "cxrseg node": "serves until it is stopped; tests/hospital/node start one",
