@@ -27,7 +27,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def wait_for(true: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
+def wait_for(true: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
     """Ask until it is true; a test fails where it never is."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -11,11 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from cxrseg.data.sample import Dataset
+from cxrseg.inference.engine import Engine
+from cxrseg.metrics.segmentation import score
+from cxrseg.metrics.summary import summarise
 from cxrseg.run_folder import RunFolder
+from cxrseg.training.batches import load_pixels, select_samples
 from cxrseg.training.recipe import Recipe
 
 FIGURES = [
@@ -44,6 +49,18 @@ Rows = list[dict[str, float | None]]
 def checkpoint(path: Path) -> dict[str, Any]:
     stored: dict[str, Any] = torch.load(path, weights_only=True)
     return stored
+
+
+def figures_of(model: Path, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+    """Target to the means of a model file on the val images, on the network's own grid, as the history has them."""
+    pixels = load_pixels(select_samples(dataset, recipe.data, "val"), recipe.data)
+    maps = Engine(model).run(pixels.images[:, 0].numpy() / np.float32(255)).maps
+    found = {}
+    for channel, target in enumerate(recipe.data.targets):
+        used = np.flatnonzero(pixels.present[:, channel].numpy())  # a Non-COVID image has no mask of the infection
+        truths = pixels.masks[:, channel].numpy().astype(bool)
+        found[target] = summarise([score(maps[place, channel], truths[place]) for place in used])
+    return found
 
 
 def tensors(value: Any, place: str = "") -> Iterator[tuple[str, torch.Tensor]]:

@@ -227,6 +227,8 @@ def test_a_dicomdir_names_its_images(model: Path, tmp_path: Path) -> None:
             make_film(tmp_path / f"{number}.dcm", PIXELS / 255, SOPInstanceUID=f"1.2.3.{number}", InstanceNumber=number)
         )
     contents.write(medium)
+    contents.clear()  # removes its temporary folder, which the garbage collector would complain of in a later test
+    contents._stage["t"].cleanup()
     listed = [path for path in sorted(medium.rglob("*")) if path.is_file() and path.name != "DICOMDIR"]
     listed[1].unlink()
     done = invoke(model, medium / "DICOMDIR", "-o", tmp_path / "out", "--force")

@@ -34,7 +34,7 @@ def _sockets() -> Iterator[None]:
 
 
 PIXELS, INFECTION, LUNGS = chest((128, 128))
-NOT_FRONTAL = np.tile(0.2 + 0.6 * (np.arange(128) // 8 % 2), (128, 1)).astype(np.float32)  # stripes
+NOT_FRONTAL = np.outer(np.arange(128) + 1, np.arange(128) + 1).astype(np.float32) / 128**2  # dark in most parts
 NOWHERE = Destination("NOBODY@127.0.0.1:1", "NOBODY", Address("127.0.0.1", 1))
 
 
