@@ -21,6 +21,8 @@ from cxrseg.cli.shared import (
     mask_values_option,
     open_chosen,
     quiet_option,
+    task_option,
+    threshold_option,
     value_range_option,
 )
 
@@ -43,19 +45,8 @@ __all__ = ["compare", "evaluate", "report"]
     "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Split to evaluate."
 )
 @categories_option
-@click.option(
-    "-ta",
-    "--task",
-    type=click.Choice(["opacity", "infection", "covid19"]),
-    default="opacity",
-    show_default=True,
-    help="What is segmented, as for 'cxrseg predict'.",
-)
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Probability from which a pixel is infection.  [default: the model file's threshold]",
-)
+@task_option("What is segmented, as for 'cxrseg predict'.")
+@threshold_option
 @click.option(
     "--fit",
     "fit_split",

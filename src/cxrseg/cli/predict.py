@@ -14,7 +14,17 @@ import click
 from click.core import ParameterSource
 
 from cxrseg.cli.predict_text import Progress
-from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console, models_option, value_range_option
+from cxrseg.cli.shared import (
+    INTERRUPTED,
+    SOME_NOT,
+    command,
+    device_option,
+    log_to_console,
+    models_option,
+    task_option,
+    threshold_option,
+    value_range_option,
+)
 from cxrseg.errors import CxrsegError
 
 if TYPE_CHECKING:
@@ -87,16 +97,11 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
     help="The output folder.",
 )
 @models_option
-@click.option(
-    "-ta",
-    "--task",
-    type=click.Choice(["opacity", "infection", "covid19"]),
-    default="opacity",
-    show_default=True,
-    help="opacity: what a radiologist would mark, whatever the cause; infection: as the training data define it; "
-    "covid19: the same, but only where the whole image looks like COVID-19.",
+@task_option(
+    "opacity: what a radiologist would mark, whatever the cause; infection: as the training data define it; "
+    "covid19: the same, but only where the whole image looks like COVID-19."
 )
-@click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
+@device_option
 @click.option(
     "--output-type",
     "output_type",
@@ -134,11 +139,7 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
 @click.option(
     "-s", "--statistics", is_flag=True, help="Print the measurements of each file; statistics.csv always has them."
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Probability from which a pixel is infection.  [default: the model file's threshold]",
-)
+@threshold_option
 @click.option(
     "--tta", is_flag=True, help="Average with the prediction for the mirrored image: slower, slightly better."
 )
@@ -210,8 +211,6 @@ def predict(
     Exit codes: 0 where all files are ok; 1 where some failed, or were refused (see --allow-refused); 2 for wrong usage;
     3 where the run failed; 130 after Ctrl-C.
     """
-    if resume and overwrite:
-        raise click.UsageError("expected --resume or --overwrite, got both; one keeps what the other removes")
     types, given = _types_and_inputs(output_type, words)
     inputs = [*sources, *given, *(path for one in lists for path in _listed(one))]
     if not inputs:

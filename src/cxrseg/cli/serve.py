@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, command, models_option
+from cxrseg.cli.shared import FOLDER, NOTICE, command, device_option, models_option, task_option, threshold_option
 
 __all__ = ["serve"]
 
@@ -16,25 +16,14 @@ __all__ = ["serve"]
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need --token.")
 @models_option
-@click.option(
-    "-ta",
-    "--task",
-    type=click.Choice(["opacity", "infection", "covid19"]),
-    default="opacity",
-    show_default=True,
-    help="Task of requests that name none.",
-)
+@task_option("Task of requests that name none.")
 @click.option(
     "--token",
     envvar="CXRSEG_TOKEN",
     help="Clients must send this as 'Authorization: Bearer TOKEN'. Also read from $CXRSEG_TOKEN.",
 )
-@click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Probability from which a pixel is infection.  [default: the model file's threshold]",
-)
+@device_option
+@threshold_option
 @click.option("--folder", type=FOLDER, help="List the images of this folder, and say which to correct next.")
 @click.option("--keep", type=FOLDER, help="Save corrections into this folder, as a dataset to train on.")
 @click.option("--max-mb", type=click.IntRange(1, 4096), default=64, show_default=True, help="Largest request.")

@@ -30,13 +30,16 @@ __all__ = [
     "command",
     "copies_option",
     "dataset_option",
+    "device_option",
     "exclude_option",
     "group",
     "log_to_console",
     "mask_values_option",
     "models_option",
-    "quiet_option",
     "open_chosen",
+    "quiet_option",
+    "task_option",
+    "threshold_option",
     "value_range_option",
 ]
 
@@ -245,6 +248,23 @@ models_option = click.option(
     help="Use this model file or run folder instead of the weights that come with cxrseg; several are averaged.",
 )
 """Which weights."""
+
+
+def task_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Which map of the model is used."""
+    tasks = click.Choice(["opacity", "infection", "covid19"])
+    return click.option("-ta", "--task", type=tasks, default="opacity", show_default=True, help=help_text)
+
+
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Probability from which a pixel is infection.  [default: the model file's threshold]",
+)
+"""From which probability a pixel is marked."""
+
+device_option = click.option("-d", "--device", default="cpu", show_default=True, help="cpu, gpu or gpu:N.")
+"""Where models run."""
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 """Whether to print results and progress."""

@@ -195,23 +195,30 @@ def fit(
     change = fit_temperature(pixels)
     tried = sweep([image.whole for image in images]).at_temperature(change)
     threshold = best_threshold(tried.thresholds, tried.dice)
+    reached = {
+        "dice": _number(np.interp(threshold, tried.thresholds, tried.dice)),
+        "log_loss": _number(log_loss(pixels, change)),
+    }
     fitted = dataclasses.replace(
         info,
         threshold=threshold,
         temperature=round(info.temperature * change, 4),
         covid19_threshold=_covid19_threshold(found.images) or info.covid19_threshold,
         version=__version__,
-        fitted_on={
-            "split": "+".join(sorted({sample.split for sample in dataset.samples})),
-            "layout": dataset.layout,
-            "images": dataset.describe(),
-            "sha256": dataset.fingerprint,
-            "dice": _number(np.interp(threshold, tried.thresholds, tried.dice)),
-            "log_loss": _number(log_loss(pixels, change)),
-        },
+        fitted_on=_described(dataset) | reached,
     )
     write_bytes(out, with_metadata(Path(model).read_bytes(), fitted))
     return fitted
+
+
+def _described(dataset: Dataset) -> dict[str, Any]:
+    """The images of a fit, for the model file."""
+    return {
+        "split": "+".join(sorted({sample.split for sample in dataset.samples})),
+        "layout": dataset.layout,
+        "images": dataset.describe(),
+        "sha256": dataset.fingerprint,
+    }
 
 
 def _covid19_threshold(images: Iterable[EvaluatedImage]) -> float | None:

@@ -128,20 +128,11 @@ def predict_files(
     work = work or Work("local", _on_threads)
     inputs, left_out = find_inputs(sources, out)
     segmenter = options.segmenter(streams=min(len(inputs), processors()))
-    interrupted: KeyboardInterrupt | None = None
-    with open_output(
-        out, inputs, options.endings, settings_of(segmenter, options), resume=resume, overwrite=overwrite
-    ) as journal:
+    settings = settings_of(segmenter, options)
+    with open_output(out, inputs, options.endings, settings, resume=resume, overwrite=overwrite) as journal:
         todo = [item for item in inputs if not journal.has(item.name, item.stem, item.stamp())]
-        try:
-            for count, (item, stamp, raw) in enumerate(work.do(todo, out, segmenter, options), start=1):
-                row = _without_identity(raw, options)
-                # No file has the stamp None, so files that failed are processed again.
-                journal.add(item.name, item.stem, None if row["status"] == "failed" else stamp, row)
-                if on_row is not None:
-                    on_row(row, len(inputs) - len(todo) + count, len(inputs))
-        except KeyboardInterrupt as error:
-            interrupted = error
+        finished = work.do(todo, out, segmenter, options)
+        interrupted = _collect(finished, journal, options, on_row, len(inputs) - len(todo), len(inputs))
         names = _names(journal, inputs)
         write_statistics(out, lambda: journal.rows(names), excel=excel)
         result = BatchResult(
@@ -161,6 +152,27 @@ def predict_files(
     if interrupted is not None:
         raise interrupted
     return result
+
+
+def _collect(
+    finished: Iterator[Done],
+    journal: Journal,
+    options: Options,
+    on_row: Callable[[Row, int, int], None] | None,
+    before: int,
+    total: int,
+) -> KeyboardInterrupt | None:
+    """Keep the row of each finished file; returns Ctrl-C, after which the rows that are there are still written."""
+    try:
+        for count, (item, stamp, raw) in enumerate(finished, start=before + 1):
+            row = _without_identity(raw, options)
+            # No file has the stamp None, so files that failed are processed again.
+            journal.add(item.name, item.stem, None if row["status"] == "failed" else stamp, row)
+            if on_row is not None:
+                on_row(row, count, total)
+    except KeyboardInterrupt as error:
+        return error
+    return None
 
 
 def _about(result: BatchResult, sources: Path | Sequence[Path]) -> dict[str, Any]:

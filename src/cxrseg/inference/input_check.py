@@ -127,10 +127,10 @@ def check_lungs(probability: _Pixels, threshold: float) -> Verdict:
     if not 0.02 <= area <= 0.65:
         return Verdict(f"the lung mask is too small or too large ({area:.0%} of the image, expected 2% to 65%)")
     if confidence < 0.7:
-        return Verdict(f"the confidence of the lung mask is too low ({confidence:.2f}, expected at least 0.7)")
+        return Verdict(f"the confidence of the lung mask is too low ({confidence:.3f}, expected at least 0.7)")
     warnings = []
     if confidence < 0.78:
-        warnings.append(f"the confidence of the lung mask is low ({confidence:.2f}, expected at least 0.78)")
+        warnings.append(f"the confidence of the lung mask is low ({confidence:.3f}, expected at least 0.78)")
     return Verdict(warnings=(*warnings, *_one_lung(lungs), *_cut(lungs)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ class RunSummary:
         counts: 'ok', 'refused' and 'failed' to the number of files.
         median: of the infected fraction, 0 to 1; None where it is known for no file.
         most_infected: path and infected fraction of up to five files, the largest first, without healthy ones.
-        warnings: each to its number of files, the most frequent first.
+        warnings: each kind to its number of files, the most frequent first; numbers in which they differ are left out.
         reasons: why files were refused or failed, likewise; the key is (status, reason).
     """
 
@@ -66,9 +67,20 @@ def summarise(rows: Iterable[Row]) -> RunSummary:
         {status: counts[status] for status in ("ok", "refused", "failed")},
         median(fractions) if fractions else None,
         most,
-        dict(warnings.most_common()),
+        _by_kind(warnings),
         dict(reasons.most_common()),
     )
+
+
+def _by_kind(warnings: Counter[str]) -> dict[str, int]:
+    """Counts of warnings that differ only in their numbers, which are then left out, the most frequent kind first."""
+    kinds: dict[str, list[str]] = {}
+    for text in warnings:
+        kinds.setdefault(re.sub(r"\d+(\.\d+)?", "...", text), []).append(text)
+    counts = {
+        kind if len(texts) > 1 else texts[0]: sum(warnings[text] for text in texts) for kind, texts in kinds.items()
+    }
+    return dict(sorted(counts.items(), key=lambda one: -one[1]))
 
 
 def write_statistics(out: Path, rows: Callable[[], Iterator[Row]], *, excel: bool = False) -> None:

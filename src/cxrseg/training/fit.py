@@ -111,9 +111,7 @@ def train(
     callbacks = callbacks_for(recipe, folder.checkpoints, history, progress, by_loss=by_loss)
     trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
     place = str(trainer.strategy.root_device)
-    check_network(learner.network, recipe, min(recipe.optimiser.batch_size, len(pixels["train"])))
-    if place == "cpu":
-        check_memory(learner.network, recipe, trainer.world_size)
+    _check_fits(trainer, learner, len(pixels["train"]))
     checkpoint = _last_of(folder, history) if resume else None
     if trainer.is_global_zero:
         # Not earlier: a run that cannot start must not leave a folder that blocks the next attempt.
@@ -128,6 +126,14 @@ def train(
         figures: dict[str, Any] = {"best": run.best, "best_by": best_by, "distilled_from": distillation.marks}
         write_manifest(folder, recipe, used, place, ended=run.ended, **figures)
     return run
+
+
+def _check_fits(trainer: Trainer, learner: Learner, images: int) -> None:
+    """Raise an error where the network does not take a batch, or the memory does not hold one."""
+    recipe = learner.recipe
+    check_network(learner.network, recipe, min(recipe.optimiser.batch_size, images))
+    if trainer.strategy.root_device.type == "cpu":
+        check_memory(learner.network, recipe, trainer.world_size)
 
 
 def _learner(
