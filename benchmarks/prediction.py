@@ -96,7 +96,8 @@ def command(model: Path) -> Way:
 
 def in_process(model: Path, precision: Precision) -> Way:
     """The same without the start, since the plain loops are measured without theirs."""
-    return lambda images, out: (predict_files(images, out, Options((model,), precision=precision, force=True)), None)[1]
+    options = Options((model,), "infection", precision=precision, force=True)  # the map that the peers threshold
+    return lambda images, out: (predict_files(images, out, options), None)[1]
 
 
 def race(ways: dict[str, Way], images: Path, scratch: Path, rounds: int) -> dict[str, list[float]]:
@@ -159,7 +160,9 @@ def cold_start(model: Path, image: Path) -> list[float]:
 
 def _predict(model: Path, source: Path, out: Path) -> None:
     places = ["-i", str(source), "-o", str(out), "-m", str(model)]
-    subprocess.run([sys.executable, "-m", "cxrseg", "predict", *places, "-q", "--force"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "cxrseg", "predict", *places, "-q", "--force", "--task", "infection"], check=True
+    )
 
 
 def _seconds(work: Callable[[], object]) -> float:

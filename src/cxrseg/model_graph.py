@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
+
+from cxrseg.protobuf_fields import NotAMessageError, fields
 
 if TYPE_CHECKING:
     import openvino
@@ -36,8 +38,15 @@ def check_nodes(data: bytes) -> None:
     Raises:
         ValueError: says what is wrong with it.
     """
+    try:
+        _check_model(memoryview(data))
+    except NotAMessageError as error:
+        raise ValueError(_NOT_ONNX) from error
+
+
+def _check_model(model: memoryview) -> None:
     graphs = 0
-    for number, value in _fields(memoryview(data)):
+    for number, value, _ in fields(model):
         if number == _MODEL_GRAPH:
             graphs += 1
             _check_graph(_inside(value), _GRAPH_NODE)
@@ -48,7 +57,7 @@ def check_nodes(data: bytes) -> None:
 
 
 def _check_graph(graph: memoryview, nodes: int) -> None:
-    for number, value in _fields(graph):
+    for number, value, _ in fields(graph):
         if number == nodes:
             _check_node(_inside(value))
         elif nodes == _GRAPH_NODE and number == _GRAPH_INITIALIZER:
@@ -57,11 +66,11 @@ def _check_graph(graph: memoryview, nodes: int) -> None:
 
 def _check_node(node: memoryview) -> None:
     kind = ""
-    for number, value in _fields(node):
+    for number, value, _ in fields(node):
         if number == _NODE_OP_TYPE:
             kind = bytes(_inside(value)).decode("ascii")
         elif number == _NODE_ATTRIBUTE:
-            for inner, held in _fields(_inside(value)):
+            for inner, held, _ in fields(_inside(value)):
                 if inner in _ATTRIBUTE_GRAPHS:
                     raise ValueError(
                         "it has a loop or a branch, which can run for ever and which no network of cxrseg has"
@@ -73,7 +82,7 @@ def _check_node(node: memoryview) -> None:
 
 
 def _check_tensor(tensor: memoryview) -> None:
-    if any(number == _TENSOR_LOCATION and value != 0 for number, value in _fields(tensor)):
+    if any(number == _TENSOR_LOCATION and value != 0 for number, value, _ in fields(tensor)):
         raise ValueError("its weights are in another file; save it with all weights inside")
 
 
@@ -81,43 +90,6 @@ def _inside(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
         raise ValueError(_NOT_ONNX)
     return value
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a protobuf message; values of fixed width are left out."""
-    place = 0
-    while place < len(data):
-        tag, place = _varint(data, place)
-        kind = tag & 7
-        if kind == 0:
-            value, place = _varint(data, place)
-            yield tag >> 3, value
-            continue
-        if kind == 2:
-            length, place = _varint(data, place)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError(_NOT_ONNX)
-        if place + length > len(data):
-            raise ValueError(_NOT_ONNX)
-        if kind == 2:
-            yield tag >> 3, data[place : place + length]
-        place += length
-
-
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    """A number of variable length, and the place after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if place >= len(data):
-            break
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise ValueError(_NOT_ONNX)
 
 
 def check_shapes(model: openvino.Model, size: tuple[int, int], outputs: Sequence[int]) -> None:

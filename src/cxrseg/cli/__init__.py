@@ -12,9 +12,10 @@ from cxrseg.cli.data import data
 from cxrseg.cli.evaluate import compare, evaluate, report
 from cxrseg.cli.follow import follow
 from cxrseg.cli.node import node
+from cxrseg.cli.options import PATH
 from cxrseg.cli.predict import predict
 from cxrseg.cli.serve import serve
-from cxrseg.cli.shared import EXIT_CODES, PATH, Commands, command, group
+from cxrseg.cli.shared import EXIT_CODES, Commands, command, group
 from cxrseg.cli.train import demo, fit_check, recipes, train
 
 __all__ = ["main"]

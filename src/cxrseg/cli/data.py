@@ -8,18 +8,16 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.progress import progress_bar
-from cxrseg.cli.shared import (
+from cxrseg.cli.options import (
     FOLDER,
     PATH,
-    SOME_NOT,
     categories_option,
-    command,
-    group,
     mask_values_option,
     quiet_option,
     value_range_option,
 )
+from cxrseg.cli.progress import progress_bar
+from cxrseg.cli.shared import SOME_NOT, command, group
 
 __all__ = ["data"]
 

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cxrseg.cli.progress import progress_bar
-from cxrseg.cli.shared import (
+from cxrseg.cli.options import (
     FOLDER,
-    NOTICE,
     PATH,
     categories_option,
-    command,
     copies_option,
     dataset_option,
     exclude_option,
@@ -25,6 +22,8 @@ from cxrseg.cli.shared import (
     threshold_option,
     value_range_option,
 )
+from cxrseg.cli.progress import progress_bar
+from cxrseg.cli.shared import NOTICE, command
 
 if TYPE_CHECKING:
     from cxrseg.data.sample import Dataset

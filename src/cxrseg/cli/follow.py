@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, PATH, command, models_option
+from cxrseg.cli.options import FOLDER, PATH, models_option
+from cxrseg.cli.shared import NOTICE, command
 
 if TYPE_CHECKING:
     from cxrseg.hospital.follow_up.films import Film

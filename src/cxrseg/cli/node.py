@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import NOTICE, command, models_option
+from cxrseg.cli.options import models_option
+from cxrseg.cli.shared import NOTICE, command
 
 __all__ = ["node"]
 

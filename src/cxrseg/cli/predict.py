@@ -13,18 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from cxrseg.cli.predict_text import Progress
-from cxrseg.cli.shared import (
-    INTERRUPTED,
-    SOME_NOT,
-    command,
+from cxrseg.cli.options import (
     device_option,
-    log_to_console,
     models_option,
     task_option,
     threshold_option,
     value_range_option,
 )
+from cxrseg.cli.predict_text import Progress
+from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console
 from cxrseg.errors import CxrsegError
 
 if TYPE_CHECKING:
@@ -224,7 +221,9 @@ def predict(
     shown = Progress(out, quiet=quiet, verbose=verbose, statistics=statistics)
     try:
         found = predict_files(
-            *(inputs[0] if len(inputs) == 1 else inputs, out, chosen),
+            inputs,
+            out,
+            chosen,
             resume=resume,
             overwrite=overwrite,
             excel=excel,

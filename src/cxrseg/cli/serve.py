@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import FOLDER, NOTICE, command, device_option, models_option, task_option, threshold_option
+from cxrseg.cli.options import (
+    FOLDER,
+    device_option,
+    models_option,
+    task_option,
+    threshold_option,
+)
+from cxrseg.cli.shared import NOTICE, command
 
 __all__ = ["serve"]
 

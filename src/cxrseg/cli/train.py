@@ -8,12 +8,9 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.shared import (
+from cxrseg.cli.options import (
     FOLDER,
-    INTERRUPTED,
-    NOTICE,
     PATH,
-    command,
     copies_option,
     dataset_option,
     exclude_option,
@@ -21,6 +18,7 @@ from cxrseg.cli.shared import (
     open_chosen,
     value_range_option,
 )
+from cxrseg.cli.shared import INTERRUPTED, NOTICE, command
 
 __all__ = ["demo", "fit_check", "recipes", "train"]
 

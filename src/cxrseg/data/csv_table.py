@@ -13,6 +13,7 @@ from cxrseg.io.csv_file import read_csv
 __all__ = ["read_table"]
 
 _MASK_COLUMNS = {"infection": "infection", "mask": "infection", "opacity": "opacity", "lungs": "lungs"}
+_COLUMNS = {"image", *_MASK_COLUMNS.values(), "split", "category", "patient", "name"}
 _EXPECTED = (
     "expected the columns image (required), infection or lungs or both (mask is infection), "
     "and optionally split, category, patient, name"
@@ -24,8 +25,8 @@ def read_table(path: Path) -> tuple[list[Sample], list[str]]:
 
     Columns: image (required); infection (or mask), opacity and lungs, of which each row needs at least one; split,
     'train' where empty; category, also one of your own; patient; name, the image's path without its suffix where empty.
-    Paths are relative to
-    the folder of the CSV file.
+    Paths are
+    relative to the folder of the CSV file.
 
     Args:
         path: the CSV file.
@@ -58,16 +59,7 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
     for place, cell in enumerate(header):
         name = cell.strip().casefold()
         name = _MASK_COLUMNS.get(name, name)
-        if name in columns and name in (
-            "image",
-            "infection",
-            "opacity",
-            "lungs",
-            "split",
-            "category",
-            "patient",
-            "name",
-        ):
+        if name in columns and name in _COLUMNS:
             raise DatasetError(f"{path} has two columns for {name}; {_EXPECTED}")
         columns[name] = place
     if "image" not in columns or not columns.keys() & set(_MASK_COLUMNS.values()):

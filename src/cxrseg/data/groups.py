@@ -89,7 +89,8 @@ def with_copies(dataset: Dataset, path: Path | str) -> Dataset:
             "data check' on this dataset again. They are:",
             unknown[:_SHOWN] + more,
         )
-    return _with(dataset, [replace(s, copies=group_of.get(s.name, s.copies)) for s in dataset.samples])
+    samples = tuple(replace(sample, copies=group_of.get(sample.name, sample.copies)) for sample in dataset.samples)
+    return replace(dataset, samples=samples)
 
 
 def with_exact_copies(samples: Sequence[Sample]) -> list[Sample]:
@@ -152,7 +153,3 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def _with(dataset: Dataset, samples: Iterable[Sample]) -> Dataset:
-    return replace(dataset, samples=tuple(samples))

@@ -17,7 +17,7 @@ from cxrseg.inference.output_folder import earlier_outputs
 from cxrseg.inference.output_names import written_names, written_stems
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image
 
-__all__ = ["Input", "find_inputs", "input_root"]
+__all__ = ["find_inputs", "input_root"]
 
 _log = logging.getLogger(__name__)
 

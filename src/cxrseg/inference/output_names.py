@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from cxrseg.io.read import IMAGE_SUFFIXES
 from cxrseg.io.text import printable
 
-__all__ = ["ENDINGS", "IN_ALL", "without_ending", "written_names", "written_stems"]
+__all__ = ["ENDINGS", "IN_ALL", "PAGE", "without_ending", "written_names", "written_stems"]
 
 ENDINGS = (
     *("_infection.png", "_lungs.png", "_probability.png", "_preview.png", "_preview.svg", "_preview.pdf"),
@@ -20,7 +20,9 @@ ENDINGS = (
 )
 """What follows the stem in the name of each file that may be written for an image."""
 
-IN_ALL = ("manifest.json", "statistics.csv", "statistics.json", "page.html")
+PAGE = "page.html"
+
+IN_ALL = ("manifest.json", "statistics.csv", "statistics.json", PAGE)
 """Files of a whole run, in the output folder itself."""
 
 _BYTES = 255

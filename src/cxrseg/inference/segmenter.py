@@ -258,9 +258,7 @@ class Segmenter:
 
     def _why_emptied(self, output: _Output) -> tuple[str, float] | None:
         """Why the infection map is emptied, and the probability that this is wrong; None where the map is kept."""
-        if "infection" not in output.maps:
-            return None
-        if output.categories is None:
+        if "infection" not in output.maps or output.categories is None:
             return None
         covid19, limit = output.categories["COVID-19"], self._covid19_threshold
         if limit is not None and covid19 < limit:

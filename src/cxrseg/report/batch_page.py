@@ -10,7 +10,7 @@ from typing import Any
 
 from cxrseg._version import __version__
 from cxrseg.errors import CxrsegError
-from cxrseg.inference.output_names import IN_ALL
+from cxrseg.inference.output_names import PAGE
 from cxrseg.inference.run_tables import summarise
 from cxrseg.io.write import write_bytes
 from cxrseg.plots.style import NOTICE
@@ -80,7 +80,7 @@ def write_batch_page(out: Path, stems: Mapping[str, str]) -> Path:
             css=read_part("report.css"),
         )
     )
-    path = out / IN_ALL[3]
+    path = out / PAGE
     write_bytes(path, page.encode("utf-8", "replace"))
     return path
 

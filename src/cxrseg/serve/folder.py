@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from cxrseg.errors import ImageError
-from cxrseg.inference.input_files import Input, find_inputs
+from cxrseg.inference.input_files import find_inputs
+from cxrseg.inference.input_sources import Input
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph

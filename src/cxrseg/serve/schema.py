@@ -47,7 +47,9 @@ class _Row(BaseModel):
     model_version: str
     model_sha256: str
     threshold: _Fraction | None = Field(description="probability from which a pixel is infection")
-    emptied: bool | None = Field(description="true where the task covid19 emptied the map")
+    emptied: bool | None = Field(
+        description="true where the probabilities of the categories emptied the infection map, as a warning says"
+    )
 
 
 def _fractions(base: type[BaseModel], columns: Iterable[str]) -> Any:

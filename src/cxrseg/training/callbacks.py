@@ -129,12 +129,7 @@ def callbacks_for(
     """
     optimiser = recipe.optimiser
     best: dict[str, Any] = (
-        {"monitor": "val_loss_rounded", "mode": "min"}
-        if by_loss
-        else {
-            "monitor": "val_dice",
-            "mode": "max",
-        }
+        {"monitor": "val_loss_rounded", "mode": "min"} if by_loss else {"monitor": "val_dice", "mode": "max"}
     )
     found: list[Callback] = [history]
     if progress:
@@ -143,11 +138,7 @@ def callbacks_for(
         found.append(EMAWeightAveraging(decay=optimiser.ema_decay))
     if optimiser.patience is not None:
         found.append(Patience(**best, patience=optimiser.patience, verbose=False))
-    always: dict[str, Any] = {
-        "dirpath": folder,
-        "enable_version_counter": False,
-        "save_on_train_epoch_end": True,
-    }
+    always: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "save_on_train_epoch_end": True}
     found.append(ModelCheckpoint(filename="best", save_top_k=1, **best, **always))
     found.append(ModelCheckpoint(filename="last", save_top_k=1, **always))
     return found
