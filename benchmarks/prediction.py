@@ -228,8 +228,10 @@ def _print_inference(model: Path, info: ModelInfo, network: Network) -> None:
     work = counter.get_total_flops()
     print(f"\nthe network alone: {work / 1e9:.2f} GFLOP an image of {info.size[1]}x{info.size[0]}")
     print(f"{'':<28}{'images/s':>9}{'GFLOP/s':>12}  fraction of a matrix product's rate")
-    peaks = {kind: product_rate(kind) for kind in (torch.float32, torch.bfloat16)}
+    peaks: dict[torch.dtype, float] = {}
     for name, kind, rate in inference_rates(model, info, network):
+        if kind not in peaks:  # a product in a kind that the processor does not have would take minutes
+            peaks[kind] = product_rate(kind)
         label, peak = f"{name}, {str(kind).removeprefix('torch.')}", peaks[kind]
         fraction = f"{rate * work / peak:>6.1%} of {peak / 1e9:.0f} GFLOP/s"
         print(f"{label:<28}{rate:>9.1f}{rate * work / 1e9:>12.0f}  {fraction}")
