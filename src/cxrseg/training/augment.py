@@ -8,6 +8,7 @@ import kornia.augmentation as K
 import torch
 from torch import Tensor, nn
 
+from cxrseg.training.appearance import AppearanceExchange
 from cxrseg.training.recipe import AugmentRecipe
 from cxrseg.training.storage import StorageChanges
 
@@ -23,6 +24,8 @@ class Augment(nn.Module):
 
     def __init__(self, recipe: AugmentRecipe) -> None:
         super().__init__()
+        # Before films are moved: the empty corners that moving leaves have no look.
+        self.appearance = AppearanceExchange(recipe.appearance) if recipe.appearance else nn.Identity()
         geometry = list(_geometry(recipe))
         self.geometry = K.AugmentationSequential(*geometry, data_keys=["input", "mask"]) if geometry else None
         self.border = recipe.border
@@ -40,6 +43,7 @@ class Augment(nn.Module):
             Images in [0, 1] and masks of 0 and 1, of the same shapes. What moves in from outside is black, or with the
             probability `recipe.border` of one gray value drawn at random, and no mask.
         """
+        images = self.appearance(images)
         if self.geometry is None:
             return self.intensity(images).clamp(0, 1), masks
         inside = torch.ones_like(images)

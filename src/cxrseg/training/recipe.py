@@ -161,8 +161,11 @@ class AugmentRecipe(Section):
     otherwise."""
     storage: Fraction = Field(0.0, ge=0, le=1)
     """How often films are stored in another way: 1 resamples half of them, blurs a quarter, sharpens a fifth, adds
-    noise to a
-    third and makes a third JPEG files (see `cxrseg.training.storage`)."""
+    noise to a third and makes a third JPEG files (see `cxrseg.training.storage`)."""
+    appearance: Fraction = Field(0.0, ge=0, le=1)
+    """Probability that a film gets the gray values of another film of its batch, and the same again for its
+    spectrum (sharpness and grain), so that the look of a source does not help the network (see
+    `cxrseg.training.appearance`)."""
     cutout: Fraction = Field(0.0, ge=0, le=1)
     """Probability that a rectangle of 2 to 10% of the image is set to black (the mask is not changed)."""
 
