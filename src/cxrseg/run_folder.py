@@ -12,7 +12,7 @@ from cxrseg.errors import CxrsegError, DatasetError, ModelFileError
 from cxrseg.io.csv_file import read_csv_rows
 from cxrseg.model_file import ModelInfo, read_model
 
-__all__ = ["RunFolder", "StoredRun", "model_file_in", "read_run"]
+__all__ = ["RunFolder", "StoredRun", "model_file_in", "read_run", "read_split"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class RunFolder:
     """Paths of a training run.
 
     Attributes:
-        root: the folder; holds recipe.yaml, manifest.json, history.csv, model.onnx, checkpoints/, figures/ and
-            tensorboard/.
+        root: the folder; holds recipe.yaml, manifest.json, split.csv, history.csv, model.onnx, checkpoints/, figures/
+            and tensorboard/.
     """
 
     root: Path
@@ -35,6 +35,11 @@ class RunFolder:
     def manifest(self) -> Path:
         """Versions, seed, device, dataset, commands, and how the run ended."""
         return self.root / "manifest.json"
+
+    @property
+    def split(self) -> Path:
+        """Name and split of each image: columns name, split."""
+        return self.root / "split.csv"
 
     @property
     def history(self) -> Path:
@@ -99,6 +104,19 @@ def model_file_in(path: Path) -> Path:
             f"expected a model file, or a run folder that contains model.onnx, at {path}; 'cxrseg train' writes one"
         )
     return RunFolder(path).model
+
+
+def read_split(model: Path) -> dict[str, str]:
+    """Name to split of each image of a training run, as its folder keeps them; empty for a model file alone.
+
+    Args:
+        model: a run folder, or the model file in it.
+
+    Raises:
+        DatasetError: split.csv is damaged.
+    """
+    path = RunFolder(model if model.is_dir() else model.parent).split
+    return {row["name"]: row["split"] for row in read_csv_rows(path)} if path.is_file() else {}
 
 
 def read_run(path: Path) -> StoredRun:

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from cxrseg import __version__
 from cxrseg.cli import main
 from cxrseg.data.layout import open_dataset
+from cxrseg.io.masks import read_mask
 from cxrseg.phantom.generate import write_phantoms
 from cxrseg.training.fit import Run
 from cxrseg.training.recipe import Recipe
@@ -254,11 +255,18 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, tiny_run: R
 
 
 @pytest.fixture
-def recipe_file(tmp_path: Path, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cxrseg.training.fit._finish", lambda *_: None)
+def whole_recipe(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> Path:
+    """A recipe whose runs end with a model file and figures."""
     path = tmp_path / "tiny.yaml"
     path.write_text(tiny_recipe().to_yaml(), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def recipe_file(whole_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same for runs that end after their last epoch."""
+    monkeypatch.setattr("cxrseg.training.fit._finish", lambda *_: None)
+    return whole_recipe
 
 
 def test_data_phantom_and_preview(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,14 +309,86 @@ def test_train(tmp_path: Path, recipe_file: Path, phantoms: Path) -> None:
     assert "done. Best epoch 1" in quiet
 
 
-def test_train_goes_to_runs_and_holds_out(tmp_path: Path, recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_says_what_it_will_do_and_the_run_remembers_what_it_held_out(
+    tmp_path: Path, whole_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_phantoms(tmp_path / "p", {"train": {"COVID-19": 10}}, size=64)
     monkeypatch.chdir(tmp_path)
     arguments = ["train", "tiny.yaml", "--dataset", "p", "-d", "cpu", "-s", "optimiser.epochs=1"]
-    assert "--val-fraction" in run(*arguments).output
-    works(*arguments, "--val-fraction", "0.2")
+    text = works(*arguments, "--val-fraction", "0.3")
+    assert "images   7 for training, 3 for validation" in text
+    assert "held out" not in text  # as asked: nothing to say
     manifest = json.loads((tmp_path / "runs" / "tiny" / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["dataset"]["images"] == "train COVID-19 8, val COVID-19 2"
+    assert manifest["dataset"]["images"] == "train COVID-19 7, val COVID-19 3"
+    # The dataset has no split 'val'; the run knows which images it did not learn from.
+    assert "3 images" in works("evaluate", "runs/tiny", "--dataset", "p", "-o", "e")
+    with (tmp_path / "e" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        evaluated = {row["name"] for row in csv.DictReader(file)}
+    with (tmp_path / "runs" / "tiny" / "split.csv").open(encoding="utf-8", newline="") as file:
+        assert evaluated == {row["name"] for row in csv.DictReader(file) if row["split"] == "val"}
+    assert "no images of split val" in run("evaluate", "--dataset", "p", "-o", "other").output
+
+
+def test_without_a_split_a_fifth_is_held_out(
+    tmp_path: Path, recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_phantoms(tmp_path / "p", {"train": {"COVID-19": 5}}, size=64)
+    for mask in (tmp_path / "p").rglob("lung masks/*"):
+        mask.unlink()
+    folder = next((tmp_path / "p").rglob("images")).parent
+    (folder / "lung masks").rmdir()
+    (tmp_path / "own").mkdir()
+    for name in ("images", "infection masks"):
+        (folder / name).rename(tmp_path / "own" / name)
+    monkeypatch.chdir(tmp_path)
+    text = works("train", "tiny.yaml", "--dataset", "own", "-d", "cpu", "-s", "optimiser.epochs=1", "-o", "r")
+    assert "there is no split 'val': 20% of the training images are held out" in text
+    assert "no image has a mask of lungs" in text
+    assert "done. Best epoch 1" in text
+
+
+def test_folds_evaluate_each_image_by_a_model_that_did_not_see_it(
+    tmp_path: Path, whole_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_phantoms(tmp_path / "p", {"train": {"COVID-19": 5}, "val": {"COVID-19": 2}}, size=64)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "tiny.yaml", "--dataset", "p", "-d", "cpu", "-s", "optimiser.epochs=1", "-o", "cv"]
+    arguments += ["--folds", "2"]
+    assert "leave out --val-fraction" in run(*arguments, "--val-fraction", "0.2").output
+    text = works(*arguments)
+    assert "in the first of 2 folds" in text and "fold 2 of 2: " in text
+    assert "infection at 0.5: 7 images" in text
+    assert "cxrseg predict -m cv/fold-1 -m cv/fold-2" in text
+    seen: list[set[str]] = []
+    for fold in ("fold-1", "fold-2"):
+        with (tmp_path / "cv" / fold / "split.csv").open(encoding="utf-8", newline="") as file:
+            seen.append({row["name"] for row in csv.DictReader(file) if row["split"] == "val"})
+    assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == 7
+    # The dataset calls some of them 'val' and others 'train'; the fold knows better.
+    works("evaluate", "cv/fold-1", "--dataset", "p", "-o", "e")
+    with (tmp_path / "e" / "scores.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["name"] for row in csv.DictReader(file)} == seen[0]
+    # Folds that are complete are not trained once more.
+    models = [(tmp_path / "cv" / fold / "model.onnx").stat().st_mtime_ns for fold in ("fold-1", "fold-2")]
+    assert "epoch   1" not in works(*arguments, "--resume")
+    assert models == [(tmp_path / "cv" / fold / "model.onnx").stat().st_mtime_ns for fold in ("fold-1", "fold-2")]
+    works("compare", "cv/evaluation", "cv/evaluation")
+
+
+def test_finetune_begins_with_the_shipped_weights_and_still_finds_lungs(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "p", {"train": {"COVID-19": 3}}, size=128)
+    folder = next((tmp_path / "p").rglob("images")).parent
+    (tmp_path / "own").mkdir()
+    for name in ("images", "infection masks"):
+        (folder / name).rename(tmp_path / "own" / name)
+    settings = ["-s", "optimiser.epochs=1", "-s", "optimiser.learning_rate=1e-9", "-d", "cpu", "-q"]
+    works("train", "finetune", "--dataset", tmp_path / "own", "-o", tmp_path / "run", *settings)
+    image = next((tmp_path / "own" / "images").glob("*.png"))
+    for name, options in (("shipped", []), ("tuned", ["-m", tmp_path / "run"])):
+        works("predict", image, "-o", tmp_path / name, "--force", "--save-probabilities", "-ta", "infection", *options)
+    lungs = [read_mask(tmp_path / name / f"{image.stem}_lungs.png") for name in ("shipped", "tuned")]
+    both, either = (lungs[0] & lungs[1]).sum(), (lungs[0] | lungs[1]).sum()
+    assert lungs[0].any() and both > 0.9 * either
 
 
 def test_evaluate(tmp_path: Path, tiny_run: Run, phantoms: Path) -> None:

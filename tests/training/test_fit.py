@@ -42,6 +42,7 @@ def test_the_run_folder_is_complete(tiny_run: Run) -> None:
             "manifest.json",
             "model.onnx",
             "recipe.yaml",
+            "split.csv",
         ]
     )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from cxrseg.data.sample import Dataset
 from cxrseg.training.batches import load_pixels, select_samples
-from cxrseg.training.lightning_module import Learner, Scores
+from cxrseg.training.lightning_module import Learner
 from cxrseg.training.recipe import Recipe
+from cxrseg.training.scores import Scores
 
 
 def random_batch(seed: int, images: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,3 +185,28 @@ def test_channels_last_reaches_the_weights(make_learner: Callable[..., Learner])
     wide = [p for p in learner.network.parameters() if p.ndim == 4 and min(p.shape) > 1]
     assert wide
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in wide)
+
+
+def test_what_the_initial_weights_know_of_missing_masks_is_kept(
+    dataset: Dataset, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    recipe = tiny_recipe(loss={"retention_weight": 2.0})
+    samples = [replace(s, masks={"infection": s.masks["infection"]}) for s in dataset.select("train").samples]
+    pixels = load_pixels(samples, recipe.data, complete=False)
+    learner = Learner(recipe, pixels, pixels)
+    batch = pixels.batch(torch.arange(4))
+    images, masks = batch.images.float() / 255, batch.masks.float()
+    learner.eval()
+    learner.remember()
+    with_retention = learner._step("train", images, masks, batch)
+    lungs = learner.network(images).maps[:, 1].sigmoid()
+    entropy = -(lungs * lungs.log() + (1 - lungs) * (1 - lungs).log()).mean()
+    learner.initial = []
+    assert with_retention.item() == pytest.approx(
+        learner._step("train", images, masks, batch).item() + 2 * entropy.item()
+    )
+    # Masks that are there are learned, not kept; and the copy is no part of a checkpoint.
+    learner.remember()
+    whole = load_pixels(dataset.select("train").samples, recipe.data).batch(torch.arange(4))
+    assert learner._forgotten(learner.network(images), images, whole).item() == 0
+    assert not any("initial" in key for key in learner.state_dict())

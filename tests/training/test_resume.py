@@ -162,3 +162,28 @@ def test_a_damaged_checkpoint_is_named(
         folder.last.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(TrainingError, match=r"last\.ckpt is not a checkpoint of cxrseg, or is damaged"):
         train(tiny_recipe(), dataset, folder.root, resume=True, device="cpu")
+
+
+@pytest.mark.usefixtures("unfinished")
+def test_a_complete_run_can_be_extended_where_its_rate_does_not_depend_on_its_length(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    long = tiny_recipe(optimiser={"epochs": 4})
+    whole = train(long, dataset, tmp_path / "whole", device="cpu")
+    train(tiny_recipe(optimiser={"epochs": 2}), dataset, tmp_path / "run", device="cpu")
+    extended = train(long, dataset, tmp_path / "run", resume=True, device="cpu")
+    assert [row["val_loss"] for row in extended.history] == [row["val_loss"] for row in whole.history]
+    assert len(extended.history) == 4
+    assert differing(extended.folder.last, whole.folder.last) == []
+    with pytest.raises(TrainingError, match=r"optimiser.epochs: the run has 4, now 3"):
+        train(tiny_recipe(optimiser={"epochs": 3}), dataset, tmp_path / "run", resume=True, device="cpu")
+
+
+def test_a_run_whose_rate_depends_on_its_length_is_not_extended(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe], unbroken: Run
+) -> None:
+    shutil.copytree(unbroken.folder.root, tmp_path / "run")
+    longer = {**EVERYTHING, "optimiser": {**EVERYTHING["optimiser"], "epochs": 9}}
+    with pytest.raises(TrainingError, match=r"epochs: the run has 8, now 9") as caught:
+        train(tiny_recipe(**longer), dataset, tmp_path / "run", resume=True, device="cpu")
+    assert f"--init-from {tmp_path / 'run'}" in str(caught.value)

@@ -84,16 +84,20 @@ def evaluate(
 ) -> None:
     """Evaluate a model, or predicted masks, on a dataset: a row for each image, and means with intervals.
 
-    MODEL is a model file or a run folder. Without it, the weights that come with cxrseg are evaluated.
+    MODEL is a model file or a run folder. Without it, the weights that come with cxrseg are evaluated. Images that the
+    run trained on count as 'train', those that it held out as 'val'.
     """
+    from cxrseg.data.splits import with_splits
     from cxrseg.evaluation.calibrate import Calibration, write_calibration
     from cxrseg.evaluation.evaluate import evaluate as evaluate_model
     from cxrseg.evaluation.evaluate import write_evaluation
     from cxrseg.model_file import shipped_model
-    from cxrseg.run_folder import model_file_in
+    from cxrseg.run_folder import model_file_in, read_split
 
     _check_options(model, predictions, stressed, threshold, fit_split, task)
     dataset = open_chosen(dataset_path, value_range, mask_values, exclude=exclude, copies=copies)
+    if model is not None:
+        dataset = with_splits(dataset, read_split(model))
     selected = dataset.select(split, categories or None)
     if predictions is not None:
         _evaluate_stored(predictions, selected, out, quiet)
@@ -244,10 +248,11 @@ def report(
     contains images, and their licence applies to it.
     """
     from cxrseg.data.layout import open_dataset
+    from cxrseg.data.splits import with_splits
     from cxrseg.model_file import shipped_model
     from cxrseg.report.report import evaluate_run, write_report
     from cxrseg.report.stored_evaluation import read_evaluation
-    from cxrseg.run_folder import read_run
+    from cxrseg.run_folder import read_run, read_split
 
     if dataset_path is None and evaluation is None:
         raise click.UsageError("expected --evaluation, --dataset or both, got neither")
@@ -257,7 +262,7 @@ def report(
     dataset = open_dataset(dataset_path) if dataset_path is not None else None
     if evaluation is None:
         assert dataset is not None
-        selected = dataset.select(split, categories or None)
+        selected = with_splits(dataset, read_split(stored.model)).select(split, categories or None)
         with progress_bar("evaluating", quiet=quiet) as on_image:
             evaluated = evaluate_run(stored, selected, folder / f"evaluation-{split}", on_image=on_image)
     else:

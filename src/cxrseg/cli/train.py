@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,10 @@ from cxrseg.cli.options import (
     value_range_option,
 )
 from cxrseg.cli.shared import INTERRUPTED, NOTICE, command
+
+if TYPE_CHECKING:
+    from cxrseg.data.sample import Dataset
+    from cxrseg.training.plan import Plan
 
 __all__ = ["demo", "fit_check", "recipes", "train"]
 
@@ -56,7 +61,6 @@ def demo(out: Path) -> None:
 )
 @click.option(
     "--distill-from",
-    "distill_from",
     type=FOLDER,
     multiple=True,
     help="Learn the probabilities of this finished run as well; of several runs, their mean.",
@@ -67,6 +71,13 @@ def demo(out: Path) -> None:
     metavar="FRACTION",
     help="Use this fraction of the training images as the split 'val', where the dataset has none; images of one "
     "patient, and copies, stay together.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Cross-validation: train N models, each without another Nth of the images of 'train' and 'val', and evaluate "
+    "each on these.",
 )
 @click.option("-d", "--device", default="auto", show_default=True, help="auto, cpu, gpu or gpu:N.")
 @click.option(
@@ -82,40 +93,66 @@ def train(
     copies: Path | None,
     out: Path | None,
     overrides: tuple[str, ...],
-    resume: bool,
-    init_from: tuple[Path, ...],
-    distill_from: tuple[Path, ...],
     val_fraction: float | None,
-    device: str,
-    processes: int,
+    folds: int | None,
     quiet: bool,
+    **options: Any,
 ) -> None:
-    """Train a recipe: one that comes with cxrseg (see 'cxrseg recipes') or a YAML file."""
-    from cxrseg.data.splits import hold_out
-    from cxrseg.training.fit import train as fit
+    """Train a recipe: one that comes with cxrseg (see 'cxrseg recipes') or a YAML file.
+
+    First it says what it will do. Targets of which the dataset has no mask are left out; without a split 'val', a fifth
+    of the training images is held out.
+    """
+    from cxrseg.training.plan import plan_run
     from cxrseg.training.recipe_file import load_recipe
 
+    if folds and val_fraction:
+        raise click.UsageError("--folds divides the images itself; leave out --val-fraction")
     chosen = load_recipe(recipe, overrides)
     dataset = open_chosen(dataset_path, value_range, mask_values, exclude=exclude, copies=copies)
-    done = fit(
-        chosen,
-        dataset if val_fraction is None else hold_out(dataset, "val", val_fraction, chosen.seed),
-        out or Path("runs") / chosen.name,
-        resume=resume,
-        init_from=init_from,
-        distill_from=distill_from,
-        device=device,
-        processes=processes,
-        progress=not quiet and sys.stderr.isatty(),
-        on_epoch=None if quiet else _print_epoch,
-    )
+    plan = plan_run(chosen, dataset, val_fraction=val_fraction, folds=folds)
+    is_main = int(os.environ.get("LOCAL_RANK", "0")) == 0  # the other processes of a run are silent
+    if is_main and not quiet:
+        for line in plan.lines():
+            click.echo(line)
+    folder = out or Path("runs") / chosen.name
+    options["progress"] = not quiet and sys.stderr.isatty()
+    options["on_epoch"] = None if quiet else _print_epoch
+    sys.exit(_cross_validate(plan, folder, quiet, options) if folds else _run(plan, folder, options))
+
+
+def _run(plan: Plan, out: Path, options: dict[str, Any]) -> int:
+    """Train one model, and return the exit code."""
+    from cxrseg.training.fit import train as fit
+
+    done = fit(plan.recipe, plan.dataset, out, **options)
     if not done.is_main:
-        return
+        return 0
     state = f"stopped after epoch {len(done.history)}; continue with --resume" if done.interrupted else "done"
     by = "" if done.best_by == "val Dice" else f" by {done.best_by}, since no val image has a mask of the first target"
     click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}{by}: {_figures(done.best)}")
     click.echo(f"run         {done.folder.root}\nmodel file  {done.folder.model}\n{NOTICE}")
-    sys.exit(INTERRUPTED if done.interrupted else 0)
+    return INTERRUPTED if done.interrupted else 0
+
+
+def _cross_validate(plan: Plan, out: Path, quiet: bool, options: dict[str, Any]) -> int:
+    """Cross-validate, and return the exit code."""
+    from cxrseg.cross_validation import cross_validate
+    from cxrseg.evaluation.evaluate import summary_table
+
+    def on_fold(number: int, dataset: Dataset) -> None:
+        if not quiet:
+            click.echo(f"fold {number} of {plan.folds}: {dataset.describe()}")
+
+    found = cross_validate(plan, out, on_fold=on_fold, **options)
+    if found.evaluation is None:
+        click.echo(f"stopped in fold {len(found.runs)} of {plan.folds}; continue with --resume")
+        return INTERRUPTED
+    for line in summary_table(found.evaluation):
+        click.echo(line)
+    click.echo(f"\nrows        {out / 'evaluation' / 'scores.csv'}\nmeans       {out / 'evaluation' / 'summary.json'}")
+    click.echo("all models  cxrseg predict " + " ".join(f"-m {run.root}" for run in found.runs) + f"\n{NOTICE}")
+    return 0
 
 
 def _print_epoch(row: dict[str, float | None]) -> None:

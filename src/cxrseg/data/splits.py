@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 from cxrseg.data.groups import independent_groups, with_exact_copies
 from cxrseg.data.sample import SPLITS, Dataset, Sample
 from cxrseg.errors import DatasetError, RecipeError
 
-__all__ = ["as_category", "as_split", "hold_out"]
+__all__ = ["as_category", "as_split", "hold_out", "in_folds", "with_splits"]
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +82,64 @@ def hold_out(dataset: Dataset, split: str, fraction: float, seed: int = 0) -> Da
         )
     _log.info("%s: held out %d training images for %s (seed %d)", dataset.root, len(held), split, seed)
     samples = tuple(replace(s, split=split) if s.name in held else s for s in dataset.samples)
+    return replace(dataset, samples=samples)
+
+
+def in_folds(dataset: Dataset, count: int, seed: int = 0) -> list[Dataset]:
+    """Divide the images of 'train' and 'val' for cross-validation: each is 'val' in one of the datasets.
+
+    The folds of a category differ by as little as whole groups allow: images of one patient, and copies of one
+    exposure, stay together. The choice is the same on every machine.
+
+    Args:
+        dataset: the dataset; its images of 'test' stay out of all folds.
+        count: number of folds, at least 2.
+        seed: another seed divides differently.
+
+    Returns:
+        One dataset a fold, of the images of 'train' and 'val'.
+
+    Raises:
+        RecipeError: fewer than two folds.
+        DatasetError: too few images, patients or groups of copies.
+    """
+    if count < 2:
+        raise RecipeError(f"expected at least 2 folds, got {count}")
+    samples = with_exact_copies([sample for sample in dataset.samples if sample.split != "test"])
+    sizes = [0] * count
+    fold_of: dict[str, int] = {}
+    for units in _units(samples, seed).values():
+        within = [0] * count
+        for names in sorted(units, key=len, reverse=True):  # stable: groups of one size stay in their order
+            fold = min(range(count), key=lambda each: (within[each], sizes[each], each))
+            within[fold] += len(names)
+            sizes[fold] += len(names)
+            fold_of.update(dict.fromkeys(names, fold))
+    if not all(sizes):
+        raise DatasetError(
+            f"expected images of at least {count} patients or groups of copies for {count} folds, got "
+            f"{dataset.describe()} in {dataset.root}; use fewer folds"
+        )
+    return [
+        replace(
+            dataset,
+            samples=tuple(replace(s, split="val" if fold_of[s.name] == fold else "train") for s in samples),
+        )
+        for fold in range(count)
+    ]
+
+
+def with_splits(dataset: Dataset, split_of: Mapping[str, str]) -> Dataset:
+    """A dataset whose images are in the splits in which a training run used them, so that none that it learned from is
+    evaluated as 'val'.
+
+    Args:
+        dataset: any dataset; one that does not have all images of the run is not changed.
+        split_of: name to split of the images of the run; others stay in theirs.
+    """
+    if not split_of.keys() <= {sample.name for sample in dataset.samples}:
+        return dataset
+    samples = tuple(replace(s, split=split_of.get(s.name, s.split)) for s in dataset.samples)
     return replace(dataset, samples=samples)
 
 

@@ -81,8 +81,8 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
     """
     if split == "val" and not any(sample.split == "val" for sample in dataset.samples):
         raise DatasetError(
-            f"{dataset.root} has no split 'val' for validation; use a fraction of its training images with "
-            "--val-fraction 0.2 (cxrseg.data.splits.hold_out)"
+            f"{dataset.root} has no split 'val' for validation; hold out a fraction of its training images "
+            "(cxrseg.data.splits.hold_out)"
         )
     others = {sample.category for sample in dataset.samples} - set(CATEGORIES)
     chosen = dataset.select(split, {*recipe.categories, *others})
@@ -96,12 +96,13 @@ def select_samples(dataset: Dataset, recipe: DataRecipe, split: str) -> tuple[Sa
     return kept
 
 
-def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
+def load_pixels(samples: Sequence[Sample], recipe: DataRecipe, *, complete: bool = True) -> Pixels:
     """Read and resize images and masks.
 
     Args:
         samples: the images.
         recipe: size, targets, and the use of Non-COVID images.
+        complete: whether each target needs a mask; not where a run keeps what it knows of the others.
 
     Raises:
         DatasetError: files cannot be read (all of them are listed), or no image has a mask of a target.
@@ -122,7 +123,7 @@ def load_pixels(samples: Sequence[Sample], recipe: DataRecipe) -> Pixels:
         raise DatasetError(f"{len(faults)} of {len(samples)} images cannot be used:", sorted(faults))
     present = np.array([item[2] for item in items])
     for index, target in enumerate(recipe.targets):
-        if not present[:, index].any():
+        if complete and not present[:, index].any():
             raise DatasetError(
                 f"none of the {len(samples)} images has a mask of {target}, which is in the recipe's data.targets; "
                 "remove it there, or use another dataset"

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import OutOfMemoryError, TrainingError
+from cxrseg.model_file import shipped_model
 from cxrseg.run_folder import RunFolder
 from cxrseg.training.batches import Batches, Pixels, load_pixels, select_samples, shuffled
 from cxrseg.training.callbacks import History, callbacks_for
@@ -104,7 +105,8 @@ def train(
     distillation = Distillation([Path(run) for run in distill_from], recipe)
     if getattr(rank_zero_only, "rank", 0) == 0:  # for the other processes the folder exists already
         check_run_folder(folder, recipe, used, resume, distillation.marks)
-    pixels = {split: load_pixels(chosen, recipe.data) for split, chosen in samples.items()}
+    complete = not recipe.loss.retention_weight
+    pixels = {split: load_pixels(chosen, recipe.data, complete=complete) for split, chosen in samples.items()}
     learner = _learner(recipe, pixels, init_from, distillation)
     history = History(folder.history, on_epoch)
     by_loss = not bool(pixels["val"].masks[:, 0].any())
@@ -115,7 +117,7 @@ def train(
     checkpoint = _last_of(folder, history) if resume else None
     if trainer.is_global_zero:
         # Not earlier: a run that cannot start must not leave a folder that blocks the next attempt.
-        write_recipe(folder, recipe)
+        write_recipe(folder, recipe, used)
         write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
     with hide_lightning_hints(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
@@ -143,12 +145,15 @@ def _learner(
     torch.manual_seed(recipe.seed)
     learner = Learner(recipe, pixels["train"], pixels["val"], distillation)
     sources = [Path(source) for source in init_from]
+    if not sources and recipe.init_from == "shipped":
+        sources = [shipped_model()]
     if len(sources) == 1 and sources[0].suffix == ".onnx":
         chosen = shuffled(len(pixels["train"]), recipe.seed, 0)[:_BATCH_NORM_IMAGES]
         batches = Batches(pixels["train"], recipe.optimiser.batch_size, chosen)
         load_model_file(learner.network, sources[0], (batch.images.float() / 255 for batch in batches))
     elif sources:
         load_weights(learner.network, *sources)
+    learner.remember()
     return learner
 
 

@@ -1,9 +1,10 @@
-"""The LightningModule: network, data, loss, optimiser, and the figures of each epoch."""
+"""The LightningModule: network, data, loss and optimiser."""
 
 from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import update_bn
-from torchmetrics import Metric
 
 from cxrseg.data.sample import CATEGORIES
 from cxrseg.training.augment import Augment
@@ -21,76 +21,11 @@ from cxrseg.training.batches import Batch, Batches, Pixels, epoch_seed, shuffled
 from cxrseg.training.depthwise import FastDepthwise
 from cxrseg.training.distillation import Distillation, SoftTargets
 from cxrseg.training.losses import build_loss, evidence_loss, masked_mean
-from cxrseg.training.networks import Found, build_network
+from cxrseg.training.networks import Found, Network, build_network
 from cxrseg.training.recipe import OptimiserRecipe, Recipe
+from cxrseg.training.scores import Scores
 
-__all__ = ["Learner", "Scores"]
-
-
-class Scores(Metric):
-    """Loss, RMSE, Dice and IoU of one epoch, summed over batches and processes.
-
-    RMSE is Eq. 1 of the reports: the root of the mean, over all pixels of all images, of (probability - mask)^2. Dice
-    and IoU are means per image at probability 0.5 over the images whose mask is not empty. Accuracy is the fraction of
-    images whose category the classification head predicts correctly.
-
-    Args:
-        channels: number of output channels.
-    """
-
-    full_state_update = False
-    loss: Tensor
-    batches: Tensor
-    squared_error: Tensor
-    pixels: Tensor
-    dice: Tensor
-    iou: Tensor
-    infected: Tensor
-    right: Tensor
-    classified: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        for name in ("loss", "batches", "right", "classified"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("squared_error", "pixels", "dice", "iou", "infected"):
-            self.add_state(name, torch.zeros(channels, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, loss: Tensor, logits: Tensor, masks: Tensor, present: Tensor) -> None:
-        """Add a batch: a scalar, two (N, C, H, W) float32, and (N, C) bool."""
-        errors = (logits.sigmoid() - masks).square().sum((2, 3)).double()
-        marked = (logits > 0).float()
-        both = (marked * masks).sum((2, 3)).double()
-        either = (marked + masks).sum((2, 3)).double()
-        counted = present & (masks.amax((2, 3)) > 0)
-        self.loss += loss.double()
-        self.batches += 1
-        self.squared_error += (errors * present).sum(0)
-        self.pixels += present.sum(0) * masks.shape[2] * masks.shape[3]
-        self.dice += (2 * both / either.clamp(min=1) * counted).sum(0)
-        self.iou += (both / (either - both).clamp(min=1) * counted).sum(0)
-        self.infected += counted.sum(0)
-
-    def update_categories(self, logits: Tensor, categories: Tensor) -> None:
-        """Add a batch of the classification head: (N, K) float32, and (N) int64 with -1 where the category is not
-        known."""
-        self.right += (logits.argmax(1) == categories).sum()
-        self.classified += (categories >= 0).sum()
-
-    def compute(self) -> dict[str, Tensor]:
-        """'loss', 'accuracy', and (C) values of 'rmse', 'dice', 'iou'; nan where there was nothing to measure."""
-        return {
-            "loss": self.loss / self.batches,
-            "rmse": (self.squared_error / self.pixels).sqrt(),
-            "dice": self.dice / self.infected,
-            "iou": self.iou / self.infected,
-            "accuracy": self.right / self.classified,
-        }
-
-    def figures(self) -> dict[str, list[float]]:
-        """The same over all processes, as plain numbers: one for each channel, one loss and accuracy."""
-        # torchmetrics turns a tensor of one value into a scalar.
-        return {name: values.reshape(-1).tolist() for name, values in self.compute().items()}
+__all__ = ["Learner"]
 
 
 class Learner(LightningModule):
@@ -115,9 +50,15 @@ class Learner(LightningModule):
             self.network.to(memory_format=torch.channels_last)
         self.augment = Augment(recipe.augment)
         self.loss = build_loss(recipe.loss)
+        self.initial: list[Network] = []  # in a list: no part of the checkpoints
         weights = [recipe.loss.target_weights.get(target, 1.0) for target in recipe.data.targets]
         self.register_buffer("channel_weights", torch.tensor(weights), persistent=False)
         self.scores = {"train": Scores(len(weights)), "val": Scores(len(weights))}
+
+    def remember(self) -> None:
+        """Keep a copy of the network as it is, for `LossRecipe.retention_weight`."""
+        if self.recipe.loss.retention_weight:
+            self.initial = [deepcopy(self.network).eval().requires_grad_(False)]
 
     def train_dataloader(self) -> Batches:
         """The batches of this epoch; Lightning calls this again for each epoch."""
@@ -140,7 +81,9 @@ class Learner(LightningModule):
         )
 
     def on_fit_start(self) -> None:
-        """Move the networks of the distillation to the device."""
+        """Move the networks that this one learns from to the device."""
+        for network in self.initial:
+            network.to(self.device)
         if self.distillation:
             layout = torch.channels_last if self.recipe.optimiser.channels_last else torch.preserve_format
             self.distillation.to(self.device, layout)
@@ -195,6 +138,8 @@ class Learner(LightningModule):
                 scores.update_categories(logits.detach(), batch.categories)
             if self.recipe.loss.evidence_weight:
                 loss = loss + self.recipe.loss.evidence_weight * self._evidence(maps, batch)
+            if self.initial and split == "train":
+                loss = loss + self.recipe.loss.retention_weight * self._forgotten(found, images, batch)
             distance = 0.0 if soft_targets is None else self._distance(found, soft_targets, batch.real)
         with torch.no_grad():
             scores.update(loss.detach(), maps.detach(), masks, batch.present)
@@ -206,6 +151,21 @@ class Learner(LightningModule):
         normal = batch.categories == CATEGORIES.index("Normal")
         shown = (batch.categories >= 0) & ~normal & ~batch.present[:, opacity]
         return evidence_loss(maps[:, opacity], shown, shown | normal, self.recipe.loss)
+
+    def _forgotten(self, found: Found, images: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy to what the initial weights say, where an image lacks a mask or a category."""
+        with torch.no_grad():
+            before: Found = self.initial[0](images)
+        missing = batch.real[:, None] & ~batch.present
+        each = F.binary_cross_entropy_with_logits(found.maps.float(), before.maps.float().sigmoid(), reduction="none")
+        loss = masked_mean(each.mean((2, 3)), missing, self.channel_weights)
+        if found.categories is None or before.categories is None:
+            return loss
+        unknown = batch.real & (batch.categories < 0)
+        soft = before.categories.float().softmax(1)
+        of_categories = F.cross_entropy(found.categories.float(), soft, reduction="none")
+        sums = (of_categories * unknown).sum() / unknown.sum().clamp(min=1)
+        return loss + self.recipe.loss.classification_weight * sums
 
     def _is_slow_in_bfloat16(self) -> bool:
         recipe = self.recipe.optimiser

@@ -17,12 +17,15 @@ import torch
 from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
-from cxrseg.io.write import write_bytes, write_json
+from cxrseg.io.write import write_bytes, write_csv, write_json
 from cxrseg.run_folder import RunFolder
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
 
 __all__ = ["check_run_folder", "write_manifest", "write_recipe"]
+
+EXTENDABLE = ("constant", "plateau")
+"""Schedules whose learning rate does not depend on the number of epochs, so that a run can be extended."""
 
 _PACKAGES = ("kornia", "lightning", "monai", "numpy", "segmentation_models_pytorch", "timm", "torch")
 
@@ -58,8 +61,9 @@ def check_run_folder(
         unfinished.unlink()
 
 
-def write_recipe(folder: RunFolder, recipe: Recipe) -> None:
-    """Write the recipe; from then on the folder holds a run."""
+def write_recipe(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
+    """Write the splits and the recipe; from then on the folder holds a run."""
+    write_csv(folder.split, ("name", "split"), [{"name": s.name, "split": s.split} for s in dataset.samples])
     write_bytes(folder.recipe, recipe.to_yaml().encode())
 
 
@@ -111,15 +115,16 @@ def _check_recipe(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
         f"{section}.{key}: the run has {before!r}, now {after!r}"
         for section in ("data", "network", "loss", "augment", "optimiser")
         for key, before in old[section].items()
-        if (after := new[section][key]) != before
+        if (after := new[section][key]) != before and not (key == "epochs" and _extends(old, new))
     ]
-    if old["seed"] != new["seed"]:
-        faults.append(f"seed: the run has {old['seed']}, now {new['seed']}")
+    faults += [
+        f"{key}: the run has {old[key]}, now {new[key]}" for key in ("seed", "init_from") if old[key] != new[key]
+    ]
     if faults:
         listed = "\n  - ".join(faults)
         raise TrainingError(
             f"the run in {folder.root} has another recipe, so it cannot continue with this one; use the settings of "
-            f"the run, or name another folder with -o:\n  - {listed}"
+            f"the run, or begin another with its weights: -o ANOTHER --init-from {folder.root}\n  - {listed}"
         )
     stored = _manifest(folder).get("dataset", {}).get("sha256")
     if stored not in (None, dataset.fingerprint):
@@ -127,6 +132,12 @@ def _check_recipe(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
             f"the run in {folder.root} was trained on other images than {dataset.root} holds now; "
             "name another folder with -o"
         )
+
+
+def _extends(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a run only becomes longer: its steps until now are then those of the longer run as well."""
+    before, after = old["optimiser"], new["optimiser"]
+    return before["schedule"] in EXTENDABLE and after["epochs"] > before["epochs"]
 
 
 def _check_distilled(folder: RunFolder, distilled: Sequence[Mapping[str, str]]) -> None:

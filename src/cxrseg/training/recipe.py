@@ -127,6 +127,9 @@ class LossRecipe(Section):
     """Weight of the distillation loss (`--distill-from`), relative to the loss of masks and categories: cross-entropy
     to the probabilities of the other models, of the masks and, times `classification_weight`, of the categories. It
     is not part of `train_loss`."""
+    retention_weight: float = Field(0.0, ge=0)
+    """Weight of a loss that keeps what the initial weights know where an image lacks a mask or a category:
+    cross-entropy to the probabilities that they give for the same image (Li and Hoiem 2016, arXiv:1606.09282)."""
     gamma: float = Field(2.0, gt=0)
     """Focusing exponent of the focal loss (Lin et al. 2017, arXiv:1708.02002, Eq. 4)."""
     smooth: float = Field(1.0, gt=0)
@@ -221,6 +224,8 @@ class Recipe(Section):
     """Its purpose, in one sentence."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Random seed of weights, order and augmentation: the same command on the same CPU gives the same weights."""
+    init_from: Literal["shipped"] | None = None
+    """'shipped': start with the weights that come with cxrseg, unless `--init-from` names others."""
     data: DataRecipe = DataRecipe()
     """Input and targets of the network."""
     network: NetworkRecipe = NetworkRecipe()
