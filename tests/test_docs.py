@@ -64,7 +64,7 @@ def place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A folder with the files that the examples name, in which a training takes seconds."""
-    for name in ("covid-qu-ex", "datasets/COVID-QU-Ex", "DATASET"):
+    for name in ("covid-qu-ex", "datasets/COVID-QU-Ex", "DATASET", "mine"):
         shutil.copytree(phantoms, tmp_path / name)
     for name in ("runs/mine", "runs/other"):
         shutil.copytree(tiny_run.folder.root, tmp_path / name)
