@@ -75,6 +75,7 @@ def place(
     (tmp_path / "table.csv").write_text("file,patient,day\none.dcm,1,0\ntwo.dcm,1,7\n")
     (tmp_path / "ablation.csv").write_text("recipe,Dice\none,0.5\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("PIL.ImageShow.show", lambda picture: True)  # opens no window
 
     real = recipe_file.load_recipe
 

@@ -82,6 +82,8 @@ def test_what_is_quoted_of_a_number_cannot_be_a_name(tmp_path: Path) -> None:
     found = read_dicom(windowed(tmp_path, SECRET.encode(), b"1002"))
     assert found.warnings
     assert SECRET not in repr(found)
+    assert repr(found).startswith("Radiograph(") and f"{found.shape[0]} x {found.shape[1]} pixels" in repr(found)
+    assert len(repr(found)) < 200 + len(found.source)  # no pixels
 
 
 def test_rescale_with_a_comma_or_a_word(tmp_path: Path) -> None:
@@ -249,6 +251,8 @@ def test_identifiers_are_carried_and_not_shown(tmp_path: Path) -> None:
         "sop_uid": "1.2.3",
     }
     assert SECRET not in repr(found)
+    assert repr(found).startswith("Radiograph(") and f"{found.shape[0]} x {found.shape[1]} pixels" in repr(found)
+    assert len(repr(found)) < 200 + len(found.source)  # no pixels
 
 
 # What is broken, and what is only unsuitable

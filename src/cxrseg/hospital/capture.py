@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cxrseg.hospital.identity import NOTICE, common_arguments
-from cxrseg.inference.outputs import caption_of
+from cxrseg.inference.picture import caption_of
 from cxrseg.inference.prediction import Prediction
 from cxrseg.io.orientation import patient_orientation
 from cxrseg.io.radiograph import Radiograph

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from cxrseg.inference.options import Options
+from cxrseg.inference.picture import caption_of, draw
 from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.patient_key import hashed
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.text import printable
 from cxrseg.io.write import write_atomic, write_bytes, write_mask, write_probability
-from cxrseg.metrics.severity import SEVERITY_COLUMNS, Severity
+from cxrseg.metrics.severity import SEVERITY_COLUMNS
 from cxrseg.plots.outlines import PictureStyle
 
-__all__ = ["CATEGORY_COLUMNS", "COLUMNS", "caption_of", "empty_row", "outputs_of", "row_of", "write_outputs"]
+__all__ = ["CATEGORY_COLUMNS", "COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]
 
 CATEGORY_COLUMNS = {
     "COVID-19": "probability_covid19",
@@ -153,18 +153,15 @@ def outputs_of(out: Path, stem: str, options: Options) -> list[Path]:
 
 
 def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction, style: PictureStyle) -> None:
-    # Here, since only pictures need them.
-    from cxrseg.plots.overlay import preview
-    from cxrseg.plots.vector_picture import vector_picture
+    from cxrseg.plots.vector_picture import vector_picture  # here, since it loads matplotlib
 
+    if style.kind == "png":
+        image = draw(prediction, style)
+        write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
+        return
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
     drawn, lines = (masks.get("infection"), masks.get("lungs")), caption_of(prediction)
-    spacing = radiograph.spacing_mm
-    if style.kind != "png":
-        write_bytes(path, vector_picture(radiograph.pixels, *drawn, lines, style=style, spacing_mm=spacing))
-        return
-    image = Image.fromarray(preview(radiograph.pixels, *drawn, lines, style=style, spacing_mm=spacing))
-    write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
+    write_bytes(path, vector_picture(radiograph.pixels, *drawn, lines, style=style, spacing_mm=radiograph.spacing_mm))
 
 
 def _write_thumbnail(path: Path, radiograph: Radiograph, prediction: Prediction) -> None:
@@ -173,37 +170,6 @@ def _write_thumbnail(path: Path, radiograph: Radiograph, prediction: Prediction)
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
     image = Image.fromarray(film_with_masks(radiograph.pixels, masks, _THUMBNAIL))
     write_atomic(path, lambda file: image.save(file, "JPEG", quality=85))
-
-
-def caption_of(prediction: Prediction) -> Sequence[str]:
-    """The lines below a picture: measurements, model, threshold, confidence, warnings; or why it was refused."""
-    if prediction.status == "refused":
-        return [f"Refused: {printable(prediction.reason)}", *_warnings(prediction)]
-    lines = _numbers(prediction.severity) if prediction.severity is not None else []
-    how = [f"model {prediction.model.name} {prediction.model.version}"]
-    if "infection" in prediction.thresholds:
-        how.append(f"threshold {prediction.thresholds['infection']:g}")
-    if prediction.confidence is not None:
-        how.append(f"confidence {prediction.confidence:.2f}")
-    return [*lines, ", ".join(how), *_warnings(prediction)]
-
-
-def _warnings(prediction: Prediction) -> list[str]:
-    return [f"Warning: {printable(warning)}" for warning in prediction.warnings]
-
-
-def _numbers(severity: Severity) -> list[str]:
-    left, right = _percent(severity.infected_fraction_left), _percent(severity.infected_fraction_right)
-    first = f"Infected: {_percent(severity.infected_fraction)} of the lungs (patient's right {right}, left {left})"
-    if severity.infected_area_mm2 is not None:
-        first += f", {severity.infected_area_mm2 / 100:.1f} square cm"
-    if severity.extent_score is None:
-        return [first, "Extent score: unknown, since the two lungs were not found"]
-    return [first, f"Extent score: {severity.extent_score} of 8 ({severity.grade})"]
-
-
-def _percent(fraction: float | None) -> str:
-    return "unknown" if fraction is None else f"{100 * fraction:.1f}%"
 
 
 def _spacing(spacing: tuple[float, float] | None) -> float | str | None:

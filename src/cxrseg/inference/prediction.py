@@ -9,8 +9,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cxrseg.errors import ImageError
+from cxrseg.inference.picture import as_html, as_text, draw, show
 from cxrseg.metrics.lungs import Lung, find_lungs
 from cxrseg.metrics.severity import Severity, measure_severity
 
@@ -36,7 +38,8 @@ class ModelMark:
 class Prediction:
     """The result of segmenting one radiograph. Research use only, not for diagnosis.
 
-    A refused prediction has no probabilities, so that an empty mask cannot be mistaken for healthy lungs.
+    A refused prediction has no probabilities, so that an empty mask cannot be mistaken for healthy lungs. In a notebook
+    a prediction shows itself as a picture with a table of its figures.
 
     Attributes:
         probabilities: channel name ('infection', 'lungs') to (H, W) float32 in [0, 1], on the radiograph's pixels.
@@ -53,6 +56,7 @@ class Prediction:
         emptied: True where the infection map was emptied, because the whole image looks like no COVID-19 (task
             covid19) or normal (task opacity); then a warning says so.
         chance_of_more: where the map was emptied, the probability that it should not have been; None elsewhere.
+        pixels: (H, W) float32 in [0, 1] of the radiograph, upright, for pictures; None where they were not kept.
     """
 
     probabilities: Mapping[str, npt.NDArray[np.float32]]
@@ -67,6 +71,51 @@ class Prediction:
     categories: Mapping[str, float] | None = None
     emptied: bool = False
     chance_of_more: float | None = None
+    pixels: npt.NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """What Jupyter shows: the picture and a table of the figures, as HTML that needs no other file."""
+        return as_html(self)
+
+    def overlay(
+        self, *, beside: bool = False, fill: float = 0.35, caption: bool = True, size: int = 2048
+    ) -> Image.Image:
+        """The film with the outlines of its masks, as `cxrseg predict --preview` draws it.
+
+        `.save("chest.png")` writes it, and `numpy.asarray` makes it (height, width, 3) uint8. The picture is for the
+        eye: its film is enlarged or reduced, and a line with 'Research use only' is below it. `mask` has the pixels.
+
+        Args:
+            beside: put the plain film on the left.
+            fill: strength of the colour in the infection, 0 (outline only) to 1.
+            caption: write legend, measurements and warnings below.
+            size: longest side of the film in the picture, in pixels; 0 for that of the film. Small films are enlarged.
+
+        Returns:
+            RGB. Of a refused radiograph: the plain film, with the reason in the caption.
+
+        Raises:
+            ImageError: the prediction has no pixels.
+            ArgumentError: `fill` or `size` is out of range.
+        """
+        from cxrseg.plots.outlines import PictureStyle  # here, since only pictures need it
+
+        return draw(self, PictureStyle(beside, fill, caption, size))
+
+    def show(self, *, beside: bool = False, fill: float = 0.35, caption: bool = True, size: int = 2048) -> None:
+        """Show `overlay` in the notebook; elsewhere, in the system's picture viewer, which gets a temporary file.
+
+        Args:
+            beside, fill, caption, size: as for `overlay`.
+
+        Raises:
+            ImageError, ArgumentError: as for `overlay`.
+            CxrsegError: this is no notebook, and the system has no picture viewer.
+        """
+        show(self.overlay(beside=beside, fill=fill, caption=caption, size=size))
 
     def mask(self, channel: str) -> npt.NDArray[np.bool_]:
         """(H, W) bool, the pixels of `channel` whose probability reaches its threshold.

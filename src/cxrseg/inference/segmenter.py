@@ -235,6 +235,7 @@ class Segmenter:
             steps=radiograph.steps,
             spacing_mm=radiograph.spacing_mm,
             source=radiograph.source,
+            pixels=radiograph.pixels,
             model=self.mark,
         )
 
@@ -250,6 +251,7 @@ class Segmenter:
             steps=radiograph.steps,
             spacing_mm=radiograph.spacing_mm,
             source=radiograph.source,
+            pixels=radiograph.pixels,
             model=self.mark,
             categories=output.categories,
             emptied=emptied is not None,

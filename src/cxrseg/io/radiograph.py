@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.io.orientation import UPRIGHT, Orientation
+from cxrseg.io.text import printable
 
 __all__ = ["Radiograph"]
 
@@ -47,6 +48,12 @@ class Radiograph:
     orientation: Orientation = UPRIGHT
     reduced_by: int = 1
     stored_shape: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.shape
+        spacing = "" if self.spacing_mm is None else ", {:g} x {:g} mm each".format(*self.spacing_mm)
+        warnings = f", {len(self.warnings)} warning{'s' * (len(self.warnings) > 1)}" if self.warnings else ""
+        return f"Radiograph({printable(self.source)}, {height} x {width} pixels{spacing}{warnings})"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -203,5 +203,6 @@ def _as_prediction(service: Service, radiograph: Radiograph, masks: dict[str, np
         {"infection": segmenter.thresholds["infection"], "lungs": 0.5},
         spacing_mm=radiograph.spacing_mm,
         source=radiograph.source,
+        pixels=radiograph.pixels,
         model=segmenter.mark,
     )
