@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrseg.errors import DatasetError
-from cxrseg.evaluation.confidence import auroc
+from cxrseg.evaluation.expected_dice import auroc
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.masks import read_mask

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.data.layout import open_dataset
-from cxrseg.evaluation.confidence import auroc
+from cxrseg.evaluation.expected_dice import auroc
 from cxrseg.inference.engine import Engine
 from cxrseg.io.masks import read_mask
 from cxrseg.io.read import read_radiograph

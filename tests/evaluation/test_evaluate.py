@@ -173,7 +173,8 @@ def test_the_table_has_the_means(judged: Evaluation) -> None:
     assert "0.667" in lines["images with a mask, pixels pooled"]
     assert "0.360" in lines["all images, empty on empty = 1"]
     assert "infected fraction of the lungs in percent, all 5 images:" in text
-    assert "confidence, 2 with infection: finds the 1 with Dice < 0.5" in text
+    assert "expected Dice, 2 with infection: finds the 1 with Dice < 0.5" in text
+    assert "  measured Dice by expected Dice: " in text
     assert max(len(line) for line in text.splitlines()) <= 120
     assert "5 images, 5 with a mask" in lungs
 
@@ -186,9 +187,9 @@ def test_the_row_says_what_a_user_is_told_and_how_sure_the_model_is(tmp_path: Pa
     assert float(row["infected_fraction_true"]) == pytest.approx(200 / 1000)
     # To this model all is lung that is not bright: what it marks lies outside, and users are told of no infection.
     assert float(row["infected_fraction_predicted"]) == 0
-    assert float(row["confidence"]) == pytest.approx(1, abs=1e-6)
+    assert float(row["expected_dice"]) == pytest.approx(1, abs=1e-6)
     assert row["probability_covid19"] == row["emptied"] == row["refused"] == ""
-    assert rows["covid_1", "lungs"]["confidence"] == rows["covid_1", "lungs"]["infected_fraction_true"] == ""
+    assert rows["covid_1", "lungs"]["expected_dice"] == rows["covid_1", "lungs"]["infected_fraction_true"] == ""
     with (tmp_path / "regions.csv").open(encoding="utf-8", newline="") as file:
         regions = [row for row in csv.DictReader(file) if row["name"].endswith("covid_1")]
     # One piece of lung on the image's left half: the patient's right.
@@ -197,11 +198,11 @@ def test_the_row_says_what_a_user_is_told_and_how_sure_the_model_is(tmp_path: Pa
     assert (float(regions[0]["fraction_true"]), float(regions[0]["fraction_predicted"])) == pytest.approx((0.2, 0.3))
 
 
-def test_severity_confidence_sizes_and_regions_are_summed_up(judged: Evaluation) -> None:
+def test_severity_expected_dice_sizes_and_regions_are_summed_up(judged: Evaluation) -> None:
     found = judged.summary()
     assert found["severity"]["lungs"] == {"each its own": 5}
     assert found["severity"]["infected"]["mean_absolute_error"]["mean"] == pytest.approx((0.2 + 0.1) / 2)
-    assert found["confidence"]["infected"]["bad"] == 1
+    assert found["expected_dice"]["infected"]["bad"] == 1
     assert found["image_level"] is None
     sizes = found["infection"]["by_size"]
     assert [(group["from"], group["to"], group["images"], group["missed"]) for group in sizes[:2]] == [
@@ -228,7 +229,7 @@ def test_every_mean_of_the_summary_has_its_number_and_interval(judged: Evaluatio
 
     found = judged.summary()
     json.dumps(found, allow_nan=False)
-    assert visit({key: found[key] for key in ("infection", "lungs", "severity", "confidence")}) > 200
+    assert visit({key: found[key] for key in ("infection", "lungs", "severity", "expected_dice")}) > 200
 
 
 def test_what_an_earlier_evaluation_left_is_removed(tmp_path: Path, judged: Evaluation) -> None:

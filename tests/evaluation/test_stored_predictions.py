@@ -52,7 +52,7 @@ def test_files_give_what_the_model_gives(predicted: Path, model: Path, dataset: 
             assert ours.scores[channel].counts == theirs.scores[channel].counts
         # Probabilities are stored in 16 bits, and those of the lungs not at all.
         assert ours.scores["infection"].rmse == pytest.approx(theirs.scores["infection"].rmse, abs=1e-5)
-        assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-5)
+        assert ours.expected_dice == pytest.approx(theirs.expected_dice, abs=1e-5)
         assert (ours.true, ours.predicted, ours.regions) == (theirs.true, theirs.predicted, theirs.regions)
     assert pairs[0][0].scores["infection"].dice > 0.8
     assert stored.thresholds == {"infection": 0.6, "lungs": 0.5}
@@ -63,7 +63,7 @@ def test_a_refused_image_counts_as_empty_and_is_named(tmp_path: Path, predicted:
     refused = next(image for image in found.images if image.sample.name.endswith("covid_2"))
     score = refused.scores["infection"]
     assert refused.refused and (score.status, score.dice, score.hd95) == ("missed", 0, pytest.approx(128 * 2**0.5))
-    assert refused.predicted is None and refused.confidence is None
+    assert refused.predicted is None and refused.expected_dice is None
     summary = found.summary()
     assert summary["refused"] == {"images": 1, "names": ["Test/COVID-19/covid_2"]}
     assert (summary["infection"]["infected"], summary["infection"]["missed"]) == (2, 1)

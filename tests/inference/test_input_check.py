@@ -88,7 +88,7 @@ def test_lungs_that_are_not_lungs_are_refused() -> None:
     assert lungs_said(PAIR) == ("", ())
     assert "too small or too large (0% of the image" in lungs_said(np.zeros((256, 256), dtype=bool))[0]
     assert "too small or too large" in lungs_said(ellipse(0.5, 0.5, 0.7, 0.7))[0]
-    assert "too low" in lungs_said(PAIR, sure=0.51)[0]
+    assert "too uncertain" in lungs_said(PAIR, sure=0.51)[0]
 
 
 def test_what_may_still_be_lungs_is_only_warned_of() -> None:
@@ -97,7 +97,7 @@ def test_what_may_still_be_lungs_is_only_warned_of() -> None:
     reason, warnings = lungs_said(ellipse(0.1, 0.3, 0.3, 0.13) | ellipse(0.1, 0.7, 0.3, 0.13))
     assert reason == "" and len(warnings) == 1 and "cuts the lungs" in warnings[0]
     reason, warnings = lungs_said(PAIR, sure=0.6)
-    assert reason == "" and len(warnings) == 1 and "confidence of the lung mask is low" in warnings[0]
+    assert reason == "" and len(warnings) == 1 and "the lung mask is uncertain" in warnings[0]
 
 
 VIEWS = {"frontal": 10.0, "mirrored": 0.0, "inverted": 0.0, "lateral": 0.0, "upside down": 0.0}

@@ -18,6 +18,7 @@ from PIL import Image, ImageShow
 
 import cxrseg
 from cxrseg.errors import ArgumentError, ImageError
+from cxrseg.inference.picture import caption_of
 from cxrseg.inference.prediction import Prediction
 from cxrseg.plots.style import COLOURS
 from made_models import chest, hand_model
@@ -49,6 +50,8 @@ def test_a_prompt_shows_one_line(found: Prediction, refused: Prediction) -> None
     assert repr(replace(found, warnings=("one", "two"))).endswith(", 2 warnings)")
     assert repr(refused).startswith("Prediction(refused, array, ") and refused.reason in repr(refused)
     assert "\n" not in repr(replace(found, source="a\nb.png"))
+    deep = repr(replace(found, source="folder/" * 30 + "film.png"))
+    assert "folder/film.png" in deep and len(deep) < 200
 
 
 def test_a_notebook_shows_picture_figures_and_notice(found: Prediction) -> None:
@@ -62,14 +65,22 @@ def test_a_notebook_shows_picture_figures_and_notice(found: Prediction) -> None:
     assert "http" not in shown and "<script" not in shown  # nothing is loaded from elsewhere
     assert "Research use only. Not for diagnosis." in shown and found.severity is not None
     cells = dict(re.findall(r"<th[^>]*>([^<]*)</th><td[^>]*>([^<]*)</td>", shown))
-    named = {unescape(name): text for name, text in cells.items()}
+    named = {unescape(name): unescape(text) for name, text in cells.items()}
     assert named["status"] == "ok"
     assert named["infected"] == f"{found.severity.infected_fraction:.1%} of the lungs"
     assert named["patient's right lung"] == f"{found.severity.infected_fraction_right:.1%}"
     assert named["patient's left lung"] == f"{found.severity.infected_fraction_left:.1%}"
+    assert found.expected_dice is not None
+    assert named["expected Dice"] == f"{found.expected_dice:.2f}, the model's own estimate"
     assert named["extent score"] == f"{found.severity.extent_score} of 8 ({found.severity.grade})"
     assert found.severity.infected_area_mm2 is not None
     assert named["infected area"] == f"{found.severity.infected_area_mm2 / 100:.1f} square cm"
+
+
+def test_the_caption_says_whose_estimate_the_expected_dice_is(found: Prediction) -> None:
+    text = "\n".join(caption_of(found))
+    assert f"expected Dice {found.expected_dice:.2f}, the model's own estimate" in text
+    assert "confidence" not in (text + found._repr_html_()).lower()
 
 
 def test_text_from_a_file_is_not_markup(found: Prediction, refused: Prediction) -> None:

@@ -10,10 +10,10 @@ def row(*warnings: str) -> dict[str, object]:
 
 
 def test_warnings_that_differ_in_their_numbers_are_of_one_kind() -> None:
-    low = [f"the confidence is low (0.7{digit}, expected at least 0.78)" for digit in (1, 2, 2)]
+    low = [f"the lung mask is uncertain (its expected Dice is 0.7{digit}, below 0.78)" for digit in (1, 2, 2)]
     found = summarise([row("mirrored", text) for text in low] + [row("cut by 0.31 of the border")] * 2)
     assert list(found.warnings.items()) == [
         ("mirrored", 3),
-        ("the confidence is low (..., expected at least ...)", 3),
+        ("the lung mask is uncertain (its expected Dice is ..., below ...)", 3),
         ("cut by 0.31 of the border", 2),  # always the same number: it is told
     ]

@@ -18,7 +18,7 @@ from cxrseg.data.sample import CATEGORIES
 from cxrseg.errors import ArgumentError, ImageError, ModelFileError
 from cxrseg.inference.engine import Engine
 from cxrseg.inference.outputs import row_of
-from cxrseg.inference.prediction import dice_confidence
+from cxrseg.inference.prediction import soft_dice
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.masks import read_mask
 from cxrseg.io.radiograph import Radiograph
@@ -81,7 +81,7 @@ def test_a_refused_image_has_no_masks_but_force_gives_them(model: Path) -> None:
     blank = np.full((256, 256), 0.5, dtype=np.float32)
     found = cxrseg.segment(blank, model)
     assert found.status == "refused" and "blank" in found.reason
-    assert not found.probabilities and found.severity is None and found.confidence is None
+    assert not found.probabilities and found.severity is None and found.expected_dice is None
     with pytest.raises(ImageError, match="blank"):
         found.mask("infection")
     forced = cxrseg.segment(blank, model, force=True)
@@ -127,7 +127,7 @@ def test_the_task_covid19_empties_the_map_by_the_classification_head(
         found = cxrseg.segment(pixels, path, task=task, tta=tta)
         assert found.status == "ok" and found.emptied is emptied
         if emptied:  # as sure of nothing as the head is
-            assert found.confidence == pytest.approx(1 - covid19, abs=1e-5)
+            assert found.expected_dice == pytest.approx(1 - covid19, abs=1e-5)
         assert found.categories == pytest.approx(dict(zip(CATEGORIES, judged, strict=True)), abs=1e-5)
         assert found.mask("infection").any() == (not emptied) and found.mask("lungs").any()
         assert any("was emptied" in warning for warning in found.warnings) is emptied
@@ -158,7 +158,7 @@ def test_the_opacity_map_of_a_normal_image_is_emptied(tmp_path: Path, normal: fl
         assert found.emptied is emptied and found.mask("infection").any() is not emptied and found.mask("lungs").any()
         assert any("the opacity map was emptied" in warning for warning in found.warnings) is emptied
         if emptied:  # as sure of nothing as the head is
-            assert found.confidence == pytest.approx(normal, abs=1e-5)
+            assert found.expected_dice == pytest.approx(normal, abs=1e-5)
     assert cxrseg.segment(chest((256, 256))[0], path, task="infection").mask("infection").any()
     healthy = cxrseg.segment(chest((256, 256), infected=False)[0], path)
     assert not healthy.emptied and not healthy.warnings  # there was nothing to empty
@@ -229,14 +229,14 @@ def test_wrong_wishes_are_refused(model: Path, tmp_path: Path) -> None:
         Segmenter([])
 
 
-def test_confidence_of_sure_unsure_and_empty_masks() -> None:
+def test_soft_dice_of_sure_unsure_and_empty_masks() -> None:
     probability = np.zeros((10, 10), dtype=np.float32)
-    assert dice_confidence(probability, 0.5) == 1.0
+    assert soft_dice(probability, 0.5) == 1.0
     probability[:5] = 1.0
-    assert dice_confidence(probability, 0.5) == 1.0
+    assert soft_dice(probability, 0.5) == 1.0
     probability[:5] = 0.6
-    assert dice_confidence(probability, 0.5) == pytest.approx(2 * 0.6 / 1.6)
-    assert dice_confidence(probability, 0.7) == pytest.approx(0.4)
+    assert soft_dice(probability, 0.5) == pytest.approx(2 * 0.6 / 1.6)
+    assert soft_dice(probability, 0.7) == pytest.approx(0.4)
 
 
 def test_predict_uses_neither_torch_nor_network(model: Path, tmp_path: Path) -> None:

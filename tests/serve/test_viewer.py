@@ -375,9 +375,9 @@ def test_what_is_downloaded(page: Any, film: bytes) -> None:
     assert found["corrected"] is False
     assert 100 * found["infected_fraction"] == pytest.approx(fraction(page), abs=0.06)
     assert 0 < found["infected_fraction_left_middle"] < 1
-    assert found["confidence"] > 0.5
+    assert found["expected_dice"] > 0.5
     page.locator("#threshold").fill("0.6")
-    assert json.loads(downloaded(page, "#get-json")[1])["confidence"] is None  # it was that of another mask
+    assert json.loads(downloaded(page, "#get-json")[1])["expected_dice"] is None  # it was that of another mask
     page.locator("#threshold").fill("0.5")
     name, content = downloaded(page, "#get-csv")
     rows = list(csv.DictReader(io.StringIO(content.decode())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cxrseg.evaluation.confidence import auroc
+from cxrseg.evaluation.expected_dice import auroc
 from cxrseg.evaluation.image_scores import EvaluatedImage, groups_of
 from cxrseg.metrics.intervals import Estimate, estimate_fraction
 

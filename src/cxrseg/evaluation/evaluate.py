@@ -14,7 +14,7 @@ from cxrseg.data.groups import group_words, independent_groups
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import CxrsegError, DatasetError
 from cxrseg.evaluation.classification import summarise_image_level
-from cxrseg.evaluation.confidence import summarise_confidence
+from cxrseg.evaluation.expected_dice import summarise_expected_dice
 from cxrseg.evaluation.groups import by_region, by_size
 from cxrseg.evaluation.image_scores import Callback, EvaluatedImage, evaluate_image, groups_of
 from cxrseg.evaluation.severity_agreement import summarise_severity
@@ -112,7 +112,7 @@ class Evaluation:
             "intervals": {**_INTERVALS, **self._resampled()},
             **{channel: self._channel(channel) for channel in self.channels},
             "severity": summarise_severity(self.images),
-            "confidence": summarise_confidence(self.images),
+            "expected_dice": summarise_expected_dice(self.images),
             "image_level": summarise_image_level(self.images, self.task),
         }
 

@@ -39,7 +39,7 @@ class EvaluatedImage:
         predicted: the predicted severity, as `cxrseg predict` reports it; None where refused or lungs are unknown.
         lungs: whose lungs the fractions are of: 'each its own', 'dataset' or 'model', or '' where unknown.
         regions: counts within each lung and zone, see `cxrseg.metrics.regions`.
-        confidence: `Prediction.confidence`.
+        expected_dice: `Prediction.expected_dice`.
         categories: `Prediction.categories`.
         emptied: `Prediction.emptied`.
         refused: why the input check refused the image, '' otherwise; its masks count as empty.
@@ -53,7 +53,7 @@ class EvaluatedImage:
     predicted: Severity | None = None
     lungs: str = ""
     regions: Mapping[str, Counts] = field(default_factory=dict)
-    confidence: float | None = None
+    expected_dice: float | None = None
     categories: Mapping[str, float] | None = None
     emptied: bool = False
     refused: str = ""
@@ -103,7 +103,7 @@ class EvaluatedImage:
         ]
 
     def _findings(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"confidence": self.confidence}
+        found: dict[str, Any] = {"expected_dice": self.expected_dice}
         for side in _SIDES:
             found[f"infected_fraction{side}_true"] = getattr(self.true, f"infected_fraction{side}", None)
             found[f"infected_fraction{side}_predicted"] = getattr(self.predicted, f"infected_fraction{side}", None)
@@ -154,7 +154,7 @@ def evaluate_image(
     evaluated = EvaluatedImage(
         sample,
         scores,
-        confidence=prediction.confidence,
+        expected_dice=prediction.expected_dice,
         categories=prediction.categories,
         emptied=prediction.emptied,
         refused=prediction.reason if refused else "",

@@ -27,14 +27,14 @@ class _Stored(Prediction):
     """A prediction whose masks were read from files."""
 
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    given_confidence: float | None = None
+    given_expected_dice: float | None = None
 
     def mask(self, channel: str) -> npt.NDArray[np.bool_]:
         return self.masks[channel]
 
     @cached_property
-    def confidence(self) -> float | None:
-        return self.given_confidence
+    def expected_dice(self) -> float | None:
+        return self.given_expected_dice
 
 
 class StoredPredictions:
@@ -89,7 +89,7 @@ class StoredPredictions:
             or None,
             emptied=bool(row.get("emptied")),
             masks=masks,
-            given_confidence=row.get("confidence"),
+            given_expected_dice=row.get("expected_dice"),
         )
 
     def _file(self, name: str, channel: str) -> Path:

@@ -31,7 +31,7 @@ def summary_lines(summary: Mapping[str, Any], channels: Sequence[str]) -> Iterat
     if summary["refused"]["images"]:
         yield f"{summary['refused']['images']} images refused; their masks count as empty"
     yield from _severity(summary["severity"])
-    yield from _confidence(summary["confidence"])
+    yield from _expected_dice(summary["expected_dice"])
     yield from _image_level(summary["image_level"])
     yield _resampled(summary["intervals"])
 
@@ -95,12 +95,15 @@ def _severity(found: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"  extent score: weighted kappa {_spanned(values['weighted_kappa'], 'value')}"
 
 
-def _confidence(found: Mapping[str, Any] | None) -> Iterator[str]:
+def _expected_dice(found: Mapping[str, Any] | None) -> Iterator[str]:
     for name, values in _populations(found):
         yield (
-            f"confidence, {name}: finds the {values['bad']} with Dice < 0.5 with an AUROC of "
+            f"expected Dice, {name}: finds the {values['bad']} with Dice < 0.5 with an AUROC of "
             f"{_spanned(values['auroc'], 'value')}"
         )
+    if found is not None and found["infected"].get("bins"):
+        bins = [f"{part['from']:g}-{part['to']:g} {part['measured']:.2f}" for part in found["infected"]["bins"]]
+        yield f"  measured Dice by expected Dice: {', '.join(bins)}"
 
 
 def _image_level(found: Mapping[str, Any] | None) -> Iterator[str]:

@@ -38,7 +38,7 @@ _PRIVATE = "99CXRSEG"
 
 INFECTED_FRACTION = Code("INFECT_FRACTION", _PRIVATE, "Infected fraction of the projected lung area")
 _EXTENT_SCORE = Code("EXTENT_SCORE", _PRIVATE, "Extent score, 0 to 8 (Wong et al. 2020)")
-_CONFIDENCE = Code("SOFT_DICE", _PRIVATE, "Soft Dice confidence (arXiv:2402.10665)")
+_EXPECTED_DICE = Code("SOFT_DICE", _PRIVATE, "Expected Dice, estimated by the model (arXiv:2402.10665)")
 _GRADE = Code("EXTENT_GRADE", _PRIVATE, "Grade of the extent score")
 _OPACITY = Code("112033", "DCM", "Abnormal opacity")
 _CHEST_XRAY = Code("399208008", "SCT", "Plain chest X-ray")
@@ -125,8 +125,8 @@ def _whole(
         if severity.grade is not None:
             value = Code(severity.grade.upper(), _PRIVATE, severity.grade.capitalize())
             evaluations.append(QualitativeEvaluation(_GRADE, value))
-    if prediction.confidence is not None:
-        measurements.append(Measurement(_CONFIDENCE, round(prediction.confidence, 4), _NO_UNIT))
+    if prediction.expected_dice is not None:
+        measurements.append(Measurement(_EXPECTED_DICE, round(prediction.expected_dice, 4), _NO_UNIT))
     arguments: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(derived_uid("group", "lungs", header.SOPInstanceUID), "Both lungs"),
         "finding_type": _OPACITY,

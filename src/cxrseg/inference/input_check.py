@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cxrseg.inference.prediction import dice_confidence
+from cxrseg.inference.prediction import soft_dice
 from cxrseg.inference.tag_words import check_part, check_view_position
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.metrics.lungs import find_lungs
@@ -123,14 +123,14 @@ def check_lungs(probability: _Pixels, threshold: float) -> Verdict:
     step = max(1, min(probability.shape) // 128)
     probability = probability[::step, ::step]
     lungs = probability >= threshold
-    area, confidence = float(lungs.mean()), dice_confidence(probability, threshold)
+    area, expected_dice = float(lungs.mean()), soft_dice(probability, threshold)
     if not 0.02 <= area <= 0.65:
         return Verdict(f"the lung mask is too small or too large ({area:.0%} of the image, expected 2% to 65%)")
-    if confidence < 0.7:
-        return Verdict(f"the confidence of the lung mask is too low ({confidence:.3f}, expected at least 0.7)")
+    if expected_dice < 0.7:
+        return Verdict(f"the lung mask is too uncertain (its expected Dice is {expected_dice:.3f}, below 0.7)")
     warnings = []
-    if confidence < 0.78:
-        warnings.append(f"the confidence of the lung mask is low ({confidence:.3f}, expected at least 0.78)")
+    if expected_dice < 0.78:
+        warnings.append(f"the lung mask is uncertain (its expected Dice is {expected_dice:.3f}, below 0.78)")
     return Verdict(warnings=(*warnings, *_one_lung(lungs), *_cut(lungs)))
 
 

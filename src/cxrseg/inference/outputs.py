@@ -29,7 +29,7 @@ CATEGORY_COLUMNS = {
 COLUMNS = (
     *("path", "status", "reason", "warnings", "steps", "width", "height", "spacing_mm"),
     *SEVERITY_COLUMNS,
-    *("confidence", "model", "model_version", "model_sha256", "threshold"),
+    *("expected_dice", "model", "model_version", "model_sha256", "threshold"),
     *CATEGORY_COLUMNS.values(),
     "emptied",
     *("patient_id", "study_date", "study_uid", "series_uid", "sop_uid"),
@@ -82,7 +82,7 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction, *, identit
     if "patient_id" in known and not identities:
         known["patient_id"] = hashed(known["patient_id"])
     found = prediction.severity.as_row() if prediction.severity is not None else {}
-    confidence = prediction.confidence
+    expected_dice = prediction.expected_dice
     height, width = radiograph.file_shape
     return {
         **empty_row(
@@ -94,7 +94,7 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction, *, identit
         "height": height,
         "spacing_mm": _spacing(radiograph.spacing_mm),
         **{column: round(value, _DIGITS) if isinstance(value, float) else value for column, value in found.items()},
-        "confidence": None if confidence is None else round(confidence, _DIGITS),
+        "expected_dice": None if expected_dice is None else round(expected_dice, _DIGITS),
         **{
             CATEGORY_COLUMNS[category]: round(value, _DIGITS)
             for category, value in (prediction.categories or {}).items()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from cxrseg.errors import CxrsegError, ImageError
-from cxrseg.io.text import printable
+from cxrseg.io.text import printable, shortened
 from cxrseg.metrics.severity import Severity
 
 if TYPE_CHECKING:
@@ -79,21 +79,21 @@ def show(picture: Image.Image) -> None:
 
 
 def caption_of(prediction: Prediction) -> Sequence[str]:
-    """The lines below a picture: measurements, model, threshold, confidence, warnings; or why it was refused."""
+    """The lines below a picture: measurements, model, threshold, expected Dice, warnings; or why it was refused."""
     if prediction.status == "refused":
         return [f"Refused: {printable(prediction.reason)}", *_warnings(prediction)]
     lines = _numbers(prediction.severity) if prediction.severity is not None else []
     how = [f"model {prediction.model.name} {prediction.model.version}"]
     if "infection" in prediction.thresholds:
         how.append(f"threshold {prediction.thresholds['infection']:g}")
-    if prediction.confidence is not None:
-        how.append(f"confidence {prediction.confidence:.2f}")
+    if prediction.expected_dice is not None:
+        how.append(f"expected Dice {prediction.expected_dice:.2f}, the model's own estimate")
     return [*lines, ", ".join(how), *_warnings(prediction)]
 
 
 def as_text(prediction: Prediction) -> str:
     """A prediction in one line, for a Python prompt."""
-    parts = [prediction.status, printable(prediction.source)]
+    parts = [prediction.status, shortened(printable(prediction.source))]
     shapes = {map_.shape for map_ in prediction.probabilities.values()}
     parts += [f"{height} x {width} pixels" for height, width in shapes]
     if prediction.status == "refused":
@@ -165,8 +165,8 @@ def _figures(prediction: Prediction) -> list[tuple[str, str]]:
         if severity.infected_area_mm2 is not None:
             rows.append(("infected area", f"{severity.infected_area_mm2 / 100:.1f} square cm"))
         rows.append(("extent score", _score(severity)))
-    if prediction.confidence is not None:
-        rows.append(("confidence", f"{prediction.confidence:.2f}"))
+    if prediction.expected_dice is not None:
+        rows.append(("expected Dice", f"{prediction.expected_dice:.2f}, the model's own estimate"))
     if prediction.model.name:
         rows.append(("model", f"{prediction.model.name} {prediction.model.version}"))
     return rows

@@ -16,7 +16,7 @@ from cxrseg.inference.picture import as_html, as_text, draw, show
 from cxrseg.metrics.lungs import Lung, find_lungs
 from cxrseg.metrics.severity import Severity, measure_severity
 
-__all__ = ["ModelMark", "Prediction", "dice_confidence"]
+__all__ = ["ModelMark", "Prediction", "soft_dice"]
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,11 @@ class Prediction:
         return find_lungs(self.mask("lungs")) if "lungs" in self.probabilities else None
 
     @cached_property
-    def confidence(self) -> float | None:
-        """Confidence of the infection mask, 0 to 1, see `dice_confidence`; None where there is no mask.
+    def expected_dice(self) -> float | None:
+        """The Dice that the infection mask can be expected to have with a reader's, 0 to 1; None without a mask.
 
+        The model's own estimate, see `soft_dice`. It takes for granted that the film is like those of the training data
+        and that what is marked is infection: it is not the probability that the mask is right.
         Of a map that was emptied it is 1 - `chance_of_more`: as for every empty mask, the probability that there is
         nothing to mark.
         """
@@ -152,14 +154,14 @@ class Prediction:
             return None
         if self.chance_of_more is not None:
             return 1.0 - self.chance_of_more
-        return dice_confidence(self.probabilities["infection"], self.thresholds["infection"])
+        return soft_dice(self.probabilities["infection"], self.thresholds["infection"])
 
 
-def dice_confidence(probability: npt.NDArray[np.float32], threshold: float) -> float:
+def soft_dice(probability: npt.NDArray[np.float32], threshold: float) -> float:
     """The Dice that a mask can be expected to have, estimated from its own probability map.
 
-    The soft Dice confidence of Borges et al. (arXiv:2402.10665): 2 * sum(p * m) / (sum(p) + sum(m)), where p is the
-    probability and m the mask. It is undefined for an empty mask, whose confidence is here 1 - max(p): the
+    The soft Dice of Borges et al. (arXiv:2402.10665): 2 * sum(p * m) / (sum(p) + sum(m)), where p is the
+    probability and m the mask. It is undefined for an empty mask, for which it is here 1 - max(p): the
     probability that the most likely pixel is not infected. It is only as good as the calibration of the probabilities,
     and it is not reliable for images that differ from the training data.
 

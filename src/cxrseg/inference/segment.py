@@ -48,8 +48,8 @@ def segment(  # noqa: PLR0913 - each is an argument of Segmenter or of the reade
             by the values, which the prediction's `steps` tell.
 
     Returns:
-        Probabilities and masks on the image's own pixels, severity, confidence; or `status` 'refused' with the reason
-        and no masks, where the image looks like no frontal chest radiograph.
+        Probabilities and masks on the image's own pixels, severity, expected Dice; or `status` 'refused' with the
+        reason and no masks, where the image looks like no frontal chest radiograph.
 
     Raises:
         ImageError: the file cannot be read, or the array is not as above.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.io.orientation import UPRIGHT, Orientation
-from cxrseg.io.text import printable
+from cxrseg.io.text import printable, shortened
 
 __all__ = ["Radiograph"]
 
@@ -53,7 +53,7 @@ class Radiograph:
         height, width = self.shape
         spacing = "" if self.spacing_mm is None else ", {:g} x {:g} mm each".format(*self.spacing_mm)
         warnings = f", {len(self.warnings)} warning{'s' * (len(self.warnings) > 1)}" if self.warnings else ""
-        return f"Radiograph({printable(self.source)}, {height} x {width} pixels{spacing}{warnings})"
+        return f"Radiograph({shortened(printable(self.source))}, {height} x {width} pixels{spacing}{warnings})"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["harmless_cell", "printable"]
+__all__ = ["harmless_cell", "printable", "shortened"]
 
 _ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control characters, halves of pairs, separators of lines
@@ -27,6 +27,14 @@ def printable(text: str) -> str:
 def harmless_cell(text: str) -> str:
     """Text for a cell of a table: with a ' before it where a spreadsheet would take it for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """Text of at most so many characters: of a longer one the beginning and the end, where names differ most."""
+    if len(text) <= length:
+        return text
+    end = (length - 3) * 2 // 3
+    return f"{text[: length - 3 - end]}...{text[-end:]}"
 
 
 def _escaped(letter: str) -> str:

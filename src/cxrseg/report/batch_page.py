@@ -26,7 +26,7 @@ _NUMBERS = {
     "infected_fraction_right": "right lung (%)",
     "infected_fraction_left": "left lung (%)",
     "extent_score": "extent (0-8)",
-    "confidence": "confidence",
+    "expected_dice": "expected Dice",
 }
 _RANKS = {"failed": 0, "refused": 1, "ok": 2}
 

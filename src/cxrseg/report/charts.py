@@ -220,16 +220,16 @@ def difference_chart(
 
 
 def risk_chart(name: str, coverage: Curve, risk: Curve, auroc: float | None) -> str:
-    """Mean of 1 - Dice among the most confident images, by how many of them are kept."""
+    """Mean of 1 - Dice among the images of the highest expected Dice, by how many of them are kept."""
     x, y = _array(coverage) * 100, _array(risk)
-    sure = "" if auroc is None else f" AUROC of confidence for a Dice below 0.5: {auroc:.3f}."
+    sure = "" if auroc is None else f" AUROC of the expected Dice for a Dice below 0.5: {auroc:.3f}."
     half = np.interp(50, x, y)
-    text = f"1 - Dice of the images kept: {y[-1]:.3f} with all, {half:.3f} with the most confident half.{sure}"
+    text = f"1 - Dice of the images kept: {y[-1]:.3f} with all, {half:.3f} for the half expected best.{sure}"
 
     def draw(axes: Axes) -> None:
         axes.axhline(y[-1], color=_MUTED, linestyle="--", label="any order")
-        axes.plot(x, y, "-o", color=_BLUE, label="by confidence")
-        axes.set(xlim=(0, 102), xlabel="images kept, most confident first (%)", ylabel="mean of 1 - Dice")
+        axes.plot(x, y, "-o", color=_BLUE, label="by expected Dice")
+        axes.set(xlim=(0, 102), xlabel="images kept, highest expected Dice first (%)", ylabel="mean of 1 - Dice")
         axes.set_ylim(0, max(0.05, 1.15 * float(np.nanmax(y))))
         _finish(axes, 2)
 

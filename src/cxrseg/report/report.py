@@ -164,7 +164,7 @@ def _evaluation_charts(evaluated: StoredEvaluation) -> dict[str, str]:
     infection = evaluated.summary.get("infection", {})
     if sizes := sections.size_rows(infection):
         found["sizes"] = charts.bars_chart("sizes", sizes, "mean Dice", "infected fraction of the lungs")
-    sure = (evaluated.summary.get("confidence") or {}).get("infected", {})
+    sure = (evaluated.summary.get("expected_dice") or {}).get("infected", {})
     if sure.get("risk_coverage"):
         curve = sure["risk_coverage"]
         found["risk"] = charts.risk_chart("risk", curve["coverage"], curve["risk"], sure["auroc"]["value"])

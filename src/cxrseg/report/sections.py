@@ -48,7 +48,7 @@ IMAGE_COLUMNS = {
     "nsd2": "NSD 2 px",
     "infected_fraction_true": "true fraction (%)",
     "infected_fraction_predicted": "predicted fraction (%)",
-    "confidence": "confidence",
+    "expected_dice": "expected Dice",
 }
 """Columns of scores.csv in the table of all images, and their headings there."""
 

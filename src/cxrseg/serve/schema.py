@@ -42,7 +42,10 @@ class _Row(BaseModel):
     width: int = Field(description="of the file's own pixels")
     height: int
     spacing_mm: float | str | None = Field(description="of the radiograph, in mm; ROWSxCOLUMNS where the two differ")
-    confidence: _Fraction | None = Field(description="the Dice that the infection mask can be expected to have")
+    expected_dice: _Fraction | None = Field(
+        description="the Dice that the infection mask can be expected to have, the model's own estimate; not the "
+        "probability that the mask is right"
+    )
     model: str
     model_version: str
     model_sha256: str

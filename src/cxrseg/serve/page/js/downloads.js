@@ -79,17 +79,17 @@ export function findingsOf(film, threshold) {
     reason: film.reason,
     warnings: film.warnings,
     ...Object.fromEntries(figures),
-    confidence: confidenceOf(film, threshold),
+    expected_dice: expectedDiceOf(film, threshold),
     threshold: film.ok ? threshold : null,
     corrected: film.corrected,
     disclaimer: NOTICE,
   };
 }
 
-/** The model's confidence, which holds for its own mask only. @param {Film} film @param {number} threshold
+/** The Dice that the model expects, which holds for its own mask only. @param {Film} film @param {number} threshold
  * @returns {number|null} */
-export const confidenceOf = (film, threshold) =>
-  film.corrected || threshold !== film.row.threshold ? null : film.row.confidence ?? null;
+export const expectedDiceOf = (film, threshold) =>
+  film.corrected || threshold !== film.row.threshold ? null : film.row.expected_dice ?? null;
 
 /** Six digits, as the service gives. @param {unknown} value */
 const rounded = (value) => (typeof value === "number" ? Math.round(1e6 * value) / 1e6 : value);

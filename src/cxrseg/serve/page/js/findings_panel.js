@@ -1,6 +1,6 @@
 // The figures of the film that is shown.
 
-import { confidenceOf } from "./downloads.js";
+import { expectedDiceOf } from "./downloads.js";
 import { asSentence, byId, make, percent } from "./dom.js";
 
 /**
@@ -118,7 +118,7 @@ function details(film, found, threshold, unfolded) {
   const area = found.infected_area_mm2;
   const facts = [
     ["Infected area", area === null ? "unknown: the file has no pixel size" : `${(area / 100).toFixed(1)} cm²`],
-    ["Confidence", number(confidenceOf(film, threshold))],
+    ["Expected Dice", estimate(expectedDiceOf(film, threshold))],
     ["COVID-19", number(row.probability_covid19)],
     ["Other pneumonia", number(row.probability_non_covid)],
     ["Normal", number(row.probability_normal)],
@@ -133,6 +133,9 @@ function details(film, found, threshold, unfolded) {
     make("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, String(value))])),
   );
 }
+
+/** @param {unknown} value */
+const estimate = (value) => (value === null ? null : `${number(value)}, the model's own estimate`);
 
 /** @param {unknown} value */
 const number = (value) => (typeof value === "number" ? value.toFixed(2) : null);

@@ -1,4 +1,4 @@
-"""Whether confidence finds bad masks, and whether whole images are called rightly."""
+"""Whether the expected Dice is true and finds bad masks, and whether whole images are called rightly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from cxrseg.data.sample import Sample
 from cxrseg.evaluation.classification import summarise_image_level
-from cxrseg.evaluation.confidence import auroc, risk_coverage, summarise_confidence
+from cxrseg.evaluation.expected_dice import auroc, risk_coverage, summarise_expected_dice
 from cxrseg.evaluation.image_scores import EvaluatedImage
 from cxrseg.metrics.segmentation import score
 
@@ -19,12 +19,14 @@ TRUTH = np.zeros((10, 10), bool)
 TRUTH[:5] = True
 
 
-def judged(rows: int, confidence: float | None, *, infected: bool = True) -> EvaluatedImage:
+def judged(rows: int, expected_dice: float | None, *, infected: bool = True) -> EvaluatedImage:
     """A prediction of so many rows, of 5 true ones or none."""
     prediction, truth = np.zeros_like(TRUTH), TRUTH & infected
     prediction[:rows] = True
     sample = Sample("a", "val", "COVID-19", Path("a.png"), {})
-    return EvaluatedImage(sample, {"infection": score(prediction.astype(np.float32), truth)}, confidence=confidence)
+    return EvaluatedImage(
+        sample, {"infection": score(prediction.astype(np.float32), truth)}, expected_dice=expected_dice
+    )
 
 
 def test_auroc_is_the_chance_that_a_positive_is_larger() -> None:
@@ -64,9 +66,9 @@ def test_risk_by_coverage_and_its_area() -> None:
     assert risk_coverage([0.5, 0.5], [0.0, 1.0])[0].tolist() == [1.0, 0.5]
 
 
-def test_confidence_that_knows_and_confidence_that_does_not() -> None:
+def test_an_estimate_that_knows_and_one_that_does_not() -> None:
     images = [judged(rows, rows / 10) for rows in (0, 1, 2, 3, 4, 5)]
-    found = summarise_confidence(images)
+    found = summarise_expected_dice(images)
     assert found is not None and found["infected"] == found["all_images"]
     knows = found["infected"]
     assert (knows["images"], knows["bad"], knows["auroc"]["value"]) == (6, 2, 1.0)  # Dice 0 and 1/3
@@ -74,21 +76,33 @@ def test_confidence_that_knows_and_confidence_that_does_not() -> None:
     assert knows["area"]["value"] < knows["area_random"]
     assert len(knows["risk_coverage"]["coverage"]) == len(knows["risk_coverage"]["risk"]) == 20
     assert knows["risk_coverage"]["risk"][-1] == pytest.approx(knows["area_random"])
-    inverse = summarise_confidence([judged(rows, 1 - rows / 10) for rows in (0, 1, 2, 3, 4, 5)])
+    inverse = summarise_expected_dice([judged(rows, 1 - rows / 10) for rows in (0, 1, 2, 3, 4, 5)])
     assert inverse is not None and inverse["infected"]["auroc"]["value"] == 0
     json.dumps(found, allow_nan=False)
 
 
+def test_expected_and_measured_dice_are_set_side_by_side() -> None:
+    images = [judged(5, 0.5), judged(5, 0.55), judged(0, 0.58), judged(5, 1.0), judged(0, 0.49, infected=False)]
+    found = summarise_expected_dice(images)
+    assert found is not None
+    low, high = found["infected"]["bins"]
+    assert (low["from"], low["to"], low["images"]) == (0.5, 0.6, 3)
+    assert (low["expected"], low["measured"]) == (pytest.approx(1.63 / 3), pytest.approx(2 / 3))
+    assert high == {"from": 0.9, "to": 1.0, "images": 1, "expected": 1.0, "measured": 1.0}
+    # Of all images, the one that is rightly empty counts as 1.
+    assert found["all_images"]["bins"][0] == {"from": 0.0, "to": 0.5, "images": 1, "expected": 0.49, "measured": 1.0}
+
+
 def test_rightly_empty_masks_are_good_and_false_alarms_bad() -> None:
     images = [judged(5, 0.9), judged(0, 0.8, infected=False), judged(2, 0.3, infected=False), judged(5, None)]
-    found = summarise_confidence(images)
+    found = summarise_expected_dice(images)
     assert found is not None
     assert (found["all_images"]["images"], found["all_images"]["bad"]) == (3, 1)
     assert found["all_images"]["auroc"]["value"] == 1
     assert (found["infected"]["images"], found["infected"]["bad"]) == (1, 0)
     assert found["infected"]["auroc"]["value"] is None
-    assert summarise_confidence([judged(5, None)]) is None
-    healthy = summarise_confidence([judged(0, 0.8, infected=False)])
+    assert summarise_expected_dice([judged(5, None)]) is None
+    healthy = summarise_expected_dice([judged(0, 0.8, infected=False)])
     assert healthy is not None and healthy["infected"] == {"images": 0}
 
 
