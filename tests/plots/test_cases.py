@@ -1,5 +1,6 @@
 """Radiographs side by side: pairs, triplets and overlays."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,23 @@ def test_pairs_show_image_and_mask_and_name_the_grays(tmp_path: Path) -> None:
         assert f">{word}<" in svg(files)
     assert NOTICE not in svg(files)  # no prediction is shown
     assert fraction(files[0], (90, 90, 90)) > 0.05 and fraction(files[0], (0, 0, 0)) > 0.05
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_long_names_keep_to_their_own_panel_and_show_their_end(count: int, tmp_path: Path) -> None:
+    titles = [f"patient_with_a_long_name_and_more_words_{number}_of_2020\nDice 0.5" for number in range(count)]
+    files = draw_pairs([case(title) for title in titles], tmp_path / "pairs")
+    for number in range(count):
+        assert f"{number}_of_2020<" in svg(files)
+    with Image.open(files[0]) as image:
+        picture = np.asarray(image.convert("L")).astype(int)
+    middle = picture[picture.shape[0] // 4]
+    panels = np.flatnonzero(np.abs(middle - 128) < 8)
+    gaps = [slice(left + 2, right - 1) for left, right in pairwise(panels) if right > left + 20]
+    above = np.flatnonzero(np.abs(picture[:, panels[0] + 5] - 128) < 8)[0] - 2
+    assert len(gaps) == count - 1 and (picture[:above] < 128).any()  # there are titles
+    for gap in gaps:
+        assert (picture[:above, gap] > 200).all()  # and none reaches between two panels
 
 
 def test_triplets_name_the_threshold_and_carry_the_notice(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import ImageError
+from cxrseg.io.text import shortened
 from cxrseg.plots.figure import COLUMN_MM, PAGE_MM, new_figure, print_style, save_figure
 from cxrseg.plots.overlay import line_width, overlay, resized_mask, resized_pixels
 from cxrseg.plots.style import COLOURS, NOTICE, hex_colour
@@ -25,6 +27,9 @@ _Mask = npt.NDArray[np.bool_]
 _Picture = npt.NDArray[np.uint8]
 
 _PER_ROW = 4
+_POINT = 25.4 / 72
+"""Of type, in mm."""
+
 _GRAY = (90, 90, 90)
 _SIDE = 512
 """Radiographs are drawn with a longest side of at least this many pixels, so that outlines are fine."""
@@ -179,13 +184,35 @@ def _draw_images(
                 axes = grid[band * len(rows) + line, column]
                 axes.imshow(picture(case), cmap="gray", vmin=0, vmax=255)
                 if line == 0:
-                    axes.set_title(case.title)
+                    axes.set_title(_fitted(case.title, (width - 6) / columns - 2))
                 if column == 0:
                     axes.text(-0.04, 0.5, label, transform=axes.transAxes, rotation=90, ha="right", va="center")
         _add_legend(figure, legend or {})
         if notice:
             figure.supxlabel(notice, fontsize=8)
         return save_figure(figure, path)
+
+
+def _fitted(title: str, width_mm: float) -> str:
+    """The lines of a title, each shortened in its middle to fit the width of a panel."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(family=rcParams["font.family"], size=rcParams["axes.titlesize"])
+
+    def width_of(text: str) -> float:  # a path is in points, as the size of the font is
+        return float(TextPath((0, 0), text, prop=font).get_extents().width) * _POINT
+
+    fitted = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        for line in title.split("\n"):
+            length = len(line)
+            while length > 10 and width_of(shortened(line, length)) > width_mm:
+                length -= 1
+            fitted.append(shortened(line, length))
+    return "\n".join(fitted)
 
 
 def _add_legend(figure: Figure, legend: Mapping[str, tuple[int, int, int]]) -> None:
