@@ -210,6 +210,13 @@ def test_many_kinds_of_input_in_one_call(model: Path, tmp_path: Path, monkeypatc
     assert "given twice" in done.output and "1  .txt" in done.output
     assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "c.png", "d.png", "films.zip", "list.txt", "out"}
     assert not (tmp_path.parent / "evil_lungs.png").exists()
+    invoke(model, "--list", "list.txt", "-o", "listed")
+    assert {name: row["status"] for name, row in rows(Path("listed")).items()} == {
+        "d.png": "ok",
+        "missing.png": "failed",
+    }
+    small = invoke(model, "d.png", "--max-pixels", "100", "-o", "small")
+    assert small.exit_code == 1 and "--max-pixels" in rows(Path("small"))["d.png"]["reason"]
     assert invoke(model, "films.zip", "--resume", "-o", "zipped").exit_code == 0
     assert sorted(rows(tmp_path / "zipped")) == ["evil.png", "one/x.png"]
     again = predict_files(Path("films.zip"), Path("zipped"), Options((model,)), resume=True)
