@@ -204,7 +204,10 @@ class Dataset:
             wanted = (
                 f"split {split or 'any'}, categories {', '.join(filter(None, categories)) if categories else 'any'}"
             )
-            raise DatasetError(f"{self.root} ({self.layout}) has no images of {wanted}; it has: {self.describe()}")
+            raise DatasetError(
+                f"{self.root} ({self.layout}) has no images of {wanted}; it has: {self.describe()}; choose "
+                "another split or other categories"
+            )
         return replace(self, samples=kept)
 
     def describe(self) -> str:
