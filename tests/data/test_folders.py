@@ -10,6 +10,7 @@ from PIL import Image
 
 from cxrseg.data.layout import list_dataset, open_dataset
 from cxrseg.data.sample import Dataset
+from made_dicom import make, saved
 
 
 def png(path: Path, size: int = 32, marked: bool = False) -> None:
@@ -60,6 +61,44 @@ def test_images_without_counterpart_folder_are_named(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     assert names(dataset) == ["a"]
     assert set(dataset.unused) == {"1 in images/unmarked", "1 in old"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("holdout/images/c.jp2", "1 .jp2 in holdout"),
+        ("val/c.nii.gz", "1 .nii.gz in val"),
+        ("images/c.GIF", "1 .gif in images"),
+        ("images/sub/c.npy", "1 .npy in images/sub"),
+        ("val.zip", "1 .zip in {root}"),
+        ("labels.json", None),
+        ("more/.hidden.zip", None),
+    ],
+)
+def test_kinds_of_images_that_are_not_read_are_named(tmp_path: Path, name: str, expected: str | None) -> None:
+    pairs(tmp_path, "a")
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * 400)
+    assert list(open_dataset(tmp_path).unused) == ([expected.format(root=tmp_path)] if expected else [])
+
+
+def test_dicom_files_without_endings_that_are_not_used_are_named(tmp_path: Path) -> None:
+    pairs(tmp_path, "a")
+    (tmp_path / "more").mkdir()
+    saved(tmp_path / "more", make(), "IM0001")
+    (tmp_path / "more/readme").write_text("text")
+    assert open_dataset(tmp_path).unused == ("1 in more",)
+
+
+def test_what_a_link_leads_to_is_named_once(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    pairs(root / "train", "a")
+    pairs(tmp_path / "elsewhere", "b", "c")
+    for name in ("extra", "extra2"):
+        (root / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "extra/round").symlink_to(root, target_is_directory=True)
+    assert open_dataset(root).unused == ("4 in extra",)
 
 
 @pytest.mark.parametrize("below", ["", "train"])

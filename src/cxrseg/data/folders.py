@@ -12,7 +12,7 @@ from statistics import median
 from cxrseg.data.pairs import JUNK, Pool, mask_of, natural_key, shown, visible_files, visible_folders
 from cxrseg.data.sample import Sample
 from cxrseg.data.splits import as_category, as_split
-from cxrseg.io.read import IMAGE_SUFFIXES
+from cxrseg.io.read import IMAGE_SUFFIXES, is_image
 
 __all__ = ["INFECTION_DATA", "INNER_FOLDERS", "LUNG_DATA", "find_pools", "folder_role", "is_qata", "unused_files"]
 
@@ -40,6 +40,27 @@ _DEPTH = 2
 
 _FEW = 10
 """Images in a folder of one patient at most; of more, it is a category of one's own."""
+
+_NOT_READ = (
+    *(".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".h5", ".hdf5", ".mat", ".gif", ".jp2", ".j2k"),
+    *(
+        ".jxl",
+        ".heic",
+        ".avif",
+        ".pgm",
+        ".ppm",
+        ".exr",
+        ".psd",
+        ".svs",
+        ".zip",
+        ".tar",
+        ".tgz",
+        ".tar.gz",
+        ".7z",
+        ".rar",
+    ),
+)
+"""Endings of images, and of archives of them, that are not read in a folder."""
 
 
 def folder_role(folder: Path) -> str | None:
@@ -182,23 +203,46 @@ def _pool(
 
 
 def unused_files(root: Path, samples: Iterable[Sample]) -> tuple[str, ...]:
-    """What image files a folder holds beside those of the samples, as '24 in dev', the largest number first.
+    """What a folder holds beside the files of the samples: '24 in dev', '2 .jp2 in holdout', the largest number first.
 
-    Only folders without any file of a sample are counted; a file without a partner beside others is a fault.
+    Images that can be read are counted in folders without any file of a sample; one without a partner beside others is
+    a fault. Images of kinds that cannot be read, and archives, are counted everywhere.
     """
     used: set[Path] = set()
     for sample in samples:
         used |= {file.parent for file in (sample.image, *sample.masks.values()) if isinstance(file, Path)}
     around = {above for folder in used for above in (folder, *folder.parents)}
-    counts: Counter[Path] = Counter()
-    for name, folders, files in os.walk(root):
-        folders[:] = [one for one in folders if not one.startswith(".") and one.casefold() not in JUNK]
-        place = Path(name)
-        if place in used:
+    counts: Counter[tuple[Path, str]] = Counter()
+    for place, files in _walk(root):
+        outer = [place, *place.parents]
+        highest = [one for one in outer if one not in around and one.is_relative_to(root)]
+        for file in files:
+            kind = _kind_of(place, file, is_used=place in used)
+            if kind is not None:
+                counts[highest[-1] if highest else place, kind] += 1
+    return tuple(f"{count}{kind} in {shown(place, root)}" for (place, kind), count in counts.most_common())
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each visible folder with the visible files in it; links are followed, and no folder comes twice."""
+    seen: set[str] = set()
+    for name, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(name)
+        if real in seen:
+            folders.clear()
             continue
-        images = sum(os.path.splitext(file)[1].casefold() in IMAGE_SUFFIXES for file in files if file[0] != ".")  # noqa: PTH122 - a Path for each of 100,000 files is slow
-        if images:
-            outer = [place, *place.parents]
-            highest = [one for one in outer if one not in around and one.is_relative_to(root)]
-            counts[highest[-1] if highest else place] += images
-    return tuple(f"{count} in {shown(place, root)}" for place, count in counts.most_common())
+        seen.add(real)
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and one.casefold() not in JUNK)
+        yield Path(name), [one for one in files if not one.startswith(".") and one.casefold() not in JUNK]
+
+
+def _kind_of(place: Path, name: str, *, is_used: bool) -> str | None:
+    """'' for an image that is not used, ' .jp2' for one that cannot be read, None for what is used or not an image."""
+    lower = name.casefold()
+    ending = next((one for one in _NOT_READ if lower.endswith(one)), None)
+    if ending:
+        return f" {ending}"
+    if is_used:
+        return None
+    by_name = os.path.splitext(lower)[1] in IMAGE_SUFFIXES  # noqa: PTH122 - a Path for each of 100,000 files is slow
+    return "" if by_name or is_image(place / name) else None

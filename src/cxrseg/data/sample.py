@@ -171,7 +171,7 @@ class Dataset:
         root: the folder or file that the user named.
         layout: its recognised layout, such as 'COVID-QU-Ex infection segmentation data'.
         samples: all samples, in a fixed order.
-        unused: what image files the folder holds beside those of the samples, such as '24 in dev'.
+        unused: what image files the folder holds beside those of the samples, such as '24 in dev', '1 .zip in more'.
     """
 
     root: Path
