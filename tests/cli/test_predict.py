@@ -166,6 +166,23 @@ def test_results_of_earlier_runs_and_masks_are_not_images(model: Path, tmp_path:
     assert list(rows(tmp_path / "out2")) == list(rows(tmp_path / "out"))
 
 
+def test_results_are_known_wherever_they_lie(model: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "films" / "a.png")
+    command = ("-o", tmp_path / "found", "-p", "--page", "--save-probabilities")
+    assert invoke(model, tmp_path / "films", *command).exit_code == 0
+    (tmp_path / "films" / "more").mkdir()
+    results = [path for path in (tmp_path / "found").iterdir() if path.suffix in (".png", ".jpg")]
+    for number, path in enumerate(sorted(results)):
+        path.rename(tmp_path / "films" / "more" / f"{number}{path.suffix}")
+    done = invoke(model, tmp_path / "films", "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    found = rows(tmp_path / "out")
+    assert len(results) == 5 and found.pop("a.png")["status"] == "ok"
+    assert len(found) == 5
+    for row in found.values():
+        assert row["status"] == "refused" and "was written by cxrseg" in row["reason"]
+
+
 def test_a_second_process_on_a_folder_ends_at_once(model: Path, tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     entered, leave = threading.Event(), threading.Event()

@@ -125,6 +125,11 @@ def test_the_picture_is_upright_and_says_so_where_the_film_does(film: Path) -> N
     assert columns.mean() > 0.6 * made.Columns  # the infection is in the patient's left lung, at the image's right
 
 
+def test_our_picture_is_not_a_radiograph(film: Path) -> None:
+    with pytest.raises(ImageError, match="was written by cxrseg"):
+        read_radiograph(film.parent / "out" / "film_sc.dcm")
+
+
 def test_segments_say_in_codes_what_they_are(tmp_path: Path) -> None:
     made = pydicom.dcmread(objects_of(make_film(tmp_path / "film.dcm", PIXELS))["seg"])
     assert made.ContentDescription == NOTICE

@@ -173,7 +173,9 @@ def tag_verdict(**tags: str) -> tuple[str, tuple[str, ...]]:
     return verdict.reason, verdict.warnings
 
 
-@pytest.mark.parametrize("part", ["UNKNOWN", "OTHER", "NONE", "N/A", "-", "0", "UNBEKANNT", "NOT SPECIFIED", "ALTRO"])
+@pytest.mark.parametrize(
+    "part", ["UNKNOWN", "OTHER", "NONE", "N/A", "-", "0", "UNBEKANNT", "NOT SPECIFIED", "ALTRO", "XX", "KEINE ANGABE"]
+)
 def test_a_placeholder_says_nothing(part: str) -> None:
     assert tag_verdict(body_part=part) == ("", ())
     assert "another part" in tag_verdict(body_part=part, anatomic_region="KNEE")[0]
@@ -181,14 +183,32 @@ def test_a_placeholder_says_nothing(part: str) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["CHEST", "TORACE", "BRUST", "BRUSTKORB", "POITRINE", "PECHO", "TORAX", "THORAX AP", "KLATKA PIERSIOWA", "HRUDNIK"],
+    [
+        *(
+            "CHEST",
+            "TORACE",
+            "BRUST",
+            "BRUSTKORB",
+            "POITRINE",
+            "PECHO",
+            "TORAX",
+            "THORAX AP",
+            "KLATKA PIERSIOWA",
+            "HRUDNIK",
+        ),
+        *("RIPPEN", "LUNGOR", "COSTILLAS", "THORAKS", "PLAMANI"),
+    ],
 )
 def test_the_chest_in_other_languages(part: str) -> None:
     assert tag_verdict(body_part=part) == ("", ())
 
 
 @pytest.mark.parametrize(
-    "part", ["HAND", "TSPINE", "THORACIC SPINE", "BRUSTWIRBEL", "BREAST", "GENOU", "RODILLA", "LEFT KNEE", "C-SPINE"]
+    "part",
+    [
+        *("HAND", "TSPINE", "THORACIC SPINE", "BRUSTWIRBEL", "BREAST", "GENOU", "RODILLA", "LEFT KNEE", "C-SPINE"),
+        *("HANDS", "KNEES", "MANOS", "KNIEGELENK", "BWS", "LUMBAR"),
+    ],
 )
 def test_another_part_is_refused(part: str) -> None:
     assert "another part of the body" in tag_verdict(body_part=part)[0]
@@ -201,6 +221,9 @@ def test_another_part_is_refused(part: str) -> None:
         ({"body_part": "CHEST ABDOMEN"}, "more than the chest"),
         ({"view_position": "LLD"}, "lies on one side"),
         ({"view": "LEFT LATERAL DECUBITUS"}, "lies on one side"),
+        ({"view_position": "DECUBITO LATERAL IZQUIERDO"}, "lies on one side"),
+        ({"view_position": "LLDECUB"}, "lies on one side"),
+        ({"view_position": "SEITENLAGE"}, "lies on one side"),
         ({"view_position": "RAO"}, "oblique"),
     ],
 )
@@ -210,6 +233,11 @@ def test_doubt_is_a_warning(tags: dict[str, str], word: str) -> None:
     assert any(word in warning for warning in warnings)
 
 
-@pytest.mark.parametrize("view", ["LL", "LATERAL", "LATERO-LATERAL", "PROFIL", "LLO"])
+@pytest.mark.parametrize("view", ["LL", "LATERAL", "LATERO-LATERAL", "PROFIL", "LLO", "LLAT", "SEITL", "LATERALES"])
 def test_lateral_views_are_refused(view: str) -> None:
     assert "lateral view" in tag_verdict(view_position=view)[0]
+
+
+@pytest.mark.parametrize("view", ["AP", "PA ERECT", "LORDOTIC", "RIBS BILATERAL"])
+def test_other_views_are_not(view: str) -> None:
+    assert tag_verdict(view_position=view) == ("", ())

@@ -267,3 +267,20 @@ def test_broken_files_differ_from_unsuitable_ones(tmp_path: Path) -> None:
         with pytest.raises(ImageError) as caught:
             read_dicom(saved(tmp_path, data))
         assert not isinstance(caught.value, UnreadableImageError)
+
+
+@pytest.mark.parametrize("spacing", [b"0.143", b"143\\143", b"0\\0", b"0.143,0.143"])
+def test_a_spacing_that_cannot_be_used_is_a_warning(tmp_path: Path, spacing: bytes) -> None:
+    found = read_dicom(with_numbers(tmp_path, b"", element(0x30, spacing)))
+    assert found.spacing_mm is None
+    assert any("not known in mm" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_code_with_accents(tmp_path: Path, encoding: str) -> None:
+    content = as_bytes(make())
+    place = content.index(struct.pack("<HH", 0x28, 2))
+    part = "TÓRAX PA".encode(encoding)
+    part += b" " * (len(part) % 2)
+    tag = struct.pack("<HH", 0x18, 0x15) + b"CS" + struct.pack("<H", len(part)) + part
+    assert read_dicom(saved(tmp_path, content[:place] + tag + content[place:])).tags["body_part"] == "TORAX PA"

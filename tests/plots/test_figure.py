@@ -17,7 +17,7 @@ def test_a_figure_has_the_size_asked_for_and_no_date(tmp_path: Path) -> None:
     assert (png.name, svg.name) == ("name.with.dots.png", "name.with.dots.svg")
     with Image.open(png) as image:
         assert image.size == (590, 295)
-        assert set(image.info) == {"dpi"}
+        assert set(image.info) == {"dpi", "Software"} and image.info["Software"] == "cxrseg"
     text = svg.read_text(encoding="utf-8")
     assert "dc:date" not in text and "<dc:creator>" not in text
     assert "<text" in text

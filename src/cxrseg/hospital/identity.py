@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 
 from cxrseg._version import __version__
 from cxrseg.inference.prediction import ModelMark, Prediction
+from cxrseg.io.write import RESULT_MARK
 
 __all__ = [
     "NOTICE",
@@ -74,7 +75,7 @@ def common_arguments(header: Dataset, kind: str, mark: ModelMark, content: str) 
         "series_description": description,
         "sop_instance_uid": derived_uid("instance", kind, header.SOPInstanceUID, content),
         "instance_number": max(1, int(header.get("InstanceNumber") or 1)),
-        "manufacturer": "cxrseg",
+        "manufacturer": RESULT_MARK,
         "manufacturer_model_name": "cxrseg",
         "software_versions": __version__,
         "device_serial_number": _short(mark.sha256),

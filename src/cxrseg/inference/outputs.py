@@ -13,7 +13,7 @@ from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.patient_key import hashed
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.text import printable
-from cxrseg.io.write import write_atomic, write_bytes, write_mask, write_probability
+from cxrseg.io.write import RESULT_MARK, write_atomic, write_bytes, write_mask, write_png, write_probability
 from cxrseg.metrics.severity import SEVERITY_COLUMNS
 from cxrseg.plots.outlines import PictureStyle
 
@@ -156,8 +156,7 @@ def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction, s
     from cxrseg.plots.vector_picture import vector_picture  # here, since it loads matplotlib
 
     if style.kind == "png":
-        image = draw(prediction, style)
-        write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
+        write_png(path, draw(prediction, style))
         return
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
     drawn, lines = (masks.get("infection"), masks.get("lungs")), caption_of(prediction)
@@ -169,7 +168,7 @@ def _write_thumbnail(path: Path, radiograph: Radiograph, prediction: Prediction)
 
     masks = {channel: prediction.mask(channel) for channel in prediction.probabilities}
     image = Image.fromarray(film_with_masks(radiograph.pixels, masks, _THUMBNAIL))
-    write_atomic(path, lambda file: image.save(file, "JPEG", quality=85))
+    write_atomic(path, lambda file: image.save(file, "JPEG", quality=85, comment=RESULT_MARK))
 
 
 def _spacing(spacing: tuple[float, float] | None) -> float | str | None:

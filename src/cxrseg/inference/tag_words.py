@@ -7,7 +7,7 @@ lateral view, is a reason to refuse a file; a word that is not known here is a w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 __all__ = ["check_part", "check_view_position"]
 
@@ -18,36 +18,38 @@ def _words(text: str) -> frozenset[str]:
 
 
 _LATERAL = _words(
-    "LL RL LAT LATERAL LATERALE LATERALIS LATERALNA LATERO LATEROLATERAL PROFIL PROFILE PERFIL SEITLICH SEITLICHE "
-    "ZIJDELINGS BOCZNE BOCZNA SIDE LLO RLO"
+    "LL RL LAT LLAT RLAT LATS LATERO LATEROLATERAL PROFIL PROFILE PERFIL ZIJDELINGS SIDE LLO RLO YAN SIVU SIDA"
 )
-_DECUBITUS = frozenset({"LLD", "RLD", "DECUBITUS", "DECUB"})
+_LATERAL_STARTS = ("LATERAL", "LATERAI", "SEITL", "BOCZN", "BOCN")
+_DECUBITUS = _words("LLD RLD LLDEC RLDEC DECUB SEITENLAGE ZIJLIGGING")
 _OBLIQUE = frozenset({"RAO", "LAO", "RPO", "LPO", "OBLIQUE", "OBL"})
 
 _PLACEHOLDERS = _words(
     "UNKNOWN UNK OTHER OTHERS NONE NA N A NULL NIL ANY UNDEFINED UNSPECIFIED MISC MISCELLANEOUS DEFAULT TEST GENERAL "
     "EMPTY BLANK UNBEKANNT SONSTIGE SONSTIGES ANDERE INCONNU AUTRE AUTRES SCONOSCIUTO ALTRO DESCONOCIDO OTRO OTROS "
-    "DESCONHECIDO OUTRO OUTROS ONBEKEND ANDERS NIEZNANE INNE"
+    "DESCONHECIDO OUTRO OUTROS ONBEKEND ANDERS NIEZNANE INNE NO NOT APPLICABLE SPECIFIED NON SPECIFIE KEINE ANGABE PART "
+    "X XX XXX"
 )
 
-# Words of up to four letters count as whole words, longer ones also as parts of a word.
+# Words of up to four letters count as whole words, also with an S behind them, longer ones also as parts of a word.
 _CHEST = _words(
     "CHEST CHST CXR THX THORAX THORAC TORAX TORAC TORAK LUNG PULMO POUMON POLMON PLUCA PLUCO LONGEN KEUHKO AKCIGER RIB "
     "RIBS STERNUM TRUNK WHOLE BODY PORT PORTABLE HEART CARDIAC BRUST BRYST BROST BORST POITRINE PECHO PEITO PETTO "
-    "KLATKA HRUDN MELLKAS GOGUS RINTA GRUDN PIEPT"
+    "KLATKA HRUDN MELLKAS GOGUS RINTA GRUDN PIEPT RIPPEN RIBCAGE LUNGE LUNGOR HJERTE HJARTA PLICE PLAMANI THORAK COSTIL "
+    "COSTEL COTES PCXR STERNAL"
 )
 _OTHER_PARTS = _words(
     "SKULL HEAD BRAIN NECK SPINE SACRUM COCCYX PELVIS HIP HIPS ABDOMEN ABD BELLY KUB LEG LEGS KNEE FOOT FEET ANKLE TOE "
     "TOES HEEL CALF THIGH FEMUR TIBIA FIBULA PATELLA CALCANEUS HAND WRIST FINGER THUMB ARM ARMS FOREARM ELBOW HUMERUS "
     "RADIUS ULNA SHOULDER CLAVICLE SCAPULA EXTREMITY JAW MANDIBLE MAXILLA TEETH TOOTH DENTAL ORBIT SINUS NOSE FACE "
     "FACIAL EYE EAR BREAST MAMMA LIVER KIDNEY UTERUS BLADDER JOINT CAROTID "
-    "BECKEN HUEFTE HUFTE KNIE FUSS SCHAEDEL SCHADEL WIRBEL SCHULTER BAUCH ELLENBOGEN HANDGELENK SPRUNGGELENK KIEFER "
+    "LUMBAR CERVIC SACROILIAC BWS LWS HWS GELENK ZAHNE ZAEHNE BECKEN HUEFTE HUFTE KNIE FUSS SCHAEDEL SCHADEL WIRBEL SCHULTER BAUCH ELLENBOGEN HANDGELENK SPRUNGGELENK KIEFER "
     "MAIN GENOU PIED EPAULE HANCHE BASSIN CRANE RACHIS COUDE POIGNET CHEVILLE VERTEB "
     "MANO RODILLA PIE HOMBRO CADERA CRANEO COLUMNA CODO MUNECA TOBILLO "
     "GINOCCHIO PIEDE SPALLA ANCA BACINO CRANIO COLONNA GOMITO POLSO CAVIGLIA ADDOME "
     "MAO JOELHO OMBRO QUADRIL BACIA COTOVELO COLUNA VOET SCHOUDER HEUP BEKKEN SCHEDEL KREGOSLUP KOLANO STOPA CZASZKA"
 )
-_SPINE = _words("SPINE WIRBEL RACHIS VERTEB COLUMNA COLONNA COLUNA KREGOSLUP")
+_SPINE = _words("LUMBAR CERVIC BWS LWS HWS SPINE WIRBEL RACHIS VERTEB COLUMNA COLONNA COLUNA KREGOSLUP")
 
 
 def check_view_position(tags: Mapping[str, str]) -> tuple[str, str]:
@@ -60,10 +62,10 @@ def check_view_position(tags: Mapping[str, str]) -> tuple[str, str]:
         The reason for refusing it, and the warning; '' where there is none.
     """
     words = _words(f"{tags.get('view_position', '')} {tags.get('view', '')}")
-    if decubitus := words & _DECUBITUS:
-        said = ", ".join(sorted(decubitus))
+    if decubitus := sorted(word for word in words if _any(_DECUBITUS, {word})):
+        said = ", ".join(decubitus)
         return "", f"the DICOM tags say that the patient lies on one side ({said}): fluid and air have moved"
-    if lateral := sorted(words & _LATERAL):
+    if lateral := sorted(word for word in words if word in _LATERAL or word.startswith(_LATERAL_STARTS)):
         return f"the DICOM tags say that it is a lateral view ({lateral[0]})", ""
     if oblique := sorted(words & _OBLIQUE):
         return "", f"the DICOM tags say that it is an oblique view ({oblique[0]})"
@@ -92,5 +94,5 @@ def check_part(tags: Mapping[str, str]) -> tuple[str, str]:
     return "", ""
 
 
-def _any(known: frozenset[str], words: frozenset[str]) -> bool:
-    return any(word == one or (len(word) > 4 and word in one) for word in known for one in words)
+def _any(known: frozenset[str], words: Set[str]) -> bool:
+    return any(one in (word, f"{word}S") or (len(word) > 4 and word in one) for word in known for one in words)

@@ -18,6 +18,7 @@ from cxrseg.io.orientation import exif_orientation
 from cxrseg.io.quiet import quiet
 from cxrseg.io.settings import MAX_PIXELS, reduction
 from cxrseg.io.system_faults import system_fault
+from cxrseg.io.write import RESULT_MARK
 
 __all__ = ["Decoded", "channels_of", "decode_raster", "read_size"]
 
@@ -71,6 +72,7 @@ class Decoded:
         entries: (H, W) uint8, the palette's entries, of an image with a palette.
         lossy: whether neighbouring values may have been mixed by JPEG or WebP.
         steps: what is done, in words; for colour, that it becomes gray in the end.
+        is_result: whether cxrseg wrote it: a mask, a map or a picture.
     """
 
     values: npt.NDArray[Any]
@@ -79,6 +81,7 @@ class Decoded:
     entries: npt.NDArray[np.uint8] | None = None
     lossy: bool = False
     steps: list[str] = field(default_factory=list)
+    is_result: bool = False
 
 
 def decode_raster(path: Path, max_pixels: int = MAX_PIXELS) -> Decoded:
@@ -229,7 +232,9 @@ def _decode_with_pillow(path: Path, max_pixels: int) -> Decoded:
         steps = ["EXIF orientation applied"] if orientation in range(2, 9) else []
         entries = np.asarray(upright) if upright.mode in ("P", "PA") else None
         lossy = image.format in ("JPEG", "MPO", "WEBP")
-        return Decoded(channels_of(upright, steps), entries=entries, lossy=lossy, steps=steps)
+        mark = image.info.get("Software" if image.format == "PNG" else "comment")
+        is_result = mark in (RESULT_MARK, RESULT_MARK.encode())
+        return Decoded(channels_of(upright, steps), entries=entries, lossy=lossy, steps=steps, is_result=is_result)
 
 
 def channels_of(image: Image.Image, steps: list[str]) -> npt.NDArray[Any]:

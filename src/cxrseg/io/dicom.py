@@ -23,6 +23,7 @@ from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.settings import ReadSettings, reduce, reduction
 from cxrseg.io.system_faults import system_fault
+from cxrseg.io.write import RESULT_MARK
 
 __all__ = ["read_dicom", "read_dicom_geometry"]
 
@@ -187,6 +188,8 @@ def _check_kind(data: FileDataset) -> None:
     if modality not in _MODALITIES:
         kind = modality if modality in _OTHER_MODALITIES else "unknown"
         raise ImageError(f"is of modality {kind}, expected a radiograph (CR, DX, or a secondary capture of one)")
+    if Tags(data).text("Manufacturer") == RESULT_MARK.upper():
+        raise ImageError("was written by cxrseg (a picture of results); name the radiograph instead")
     if "PixelData" not in data and not any(word in data for word in FLOATS):
         raise UnreadableImageError("holds no pixel data; it is not an image, or was cut short")
 

@@ -31,8 +31,14 @@ def spacing(tags: Tags) -> tuple[_Pair | None, str]:
     found = patient or detector or film
     if not found:
         stated = any(tags.stated(word) for word in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"))
-        unusable = "spacing unusable (zero, negative, implausible or malformed)"
-        return None, unusable if stated else "spacing unknown"
+        if not stated:
+            return None, "spacing unknown"
+        low, high = _SPACING_MM
+        tags.warn(
+            f"the distance of pixels in the file was not used: expected two numbers of {low:g} to {high:g} mm; lengths "
+            "are not known in mm"
+        )
+        return None, "spacing unusable (zero, negative, implausible or malformed)"
     if patient:
         name = "Pixel Spacing (not calibrated)"
     else:

@@ -87,7 +87,7 @@ class Tags:
         try:
             value = self._holder(keyword).get(keyword)
             parts = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
-            joined = "\\".join(str(part).strip("\0 ") for part in parts)
+            joined = _as_written("\\".join(str(part).strip("\0 ") for part in parts))
         except Exception:  # as above
             return ""
         joined = unicodedata.normalize("NFKD", joined).encode("ascii", "ignore").decode()
@@ -205,6 +205,14 @@ class Tags:
                 for name in _MACROS:
                     if name in one and len(one[name].value):
                         yield one[name].value[0]
+
+
+def _as_written(text: str) -> str:
+    """A code of letters beyond ASCII, which the standard forbids: pydicom takes UTF-8 for Latin 1."""
+    try:
+        return text if text.isascii() else text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _name(keyword: str) -> str:

@@ -52,9 +52,13 @@ def to_radiograph(decoded: Decoded, source: str, settings: ReadSettings) -> Radi
     """Make a radiograph of decoded values; as `read_raster`, whose `source` is the path.
 
     Raises:
-        ImageError: there are no pixels, or too many.
+        ImageError: there are no pixels, or too many, or it is a result of cxrseg.
     """
     try:
+        if decoded.is_result:
+            raise ImageError(
+                "was written by cxrseg (a mask, a map or a picture of results); name the radiograph instead"
+            )
         gray = to_gray(decoded.values)
         height, width = gray.shape
         factor = reduction(height, width, settings.max_pixels)

@@ -18,18 +18,24 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from cxrseg.errors import DiskFullError
 
 __all__ = [
+    "RESULT_MARK",
     "remove_parts",
     "write_atomic",
     "write_bytes",
     "write_csv",
     "write_json",
     "write_mask",
+    "write_png",
     "write_probability",
 ]
+
+RESULT_MARK = "cxrseg"
+"""What the files of results name as the software that wrote them; such a file is never read as a radiograph."""
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -104,13 +110,18 @@ def write_csv(
     write_bytes(path, text.getvalue().encode("utf-8-sig" if byte_order_mark else "utf-8"))
 
 
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write a result as a PNG, atomically. It carries the mark by which `cxrseg.io.raster` knows results of cxrseg."""
+    text = PngInfo()
+    text.add_text("Software", RESULT_MARK)
+    write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1, pnginfo=text))
+
+
 def write_mask(path: Path, mask: npt.NDArray[np.bool_]) -> None:
     """Write an (H, W) boolean mask as an 8-bit PNG of 0 and 255, atomically."""
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
+    write_png(path, Image.fromarray(mask.astype(np.uint8) * 255))
 
 
 def write_probability(path: Path, probability: npt.NDArray[np.float32]) -> None:
     """Write an (H, W) probability map in [0, 1] as a 16-bit PNG, 65535 times the probability, atomically."""
-    image = Image.fromarray(np.rint(probability * 65535.0).astype(np.uint16))
-    write_atomic(path, lambda file: image.save(file, "PNG", compress_level=1))
+    write_png(path, Image.fromarray(np.rint(probability * 65535.0).astype(np.uint16)))

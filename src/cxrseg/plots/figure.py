@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cxrseg.io.write import write_bytes
+from cxrseg.io.write import RESULT_MARK, write_bytes
 
 if TYPE_CHECKING:  # Matplotlib takes half a second to import; only drawing needs it.
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
         DiskFullError: the disk is full.
     """
     written = []
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+    for kind, metadata in (("png", {"Software": RESULT_MARK}), ("svg", {"Date": None, "Creator": None})):
         data = io.BytesIO()
         with print_style(), warnings.catch_warnings():
             # Characters that the font lacks are drawn as boxes; the figure is still complete.
