@@ -47,3 +47,8 @@ def test_not_everything_may_go(dataset: Dataset, tmp_path: Path) -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"none\.csv cannot be read"):
         read_exclusions(tmp_path / "none.csv")
+
+
+def test_the_header_of_a_table_may_be_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Name;Reason\nVal/a;copy\n")
+    assert read_exclusions(tmp_path / "a.csv") == ["Val/a"]

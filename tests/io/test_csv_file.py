@@ -36,6 +36,23 @@ def test_a_separator_that_is_stated(tmp_path: Path, first: str) -> None:
     assert read_csv(written(tmp_path, ";", "utf-8", first)) == ROWS
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("first", ["", "\n\n", "sep=\t\n", "\ufeff\ufeff", "sep=\t\n\n"])
+@pytest.mark.parametrize("last", ["", "\x1a", "\0\0\0"])
+def test_what_stands_around_the_table(tmp_path: Path, ending: str, first: str, last: str) -> None:
+    path = written(tmp_path, "\t", "utf-8", first.replace("\n", ending), ending)
+    path.write_bytes(path.read_bytes() + last.encode())
+    assert read_csv(path) == ROWS
+
+
+def test_lines_that_are_quoted_as_one_cell(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('"name;value"\n"a;0,5"\n"b;""x;y"""\n')
+    assert read_csv(path) == [["name", "value"], ["a", "0.5"], ["b", "x;y"]]
+    path.write_text('"a,1"\n"b"\n')  # one column of names
+    assert read_csv(path) == [["a,1"], ["b"]]
+
+
 def test_decimal_commas_beside_semicolons(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("name;value;more\na,b;0,5;1,5E-3\n1,2,3;-12,25\n\n;;\n")
@@ -43,6 +60,8 @@ def test_decimal_commas_beside_semicolons(tmp_path: Path) -> None:
         {"name": "a,b", "value": "0.5", "more": "1.5E-3"},
         {"name": "1,2,3", "value": "-12.25", "more": ""},
     ]
+    path.write_text("name\tvalue\na\t 0,5\n")
+    assert read_csv_rows(path) == [{"name": "a", "value": " 0.5"}]
     path.write_text('name,value\n"a;b","0,5"\n')
     assert read_csv_rows(path) == [{"name": "a;b", "value": "0,5"}]
 

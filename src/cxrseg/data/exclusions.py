@@ -48,7 +48,7 @@ def read_exclusions(path: Path) -> list[str]:
     """
     rows = [row for row in read_csv(path) if row and row[0].strip()]
     names = [row[0].strip() for row in rows if not row[0].lstrip().startswith("#")]
-    return names[1:] if names[:1] == ["name"] else names
+    return names[1:] if [name.casefold() for name in names[:1]] == ["name"] else names
 
 
 def exclude(dataset: Dataset, path: Path | str) -> Dataset:

@@ -15,6 +15,9 @@ __all__ = ["read_csv", "read_csv_rows"]
 _SEPARATORS = ",;\t|"
 _STATED = re.compile(r'"?sep=(.)"?', re.I)
 _COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_AROUND = "\ufeff\0\x1a"
+"""More byte order marks at the start; the end mark of DOS, and what fills a block, at the end."""
+
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -25,10 +28,11 @@ _MARKS = (
 
 
 def read_csv(path: Path | str) -> list[list[str]]:
-    """Read all lines of a CSV file, the header among them; an empty line is an empty list.
+    """Read all lines of a CSV file, the header among them; an empty line is an empty list, and none is at the start.
 
-    Understood are UTF-8, with or without a byte order mark, and UTF-16; commas, semicolons, tabs and bars; a first line
-    such as 'sep=;', which is left out. Where semicolons separate, '0,5' is the number 0.5 and becomes '0.5'.
+    Understood are UTF-8, with or without a byte order mark, and UTF-16; commas, semicolons, tabs and bars; every end of
+    line; a first line such as 'sep=;', which is left out; whole lines in quotes. Where semicolons or tabs separate,
+    '0,5' is the number 0.5 and becomes '0.5'.
 
     Args:
         path: the file.
@@ -36,17 +40,21 @@ def read_csv(path: Path | str) -> list[list[str]]:
     Raises:
         DatasetError: it cannot be read, is of another encoding, or its quotes do not fit.
     """
-    text = _text(Path(path))
+    text = _text(Path(path)).strip(_AROUND).replace("\r\n", "\n").replace("\r", "\n").lstrip("\n")
     first, _, rest = text.partition("\n")
-    stated = _STATED.fullmatch(first.strip())
-    separator = stated[1] if stated else max(_SEPARATORS, key=_outside_quotes(first).count)
+    if stated := _STATED.fullmatch(first.strip(" ")):
+        text = rest.lstrip("\n")
+    separator = stated[1] if stated else _separator(text)
     try:
-        lines = csv.reader(io.StringIO(rest if stated else text, newline=""), delimiter=separator, strict=True)
-        rows = list(lines)
+        rows = _parsed(text, separator)
+        if not stated and _is_quoted_once_more(rows):
+            text = "\n".join(row[0] if row else "" for row in rows)
+            separator = _separator(text)
+            rows = _parsed(text, separator)
     except csv.Error as error:
         raise DatasetError(f"{path} is not a valid CSV file ({error}); save it again as 'CSV UTF-8'") from error
-    if separator == ";":
-        rows = [[cell.replace(",", ".") if _COMMA.fullmatch(cell) else cell for cell in row] for row in rows]
+    if separator in ";\t":
+        rows = [[cell.replace(",", ".") if _COMMA.fullmatch(cell.strip()) else cell for cell in row] for row in rows]
     return rows
 
 
@@ -79,6 +87,21 @@ def _text(path: Path) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not UTF-8 or UTF-16 text ({error}); save it again as 'CSV UTF-8'") from error
+
+
+def _separator(text: str) -> str:
+    return max(_SEPARATORS, key=_outside_quotes(text.partition("\n")[0]).count)
+
+
+def _parsed(text: str, separator: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+
+
+def _is_quoted_once_more(rows: list[list[str]]) -> bool:
+    """Whether each line is one cell that holds the whole line, as programs write that take the file for one column."""
+    cells = [row[0] for row in rows if len(row) == 1]
+    full = [row for row in rows if row]
+    return bool(full) and len(cells) == len(full) and all(_separator(cells[0]) in cell for cell in cells)
 
 
 def _outside_quotes(line: str) -> str:
