@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """Weights of the epoch with the best val Dice, or with the lowest val loss where there is no Dice."""
+        """Weights of the epoch with the best val Dice, or with the lowest val loss where no Dice is above 0."""
         return self.checkpoints / "best.ckpt"
 
     @property

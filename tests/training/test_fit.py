@@ -17,9 +17,10 @@ from torch.optim.swa_utils import update_bn
 from cxrseg.data.sample import Dataset
 from cxrseg.training.batches import Batches, Pixels, load_pixels, select_samples, shuffled
 from cxrseg.training.callbacks import history_columns
-from cxrseg.training.checkpoints import load_weights
+from cxrseg.training.checkpoints import choice, load_weights
 from cxrseg.training.figures import choose_cases
 from cxrseg.training.fit import Run, train
+from cxrseg.training.lightning_module import Scores
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
@@ -213,6 +214,28 @@ def test_batch_norms_hold_the_statistics_of_unvaried_images(
     assert statistics
     for key, value in statistics.items():
         torch.testing.assert_close(stored[f"network.{key}"], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("unfinished")
+def test_while_nothing_is_found_the_loss_chooses(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = Scores.figures
+
+    def without_overlap(scores: Scores) -> dict[str, list[float]]:
+        return figures(scores) | {"dice": [0.0, 0.0]}
+
+    monkeypatch.setattr(Scores, "figures", without_overlap)
+    run = train(tiny_recipe(optimiser={"epochs": 3, "patience": 1}), dataset, tmp_path / "run", device="cpu")
+    losses = [row["val_loss"] or 0 for row in run.history]
+    assert len(losses) > 2 and losses[0] > min(losses)  # it did not stop early while the loss fell
+    assert run.best_by == "val loss" and run.best["val_loss"] == min(losses)
+    assert checkpoint(run.folder.best)["epoch"] + 1 == run.best["epoch"]
+
+
+def test_a_dice_above_0_is_better_than_any_loss() -> None:
+    assert choice(0.1, 9.0) > choice(0.0, 0.01) > choice(None, 0.02) > choice(0.0, None)
+    assert choice(0.2, 1.0) > choice(0.1, 0.1)
 
 
 @pytest.mark.usefixtures("unfinished")

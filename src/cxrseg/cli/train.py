@@ -129,7 +129,8 @@ def _run(plan: Plan, out: Path, options: dict[str, Any]) -> int:
     if not done.is_main:
         return 0
     state = f"stopped after epoch {len(done.history)}; continue with --resume" if done.interrupted else "done"
-    by = "" if done.best_by == "val Dice" else f" by {done.best_by}, since no val image has a mask of the first target"
+    found_none = "the val Dice is 0" if done.best["val_dice"] == 0 else "no val image has a mask of the first target"
+    by = "" if done.best_by == "val Dice" else f" by {done.best_by}, since {found_none}"
     click.echo(f"{state}. Best epoch {done.best['epoch']:.0f}{by}: {_figures(done.best)}")
     click.echo(f"run         {done.folder.root}\nmodel file  {done.folder.model}\n{NOTICE}")
     return INTERRUPTED if done.interrupted else 0

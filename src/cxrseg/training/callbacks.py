@@ -112,9 +112,7 @@ class _Bar(TQDMProgressBar):
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}")
 
 
-def callbacks_for(
-    recipe: Recipe, folder: Path, history: History, progress: bool, *, by_loss: bool = False
-) -> list[Callback]:
+def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool) -> list[Callback]:
     """Every callback of a run.
 
     The order matters: history is first, so that a checkpoint holds the row of its own epoch; 'last' is at the end, so
@@ -125,12 +123,9 @@ def callbacks_for(
         folder: where checkpoints are written.
         history: collects the rows.
         progress: show a progress bar.
-        by_loss: the best epoch is that with the lowest val loss, instead of the highest val Dice.
     """
     optimiser = recipe.optimiser
-    best: dict[str, Any] = (
-        {"monitor": "val_loss_rounded", "mode": "min"} if by_loss else {"monitor": "val_dice", "mode": "max"}
-    )
+    best: dict[str, Any] = {"monitor": "val_choice", "mode": "max"}
     found: list[Callback] = [history]
     if progress:
         found.append(_Bar(leave=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +13,7 @@ from cxrseg.errors import TrainingError
 from cxrseg.io.write import write_atomic
 from cxrseg.run_folder import RunFolder
 
-__all__ = ["AtomicCheckpoints", "load_weights", "read_checkpoint"]
+__all__ = ["AtomicCheckpoints", "choice", "load_weights", "read_checkpoint"]
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -110,3 +111,18 @@ def _weights_for(network: torch.nn.Module, path: Path) -> dict[str, torch.Tensor
             f"such as {faults[0]}); use the recipe that it was trained with"
         )
     return weights
+
+
+def choice(dice: float | None, loss: float | None) -> float:
+    """What chooses the best epoch and stops early; the epoch with the highest one is the best.
+
+    It is the val Dice. As long as that is 0, or no val image has a mask to compare, it is the val loss times -1, so
+    that epochs that find nothing yet still differ.
+
+    Args:
+        dice: the val Dice in [0, 1], None where there is none.
+        loss: the val loss, None where it is not a number.
+    """
+    if dice:
+        return dice
+    return -math.inf if loss is None or math.isnan(loss) else -loss

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from cxrseg.model_file import shipped_model
 from cxrseg.run_folder import RunFolder
 from cxrseg.training.batches import Batches, Pixels, load_pixels, select_samples, shuffled
 from cxrseg.training.callbacks import History, callbacks_for
-from cxrseg.training.checkpoints import load_weights, read_checkpoint
+from cxrseg.training.checkpoints import choice, load_weights, read_checkpoint
 from cxrseg.training.distillation import Distillation
 from cxrseg.training.export import export_model
 from cxrseg.training.figures import draw_figures
@@ -49,7 +48,7 @@ class Run:
         best: the row of the epoch whose weights the model file holds.
         interrupted: True where Ctrl-C ended it before its last epoch.
         is_main: False in the other processes of a run of several processes.
-        best_by: which figure chose the best epoch: 'val Dice', or 'val loss' where no val image has a mask to compare.
+        best_by: which figure chose the best epoch: 'val Dice', or 'val loss' where there is no Dice, or it is 0 in all.
     """
 
     folder: RunFolder
@@ -109,8 +108,7 @@ def train(
     pixels = {split: load_pixels(chosen, recipe.data, complete=complete) for split, chosen in samples.items()}
     learner = _learner(recipe, pixels, init_from, distillation)
     history = History(folder.history, on_epoch)
-    by_loss = not bool(pixels["val"].masks[:, 0].any())
-    callbacks = callbacks_for(recipe, folder.checkpoints, history, progress, by_loss=by_loss)
+    callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
     trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
     place = str(trainer.strategy.root_device)
     _check_fits(trainer, learner, len(pixels["train"]))
@@ -121,8 +119,9 @@ def train(
         write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
     with hide_lightning_hints(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
-    best_by = "val loss" if by_loss else "val Dice"
-    run = Run(folder, history.rows, _best(history, folder, by_loss), interrupted, trainer.is_global_zero, best_by)
+    best = _best(history, folder)
+    best_by = "val Dice" if best["val_dice"] else "val loss"
+    run = Run(folder, history.rows, best, interrupted, trainer.is_global_zero, best_by)
     if run.is_main:
         _finish(run, recipe, used, pixels["val"])
         figures: dict[str, Any] = {"best": run.best, "best_by": best_by, "distilled_from": distillation.marks}
@@ -157,16 +156,14 @@ def _learner(
     return learner
 
 
-def _best(history: History, folder: RunFolder, by_loss: bool) -> dict[str, float | None]:
-    """The row of the epoch with the best val Dice, or with the lowest val loss."""
+def _best(history: History, folder: RunFolder) -> dict[str, float | None]:
+    """The row of the epoch whose weights are kept, see `cxrseg.training.checkpoints.choice`."""
     if not history.rows:
         raise TrainingError(
             f"stopped before the first epoch was complete; {folder.root} does not hold a model yet: start again "
             "with --resume"
         )
-    if by_loss:
-        return min(history.rows, key=lambda row: math.inf if row["val_loss"] is None else row["val_loss"])
-    return max(history.rows, key=lambda row: row["val_dice"] or 0.0)
+    return max(history.rows, key=lambda row: choice(row["val_dice"], row["val_loss"]))
 
 
 def _last_of(folder: RunFolder, history: History) -> Path | None:

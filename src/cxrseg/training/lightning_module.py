@@ -18,6 +18,7 @@ from torch.optim.swa_utils import update_bn
 from cxrseg.data.sample import CATEGORIES
 from cxrseg.training.augment import Augment
 from cxrseg.training.batches import Batch, Batches, Pixels, epoch_seed, shuffled
+from cxrseg.training.checkpoints import choice
 from cxrseg.training.depthwise import FastDepthwise
 from cxrseg.training.distillation import Distillation, SoftTargets
 from cxrseg.training.losses import build_loss, evidence_loss, masked_mean
@@ -187,10 +188,10 @@ class Learner(LightningModule):
         figures = self.scores["val"].figures()
         dice = figures["dice"][0]
         self.log("val_loss", figures["loss"][0], logger=False)
-        # Rounded as in history.csv, so that the best row belongs to the best checkpoint. Without any mask there is no
-        # Dice, and the loss decides (see `cxrseg.training.fit`).
-        self.log("val_loss_rounded", round(figures["loss"][0], 6), logger=False)
-        self.log("val_dice", 0.0 if math.isnan(dice) else round(dice, 6), prog_bar=True, logger=False)
+        # Rounded as in history.csv, so that the best row belongs to the best checkpoint.
+        dice = 0.0 if math.isnan(dice) else round(dice, 6)
+        self.log("val_dice", dice, prog_bar=True, logger=False)
+        self.log("val_choice", choice(dice, round(figures["loss"][0], 6)), logger=False)
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule by name."""
