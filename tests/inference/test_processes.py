@@ -80,6 +80,19 @@ def test_a_pickled_segmenter_loads_the_same_model_with_the_same_options(
     np.testing.assert_array_equal(loaded.segment(image).probabilities["infection"], expected)
 
 
+def test_segmenters_that_share_a_loaded_model_are_pickled(tmp_path: Path) -> None:
+    engines = Segmenter(hand_model(tmp_path / "model.onnx")).engines
+    segmenter = Segmenter(engines, input_check=False)
+    image = Radiograph(np.random.default_rng(0).random((64, 64), np.float32))
+    loaded = pickle.loads(pickle.dumps(segmenter))
+    expected = segmenter.segment(image).probabilities["infection"]
+    np.testing.assert_array_equal(loaded.segment(image).probabilities["infection"], expected)
+    data = pickle.dumps(engines[0])
+    hand_model(tmp_path / "model.onnx", infected_above=0.6)
+    with pytest.raises(ModelFileError, match="has changed since the model was pickled"):
+        pickle.loads(data)
+
+
 def test_a_pickled_segmenter_whose_model_file_changed_is_refused(tmp_path: Path) -> None:
     path = hand_model(tmp_path / "model.onnx")
     data = pickle.dumps(Segmenter(path))

@@ -56,7 +56,8 @@ class _Runner(Protocol):
 
 
 class Engine:
-    """A model file, ready to run on this machine. May be called from many threads, and in forked child processes.
+    """A model file, ready to run on this machine. May be called from many threads, in forked child processes,
+    and pickled.
 
     On the CPU the model is compiled by OpenVINO; what it compiled is kept in a cache folder, see
     `cxrseg.inference.compiled_cache`. On a GPU it is run by ONNX Runtime.
@@ -91,6 +92,9 @@ class Engine:
         self._process = os.getpid()
         self._of_parent: list[_Runner] = []
         self.info, self.precision = self._runner.info, self._runner.precision
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded_again, (self._path.absolute(), self._wanted, self._device, self._streams, self.sha256)
 
     def _load(self) -> _Runner:
         with LOADING:
@@ -129,6 +133,16 @@ class Engine:
         maps, *others = self._runner.run(pixels)
         categories = others.pop(0) if self.info.categories else None
         return Result(maps, categories, others.pop(0) if self.info.views else None)
+
+
+def _loaded_again(path: Path, precision: Precision, device: str, streams: int, sha256: str) -> Engine:
+    """A model that was pickled, loaded again."""
+    engine = Engine(path, precision=precision, device=device, streams=streams)
+    if engine.sha256 != sha256:
+        raise ModelFileError(
+            f"{path} has changed since the model was pickled; use the same file here, or load it again"
+        )
+    return engine
 
 
 class _OpenVino:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import shutil
@@ -134,7 +135,8 @@ def dicomdir_files(path: Path) -> list[Path]:
 def read_list(path: Path) -> list[Path]:
     """The files that a text file lists, one a line; empty lines and lines that begin with # are left out.
 
-    Relative paths are below the current folder, or below the list's folder where nothing is there.
+    Quotes around a path are left out. UTF-16 with a byte order mark is understood, which PowerShell writes. Relative
+    paths are below the current folder, or below the list's folder where nothing is there.
 
     Raises:
         ImageError: it cannot be read, or lists nothing.
@@ -143,11 +145,22 @@ def read_list(path: Path) -> list[Path]:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"the list {path} cannot be read: {error.strerror or error}") from error
-    lines = [line.strip() for line in os.fsdecode(content.removeprefix(b"\xef\xbb\xbf")).splitlines()]
-    listed = [Path(line) for line in lines if line and not line.startswith("#")]
+    lines = [line.strip() for line in _decoded(content).splitlines()]
+    listed = [Path(_unquoted(line)) for line in lines if line and not line.startswith("#")]
     if not listed:
         raise ImageError(f"expected paths of images in {path}, one a line, found none")
     return [one if one.exists() or not (path.parent / one).exists() else path.parent / one for one in listed]
+
+
+def _decoded(content: bytes) -> str:
+    """The text of a list; bytes that are not UTF-8 stay as they are in names of files."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    return os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+
+
+def _unquoted(line: str) -> str:
+    return line[1:-1] if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'" else line
 
 
 def _referenced(record: Any) -> tuple[str, ...]:
