@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cxrseg.audit.audit import audit_dataset
 from cxrseg.data.layout import list_dataset, open_dataset
 from cxrseg.data.sample import Dataset
+from cxrseg.report.audit_page import write_audit
 from made_dicom import make, saved
 
 
@@ -167,3 +171,17 @@ def test_a_table_takes_categories_of_ones_own(tmp_path: Path) -> None:
         "image,mask,category\nimages/a.png,masks/a.png,flu\nimages/b.png,masks/b.png,covid\n"
     )
     assert [s.category for s in open_dataset(tmp_path / "t.csv").samples] == ["flu", "COVID-19"]
+
+
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"film\xff")
+    try:
+        pairs(tmp_path / "data", name, "other")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    dataset = open_dataset(tmp_path / "data")
+    assert sorted(names(dataset)) == ["film\\xff", "other"]
+    assert len(dataset.fingerprint) > 8
+    page, data = write_audit(audit_dataset(dataset), tmp_path / "audit")
+    assert "film\\xff" in page.read_text(encoding="utf-8")
+    assert json.loads(data.read_text(encoding="utf-8"))

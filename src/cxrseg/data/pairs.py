@@ -15,6 +15,7 @@ from cxrseg.data.sample import TARGETS, ArrayItem, Sample
 from cxrseg.errors import ImageError
 from cxrseg.io.quiet import quiet
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image, read_size
+from cxrseg.io.text import printable
 
 __all__ = [
     "JUNK",
@@ -152,7 +153,7 @@ def pair(pool: Pool, required: Collection[str], root: Path) -> tuple[list[Sample
         ]
     samples = [
         Sample(
-            name=f"{pool.prefix}{stem}",
+            name=printable(f"{pool.prefix}{stem}"),
             split=pool.split,
             category=pool.category,
             image=path,

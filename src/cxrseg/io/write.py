@@ -95,8 +95,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON (UTF-8), atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write `value` as indented JSON (UTF-8), atomically; bytes of file names that are not UTF-8 become escapes."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def write_csv(
@@ -107,7 +107,7 @@ def write_csv(
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode("utf-8-sig" if byte_order_mark else "utf-8"))
+    write_bytes(path, text.getvalue().encode("utf-8-sig" if byte_order_mark else "utf-8", "backslashreplace"))
 
 
 def write_png(path: Path, image: Image.Image) -> None:

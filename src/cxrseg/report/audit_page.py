@@ -43,7 +43,7 @@ def write_audit(audit: Audit, out: Path) -> tuple[Path, Path]:
     """
     environment = page_environment()
     page = environment.get_template("audit.html.jinja").render(_content(audit))
-    write_bytes(out / "audit.html", page.encode())
+    write_bytes(out / "audit.html", page.encode("utf-8", "backslashreplace"))
     write_json(out / "audit.json", audit.to_json())
     return out / "audit.html", out / "audit.json"
 

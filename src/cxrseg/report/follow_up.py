@@ -31,4 +31,4 @@ def write_follow_up_page(path: Path, courses: Sequence[Mapping[str, Any]], pictu
         for patient, picture in pictures.items()
     }
     page = environment.get_template("follow_up.html.jinja").render(courses=courses, pictures=inline)
-    write_bytes(path, page.encode())
+    write_bytes(path, page.encode("utf-8", "backslashreplace"))

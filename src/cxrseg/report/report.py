@@ -104,7 +104,7 @@ def write_report(
             script=read_part("report.js"),
         )
     )
-    write_bytes(out, page.encode())
+    write_bytes(out, page.encode("utf-8", "backslashreplace"))
 
 
 def _model_file_of(run: StoredRun, evaluated: StoredEvaluation) -> Path:
