@@ -60,6 +60,17 @@ def numbered(centre: bytes, width: bytes, more: bytes = b"", values: np.ndarray 
     return content[:place] + window + content[place:]
 
 
+def inserted(content: bytes, elements: bytes) -> bytes:
+    """The file with more elements, which stand before those of a higher tag and are in order themselves."""
+    tag = struct.unpack("<HH", elements[:4])
+    place = 132 + 12 + struct.unpack("<I", content[140:144])[0]
+    while struct.unpack("<HH", content[place : place + 4]) < tag:
+        long = content[place + 4 : place + 6] in (b"OB", b"OW", b"OF", b"SQ", b"UN", b"UT")
+        start = place + (12 if long else 8)
+        place = start + int.from_bytes(content[start - (4 if long else 2) : start], "little")
+    return content[:place] + elements + content[place:]
+
+
 def numbers() -> Iterator[Case]:
     """The film as 8-bit gray, times 8, plus 500: right only through the window 1519.5 / 2041."""
     kind = "DICOM numbers"
