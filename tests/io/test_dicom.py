@@ -6,6 +6,7 @@ import logging
 import math
 import random
 import threading
+import tracemalloc
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +26,7 @@ from pydicom.pixels import apply_voi_lut
 from pydicom.sequence import Sequence
 
 from cxrseg.errors import ImageError
-from cxrseg.io import dicom
+from cxrseg.io import dicom, dicom_values
 from cxrseg.io.dicom import read_dicom
 from cxrseg.io.quiet import quiet
 from cxrseg.io.settings import ReadSettings
@@ -43,6 +44,7 @@ from made_dicom import (
     make,
     saved,
 )
+from made_films import make_film
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "dicom" / "chest-ap.dcm"
 
@@ -612,3 +614,32 @@ def test_the_real_file() -> None:
     lung, spine = found.pixels[250:450, 200:350], found.pixels[600:900, 450:550]
     assert lung.mean() < 0.4
     assert spine.mean() > 0.7
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"WindowCenter": 2000, "WindowWidth": 3000},
+        {"WindowCenter": 2000, "WindowWidth": 3000, "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": 2000, "WindowWidth": 3000, "RescaleSlope": 2, "PhotometricInterpretation": "MONOCHROME1"},
+    ],
+    ids=["window", "sigmoid", "inverted"],
+)
+def test_a_large_film_is_not_copied_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attributes: dict[str, Any]
+) -> None:
+    """At most 11 bytes a pixel: the file twice (2 + 2), or the stored values (2) and the result (4), and strips."""
+    monkeypatch.setattr(dicom_values, "_STRIP", 20_000)
+    film = np.tile(np.linspace(0, 1, 2000, dtype=np.float32), (1500, 1))
+    path = make_film(tmp_path / "film.dcm", film, **attributes)
+    read_dicom(path)  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        read_dicom(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak / film.size < 11

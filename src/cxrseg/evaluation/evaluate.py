@@ -20,6 +20,8 @@ from cxrseg.evaluation.image_scores import Callback, EvaluatedImage, evaluate_im
 from cxrseg.evaluation.severity_agreement import summarise_severity
 from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.evaluation.text_table import summary_lines
+from cxrseg.inference.files import processors
+from cxrseg.inference.pixel_budget import PixelBudget, pixels_of
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.write import write_csv, write_json
 from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED
@@ -225,8 +227,9 @@ def _evaluated(
 ) -> list[EvaluatedImage]:
     images: list[EvaluatedImage] = []
     faults: list[str] = []
+    one = partial(_or_error, evaluate_one, PixelBudget(processors()))
     with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(partial(_or_error, evaluate_one), dataset.samples), 1):
+        for done, found in enumerate(pool.map(one, dataset.samples), 1):
             if isinstance(found, CxrsegError):
                 faults.append(str(found))
             else:
@@ -245,9 +248,12 @@ def _summarised(images: Sequence[EvaluatedImage], channel: str) -> dict[str, Any
     return summarise([image.scores[channel] for image in images], groups_of(images))
 
 
-def _or_error(evaluate_one: Callable[[Sample], EvaluatedImage], sample: Sample) -> EvaluatedImage | CxrsegError:
+def _or_error(
+    evaluate_one: Callable[[Sample], EvaluatedImage], budget: PixelBudget, sample: Sample
+) -> EvaluatedImage | CxrsegError:
     try:
-        return evaluate_one(sample)
+        with budget.hold(pixels_of(sample.image) if isinstance(sample.image, Path) else 0):
+            return evaluate_one(sample)
     except CxrsegError as error:
         return error
 

@@ -19,6 +19,7 @@ from cxrseg.inference.journal import Journal
 from cxrseg.inference.options import DICOM_TYPES, Options, settings_of
 from cxrseg.inference.output_folder import JOURNAL, open_output
 from cxrseg.inference.outputs import empty_row, row_of, write_outputs
+from cxrseg.inference.pixel_budget import PixelBudget, pixels_of
 from cxrseg.inference.run_tables import RunSummary, manifest, summarise, write_statistics
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.patient_key import hashed
@@ -98,8 +99,9 @@ def predict_files(
     """Segment all images in files, folders and archives, and write masks, statistics and a manifest.
 
     Each of a few threads reads, segments and writes one file at a time, so that these steps overlap and memory does not
-    grow with the number of files. A file that is not a usable radiograph gets a row 'refused'; a file that could not be
-    processed for another reason gets a row 'failed'. Neither stops the run.
+    grow with the number of files. Films of more than 20 megapixels wait for each other (`PixelBudget`). A file that is
+    not a usable radiograph gets a row 'refused'; a file that could not be processed for another reason gets a row
+    'failed'. Neither stops the run.
 
     Args:
         sources: an image, a folder, a zip archive or a DICOMDIR, or several; see `find_inputs`.
@@ -205,23 +207,33 @@ def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options:
     """Process files in a few threads of this process, so that reading, segmenting and writing overlap."""
     if todo:
         workers = min(len(todo), processors() + 1)
-        yield from _each(lambda item: predict_one(item, out, segmenter, options), todo, workers)
+        budget = PixelBudget(workers)
+        yield from _each(lambda item: predict_one(item, out, segmenter, options, budget), todo, workers)
 
 
-def predict_one(item: Input, out: Path, segmenter: Segmenter, options: Options) -> Done:
+def predict_one(
+    item: Input, out: Path, segmenter: Segmenter, options: Options, budget: PixelBudget | None = None
+) -> Done:
     """Process one file, from reading to writing; any error but a full disk becomes its row.
+
+    Args:
+        item: the file.
+        out: the output folder.
+        segmenter: the loaded models.
+        options: which files are written.
+        budget: of the pixels that the threads of this process hold; None where no other thread reads files.
 
     Raises:
         DiskFullError: the disk is full.
     """
-    return item, item.stamp(), _predict(item, out, segmenter, options)
+    return item, item.stamp(), _predict(item, out, segmenter, options, budget or PixelBudget(1))
 
 
-def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options) -> Row:
+def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options, budget: PixelBudget) -> Row:
     """Read, segment and write one file; any error but a full disk becomes its row."""
     status, path = "failed", item.path
     try:
-        with item.file() as path:
+        with item.file() as path, budget.hold(pixels_of(path)):
             return _segment(item, path, out, segmenter, options)
     except DiskFullError:
         raise

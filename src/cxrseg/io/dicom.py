@@ -103,9 +103,13 @@ def _read(path: Path, settings: ReadSettings) -> Radiograph:
     tags = Tags(data)
     layout = layout_of(tags, _syntax(data), settings.max_pixels)
     stored, photometric = decode(tags, layout)
+    # From here on only the decoded pixels are needed; a large film would otherwise stay in memory three times.
+    del data[layout.keyword]
+    data.buffer = None
     if stored.min() == stored.max():  # also what OpenJPEG makes of some damaged streams
         raise ImageError("is blank or damaged: all of its pixels have the same value; export it again")
     pixels, steps = to_unit_interval(stored, photometric, tags, layout, settings)
+    del stored
     _warn(tags)
     orientation, turned = orient(tags)
     factor = reduction(layout.rows, layout.columns, settings.max_pixels)

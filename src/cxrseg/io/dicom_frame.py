@@ -178,5 +178,9 @@ def _signed(values: npt.NDArray[Any], layout: Layout, shift: int, bits: int) -> 
     size = values.dtype.itemsize
     room = 8 * size - bits
     native = values.astype(values.dtype.newbyteorder("="), copy=False).view(f"u{size}")
-    kept = (native << (room - shift)) if room else native
-    return (kept.view(f"i{size}") if layout.signed else kept) >> room
+    if not room:
+        return native.view(f"i{size}") if layout.signed else native
+    kept = native << (room - shift)
+    signed = kept.view(f"i{size}") if layout.signed else kept
+    signed >>= room
+    return signed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = ["to_unit_interval"]
 Values = npt.NDArray[Any]
 _View = tuple[str, Callable[[Values], Values]]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as for raster images
+_STRIP = 4_000_000  # values that are converted at once: a large film needs no second copy of itself
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,21 @@ def to_unit_interval(
         return _luma(stored, photometric, work), work.steps
     padding = _padding(stored, work)
     values = _modality(stored, work)
-    pixels = _polarity(_voi(values, padding, work), work)
+    view = _voi(values, padding, work)
+    inverted = _inverted(work)
+    pixels = values if values.dtype == np.float32 else np.empty(values.shape, np.float32)
+    for rows in _strips(values):
+        shown = 1 - view(values[rows]) if inverted else view(values[rows])
+        pixels[rows] = np.clip(shown, 0, 1)
     if padding is not None:
         pixels[padding] = 0
-    return np.clip(pixels, 0, 1, out=pixels).astype(np.float32, copy=False), work.steps
+    return pixels, work.steps
+
+
+def _strips(values: Values) -> Iterator[slice]:
+    """Parts of the first axis that hold few values each."""
+    rows = max(1, _STRIP * len(values) // max(values.size, 1))
+    return (slice(start, start + rows) for start in range(0, len(values), rows))
 
 
 def _luma(stored: Values, photometric: str, work: _Work) -> npt.NDArray[np.float32]:
@@ -149,38 +161,49 @@ def _modality(stored: Values, work: _Work) -> Values:
     values: Values = stored.astype(precise)
     if (slope, intercept) != (1.0, 0.0):
         work.steps.append(f"rescaled: {slope:g} x value + {intercept:g}")
-        values = values * slope + intercept
+        values *= slope
+        values += intercept
     return values
 
 
-def _voi(values: Values, padding: npt.NDArray[np.bool_] | None, work: _Work) -> Values:
+def _voi(values: Values, padding: npt.NDArray[np.bool_] | None, work: _Work) -> Callable[[Values], Values]:
+    """How values after the modality LUT become [0, 1]."""
     seen = values if padding is None else values[~padding]
     if work.settings.value_range is not None:
         scale = stated_scale(work.settings.value_range)
         work.steps.append(scale.step)
-        return scale(values)
+        return scale
     window = work.settings.window
     views = _views(values, work)
     if views or window:
         if not 0 <= window < len(views):
             raise ImageError(f"offers {len(views)} windows, but number {window} (counted from 0) was asked for")
         name, view = views[window]
-        shown = view(seen)
-        if shown.min() < shown.max() or seen.min() == seen.max():
+        if _shows_differences(view, seen) or seen.min() == seen.max():
             work.steps.append(name)
-            return view(values)
+            return view
         work.ignore(name, "it shows every pixel alike")
     full = 2**work.layout.stored - 1
     if full <= 255 and seen.min() >= 0 and seen.max() <= full:
         # No VOI means values ready for display, and eight bits are no detector's raw values: same as a PNG.
         work.steps.append(f"no VOI: divided by {full}")
-        return np.asarray(values / full)
+        return lambda values: np.asarray(values / full)
     bits = work.layout.stored if work.layout.keyword == "PixelData" and work.layout.stored <= 16 else None
     scale = display_scale(seen, bits)
     work.steps.append(f"no VOI: {scale.step}")
     for warning in scale.warnings:
         work.tags.warn(warning)
-    return scale(values)
+    return scale
+
+
+def _shows_differences(view: Callable[[Values], Values], seen: Values) -> bool:
+    lowest, highest = math.inf, -math.inf
+    for part in _strips(seen):
+        shown = view(seen[part])
+        lowest, highest = min(lowest, float(shown.min())), max(highest, float(shown.max()))
+        if lowest < highest:
+            return True
+    return False
 
 
 def _views(values: Values, work: _Work) -> list[_View]:
@@ -225,7 +248,7 @@ def _window(function: str, centre: float, width: float) -> Callable[[Values], Va
     return lambda values: np.clip((values - centre) / width + 0.5, 0, 1)
 
 
-def _polarity(pixels: Values, work: _Work) -> Values:
+def _inverted(work: _Work) -> bool:
     # MONOCHROME1: the smallest value is white after VOI (PS3.3 C.7.6.3.1.2). Presentation LUT Shape INVERSE:
     # the values become P-Values by inversion (C.11.6). A DX image shall have both or neither (C.8.11.3): they
     # state one fact twice, so one inversion serves both. Where they contradict each other, either one inverts,
@@ -234,11 +257,11 @@ def _polarity(pixels: Values, work: _Work) -> Values:
     photometric, shape = work.layout.photometric, work.tags.text("PresentationLUTShape")
     reasons = [word for word in (photometric, shape) if word in ("MONOCHROME1", "INVERSE")]
     if not reasons:
-        return pixels
+        return False
     doubt = (photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE"))
     remark = f"; contradicted by {shape if photometric == 'MONOCHROME1' else photometric}" if doubt else ""
     work.steps.append(f"inverted once ({' and '.join(reasons)}{remark})")
-    return 1 - pixels
+    return True
 
 
 def _table(holder: Tags, prefix: str, values: Values, work: _Work, *, correct: bool = True) -> _Table | None:

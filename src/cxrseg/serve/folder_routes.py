@@ -111,7 +111,7 @@ async def correct(
         raise Problem(422, "expected either the file 'image' or the 'id' of an image of the folder")
 
     def work() -> Response:
-        with _source(service, image, id) as (path, name):
+        with _source(service, image, id) as (path, name), service.held(path, name):
             radiograph = service.read(path, name)
             masks = {
                 kind: _mask(service, file, kind, radiograph)

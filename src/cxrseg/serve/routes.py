@@ -64,7 +64,7 @@ async def segment(
     limits = _range_of(value_range)
 
     def work() -> Response:
-        with service.saved(file.file, name) as path:
+        with service.saved(file.file, name) as path, service.held(path, name):
             chosen, segmenter = service.segmenter(task)
             radiograph = service.read(path, name, value_range=limits, window=window)
             if format is Format.SEG and not is_dicom(path):

@@ -16,6 +16,7 @@ from fastapi.responses import Response
 
 from cxrseg.errors import ImageError, ModelFileError
 from cxrseg.inference.engine import Engine
+from cxrseg.inference.pixel_budget import PixelBudget
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import TASKS, Segmenter
 from cxrseg.io.radiograph import Radiograph
@@ -62,6 +63,7 @@ class Service:
                 self.segmenters.setdefault(task, self._segmenter(task))
             except ModelFileError:  # the model has no classification head
                 continue
+        self._budget = PixelBudget(settings.workers)
         self.work = WorkQueue(settings.workers, settings.max_waiting, settings.timeout)
         self.metrics.waiting.set_function(lambda: self.work.open)
         self.films: Films | None = None
@@ -115,14 +117,24 @@ class Service:
         Raises:
             Problem: 413 where it has too many pixels, 422 where it cannot be used.
         """
-        self.check_size(path, name)
+        self.check_size(path, name)  # also of an image of the folder, which is read without `held`
         try:
             return read_radiograph(path, window=window, value_range=value_range)
         except ImageError as error:
             raise Problem(422, _reason(error, path, name)) from None
 
-    def check_size(self, path: Path, name: str) -> None:
-        """Look at the header of an image only.
+    @contextmanager
+    def held(self, path: Path, name: str) -> Iterator[None]:
+        """Hold the pixels of an image while the block runs: requests with large films wait for each other.
+
+        Raises:
+            Problem: as for `check_size`.
+        """
+        with self._budget.hold(self.check_size(path, name)):
+            yield
+
+    def check_size(self, path: Path, name: str) -> int:
+        """The number of pixels of an image, by its header.
 
         Raises:
             Problem: 413 where it has too many pixels, 422 where it is not an image.
@@ -134,6 +146,7 @@ class Service:
         limit = self.settings.options.max_pixels
         if height * width > limit:
             raise Problem(413, f"{name} has {width}x{height} pixels, more than {limit:,}; send a smaller image")
+        return height * width
 
     def seg_of(
         self, path: Path, name: str, radiograph: Radiograph, prediction: Prediction, *, corrected: bool = False
