@@ -94,7 +94,7 @@ def test_a_full_disk_is_named_and_the_last_good_checkpoint_stands(
         if row["epoch"] == full_in:
             fill(small_disk)
 
-    with pytest.raises(DiskFullError, match=r"no room left on the disk of .*checkpoints.*--resume"):
+    with pytest.raises(DiskFullError, match=r"no room left on the disk of .*checkpoints.*free some space"):
         train(recipe, dataset, folder.root, device="cpu", on_epoch=on_epoch)
     if full_in > 1:
         assert checkpoint(folder.last)["epoch"] + 1 == full_in - 1

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cxrseg.errors import ArgumentError, CxrsegError
+from cxrseg.errors import ArgumentError, CxrsegError, DiskFullError
 
 __all__ = [
     "EXIT_CODES",
@@ -83,7 +83,15 @@ class Commands(Listing):
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of our output has exited; click then exits without a message
-            raise _Failure(_message(error)) from error
+            raise _Failure(_message(error) + self._how_to_continue(ctx, error)) from error
+
+    def _how_to_continue(self, ctx: click.Context, error: Exception) -> str:
+        """What else to say where the disk is full: only some commands can continue what they began."""
+        if not isinstance(error, DiskFullError):
+            return ""
+        ran = self.get_command(ctx, ctx.invoked_subcommand or "")
+        can_resume = ran is not None and any(parameter.name == "resume" for parameter in ran.params)
+        return f"; then run the same command again{', with --resume' if can_resume else ''}"
 
 
 def _message(error: Exception) -> str:

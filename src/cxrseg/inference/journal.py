@@ -173,15 +173,19 @@ class Journal:
             self._file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise DiskFullError(
-                f"the disk of {self.path} is full; free some space and continue with --resume (finished files are kept)"
-            ) from error
+            raise self._fault(error) from error
         return place
 
+    def _fault(self, error: OSError) -> OSError | DiskFullError:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        return DiskFullError(f"the disk of {self.path} is full; free some space (finished files are kept)")
+
     def _sync(self) -> None:
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:  # storage in a network tells of a full disk only now
+            raise self._fault(error) from error
         self._unsynced, self._synced_at = 0, time.monotonic()
 
     def _read(self) -> None:

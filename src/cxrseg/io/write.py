@@ -60,7 +60,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
                 f"no room left on the disk of {path.parent} to write {path.name}; "
-                f"free some space and go on with --resume (what was written before is intact)"
+                f"free some space (what was written before is intact)"
             ) from error
         raise
     finally:
