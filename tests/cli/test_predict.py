@@ -96,15 +96,18 @@ def test_a_fault_of_ours_is_an_error_with_the_name_of_the_file(
     assert done.exit_code == 3 and "Traceback" in done.stderr and "please report it" in done.stderr
 
 
-def test_ctrl_c_leaves_the_statistics_and_a_word_on_resume(model: Path, tmp_path: Path) -> None:
-    for number in range(60):
-        draw(tmp_path / "in" / f"{number}.png", np.asarray(Image.fromarray(PIXELS).resize((900, 800))))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_statistics_and_a_word_on_resume(
+    model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    for place in range(60):
+        draw(tmp_path / "in" / f"{place}.png", np.asarray(Image.fromarray(PIXELS).resize((900, 800))))
     out = tmp_path / "out"
     running = start(model, "-i", tmp_path / "in", "-o", out)
     journal = out / JOURNAL
     while running.poll() is None and (not journal.exists() or journal.read_bytes().count(b'"row"') < 3):
         time.sleep(0.01)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, errors = running.communicate()
     assert running.returncode == 130 and b"--resume" in errors and b"Traceback" not in errors
     done = rows(out)

@@ -21,7 +21,7 @@ from cxrseg.cli.options import (
     value_range_option,
 )
 from cxrseg.cli.predict_text import Progress
-from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console
+from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console, stops_on_sigterm
 from cxrseg.errors import CxrsegError
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def predict(
     INPUT is an image, a folder, a zip archive or a DICOMDIR, as for -i.
 
     Exit codes: 0 where all files are ok; 1 where some failed, or were refused (see --allow-refused); 2 for wrong usage;
-    3 where the run failed; 130 after Ctrl-C.
+    3 where the run failed; 130 after Ctrl-C or SIGTERM.
     """
     types, given = _types_and_inputs(output_type, words)
     inputs = [*sources, *given, *(path for one in lists for path in _listed(one))]
@@ -220,16 +220,17 @@ def predict(
     chosen = _with_objects(Options(**options, picture=picture, output_types=types))
     shown = Progress(out, quiet=quiet, verbose=verbose, statistics=statistics)
     try:
-        found = predict_files(
-            inputs,
-            out,
-            chosen,
-            resume=resume,
-            overwrite=overwrite,
-            excel=excel,
-            on_row=shown.add,
-            work=_work(engine, ray_address),
-        )
+        with stops_on_sigterm():
+            found = predict_files(
+                inputs,
+                out,
+                chosen,
+                resume=resume,
+                overwrite=overwrite,
+                excel=excel,
+                on_row=shown.add,
+                work=_work(engine, ray_address),
+            )
     except KeyboardInterrupt:
         shown.interrupted()
         sys.exit(INTERRUPTED)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -23,6 +26,7 @@ __all__ = [
     "command",
     "group",
     "log_to_console",
+    "stops_on_sigterm",
 ]
 
 NOTICE = "Research use only. Not for diagnosis."
@@ -45,7 +49,7 @@ Exit codes:
        read or refused some, 'data check' found faults
   2    wrong usage
   3    the command failed; the message says why
-  130  stopped with Ctrl-C"""
+  130  stopped with Ctrl-C, or 'predict' by SIGTERM"""
 """At the end of `cxrseg --help`."""
 
 
@@ -108,6 +112,19 @@ def _message(error: Exception) -> str:
         return "the memory is full; close other programs, or use smaller images"
     traceback.print_exception(error)
     return f"{type(error).__name__}: {error}. This is a fault in cxrseg: please report it with the lines above"
+
+
+@contextmanager
+def stops_on_sigterm() -> Iterator[None]:
+    """While the block runs, SIGTERM, which schedulers and containers send, stops it as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Console(logging.Handler):

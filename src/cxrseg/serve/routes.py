@@ -47,7 +47,7 @@ _PHANTOMS = 12
     response_model=Segmented,
     responses={
         200: {"content": {"image/png": {}, DICOM: {}}, "description": "The result, also of a refused image"},
-        **documented(400, 413, 422, 429, 503),
+        **documented(400, 413, 422, 429, 503, 507),
     },
 )
 async def segment(

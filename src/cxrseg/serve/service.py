@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -94,12 +95,24 @@ class Service:
 
     @contextmanager
     def saved(self, content: BinaryIO, name: str) -> Iterator[Path]:
-        """An upload as a file while the block runs; its name says nothing but the kind."""
+        """An upload as a file while the block runs; its name says nothing but the kind.
+
+        Raises:
+            Problem: 507 where the disk is full.
+        """
         suffix = PurePosixPath(name).suffix.lower()
         path = self.uploads / f"{uuid.uuid4().hex}{suffix if suffix in IMAGE_SUFFIXES else ''}"
         try:
-            with path.open("xb") as file:
-                shutil.copyfileobj(content, file)
+            try:
+                with path.open("xb") as file:
+                    shutil.copyfileobj(content, file)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                where = f"the disk of {self.uploads.parent} is full"
+                raise Problem(
+                    507, f"{where}; free some space there, or start the service with another TMPDIR"
+                ) from None
             yield path
         finally:
             path.unlink(missing_ok=True)

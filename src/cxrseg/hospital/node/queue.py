@@ -13,6 +13,9 @@ from cxrseg.errors import CxrsegError
 
 __all__ = ["Delivery", "Job", "Queue"]
 
+_LONGEST_WAIT = 3600.0
+"""Seconds; no object is put off for longer, so a later time is that of a clock that was wrong."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (
     id INTEGER PRIMARY KEY,
@@ -186,18 +189,20 @@ class Queue:
     def next_delivery(self, destination: str) -> Delivery | None:
         """The image that was received first of those of which objects are due now at a destination."""
         now = time.time()
+        too_late = now + _LONGEST_WAIT  # it was put there before the clock was set back
         with self._lock:
             found = self._base.execute(
                 "SELECT i.id, i.key, i.instance, i.attempts, i.received "
                 "FROM deliveries d JOIN images i ON i.id = d.image "
-                "WHERE d.destination = ? AND d.state = 'waiting' AND d.due <= ? ORDER BY i.id LIMIT 1",
-                (destination, now),
+                "WHERE d.destination = ? AND d.state = 'waiting' AND (d.due <= ? OR d.due > ?) ORDER BY i.id LIMIT 1",
+                (destination, now, too_late),
             ).fetchone()
             if found is None:
                 return None
             kinds = self._base.execute(
-                "SELECT kind FROM deliveries WHERE image = ? AND destination = ? AND state = 'waiting' AND due <= ?",
-                (found[0], destination, now),
+                "SELECT kind FROM deliveries "
+                "WHERE image = ? AND destination = ? AND state = 'waiting' AND (due <= ? OR due > ?)",
+                (found[0], destination, now, too_late),
             ).fetchall()
         return Delivery(Job(*found), tuple(kind for (kind,) in kinds))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -111,7 +112,7 @@ class Receiver:
         peer, instance = event.assoc.requestor.ae_title, str(getattr(event.request, "AffectedSOPInstanceUID", ""))
         try:
             status = self._accept(event.encoded_dataset(), instance, peer)
-        except DiskFullError as error:
+        except (DiskFullError, sqlite3.OperationalError) as error:
             _log.error("image %s from %s not accepted: %s", instance, peer, error)
             status = _OUT_OF_RESOURCES
         except Exception:  # the peer gets an answer, and keeps the image

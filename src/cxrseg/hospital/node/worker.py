@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -74,20 +75,38 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Segment until stopped."""
         while not self._stopped.is_set():
-            self._wake.clear()
-            job = self._queue.next_job()
-            if job is None:
-                self._wake.wait(_IDLE)
-                continue
-            self._began = time.monotonic()
             try:
-                self._do(job)
-            except DiskFullError as error:  # not the image's fault
-                _log.error("image %s waits: %s", job.instance, error)
-                self._queue.put_back(job)
+                self._next()
+            except sqlite3.OperationalError as error:  # the queue's own disk is full, or does not answer
+                _log.error("the queue cannot be written: %s", error)
                 self._stopped.wait(_FULL_PAUSE)
-            finally:
-                self._began = None
+
+    def _next(self) -> None:
+        """Segment the next image, or wait for one."""
+        self._wake.clear()
+        job = self._queue.next_job()
+        if job is None:
+            self._wake.wait(_IDLE)
+            return
+        self._began = time.monotonic()
+        try:
+            self._do(job)
+        except (DiskFullError, sqlite3.OperationalError) as error:  # not the image's fault
+            _log.error("image %s waits: %s", job.instance, error)
+            self._began = None
+            self._stopped.wait(_FULL_PAUSE)
+            self._put_back(job)
+        finally:
+            self._began = None
+
+    def _put_back(self, job: Job) -> None:
+        """Let an image wait again, without counting the try; the queue may be on the disk that is full."""
+        while not self._stopped.is_set():
+            try:
+                self._queue.put_back(job)
+                return
+            except sqlite3.OperationalError:
+                self._stopped.wait(_FULL_PAUSE)
 
     def _do(self, job: Job) -> None:
         began = time.monotonic()

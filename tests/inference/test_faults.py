@@ -1,0 +1,120 @@
+"""A batch whose files change or vanish, and whose disk fills up, while it runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxrseg.errors import DiskFullError
+from cxrseg.inference import files
+from cxrseg.inference.files import Options, predict_files
+from made_disk import fill, small_disk
+from made_models import chest, hand_model
+
+
+@pytest.fixture(autouse=True)
+def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads, so that at most four files are on their way when a row arrives."""
+    monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setattr(files, "processors", lambda: 1)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
+
+
+def draw(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.rint(chest((180, 200))[0] * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def rows_of(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "statistics.csv").open(newline="") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*_*.png")}
+
+
+def test_files_that_vanish_or_break_fail_alone_and_are_done_again(options: Options, tmp_path: Path) -> None:
+    paths = [draw(tmp_path / "in" / f"{number}.png") for number in range(12)]
+    vanished, broken, emptied = paths[9:]
+    content = vanished.read_bytes()
+
+    def meanwhile(row: Mapping[str, Any], count: int, total: int) -> None:
+        if count == 1:
+            vanished.unlink()
+            broken.write_bytes(content[: len(content) // 2])
+            emptied.write_bytes(b"")
+
+    out = tmp_path / "out"
+    result = predict_files(tmp_path / "in", out, options, on_row=meanwhile)
+    assert result.counts == {"ok": 9, "refused": 0, "failed": 3}
+    rows = rows_of(out)
+    assert {name for name, row in rows.items() if row["status"] == "failed"} == {"9.png", "10.png", "11.png"}
+    assert all(rows[path.name]["reason"] for path in (vanished, broken, emptied))
+    assert len(outputs(out)) == 18  # nothing of the three
+    for path in (vanished, broken, emptied):
+        path.write_bytes(content)
+    again = predict_files(tmp_path / "in", out, options, resume=True)
+    assert (again.counts["ok"], again.resumed) == (12, 9)
+
+
+def test_a_file_that_changed_is_done_again(options: Options, tmp_path: Path) -> None:
+    """Written while the batch runs, after it was read: the row must be that of the new content in the end."""
+    paths = [draw(tmp_path / "in" / f"{number}.png") for number in range(3)]
+    out = tmp_path / "out"
+    predict_files(tmp_path / "in", out, options)
+    Image.fromarray(np.asarray(Image.open(paths[1]))[:, ::-1]).save(paths[1])
+    again = predict_files(tmp_path / "in", out, options, resume=True)
+    rows = rows_of(out)
+    assert again.resumed == 2
+    assert float(rows["1.png"]["infected_fraction_right"]) > 0.1 > float(rows["1.png"]["infected_fraction_left"])
+
+
+def test_an_archive_that_is_removed_fails_its_images_and_not_the_batch(options: Options, tmp_path: Path) -> None:
+    archive = tmp_path / "in.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for number in range(10):
+            packed.write(draw(tmp_path / "one.png"), f"{number}.png")
+
+    def meanwhile(row: Mapping[str, Any], count: int, total: int) -> None:
+        archive.unlink(missing_ok=True)
+
+    counts = predict_files(archive, tmp_path / "out", options, on_row=meanwhile).counts
+    assert counts["ok"] >= 1 and counts["failed"] >= 4 and sum(counts.values()) == 10
+
+
+def test_a_disk_that_fills_up_in_a_batch_keeps_what_is_done(options: Options, tmp_path: Path) -> None:
+    for number in range(16):
+        draw(tmp_path / "in" / f"{number}.png")
+    predict_files(tmp_path / "in", tmp_path / "whole", options)
+    with small_disk(tmp_path / "disk", 2048) as disk:
+
+        def meanwhile(row: Mapping[str, Any], count: int, total: int) -> None:
+            if count == 4:
+                fill(disk)
+
+        out = disk / "out"
+        with pytest.raises(DiskFullError, match=r"free some space"):
+            predict_files(tmp_path / "in", out, options, on_row=meanwhile)
+        kept = outputs(out)
+        assert not (out / "statistics.csv").exists() and not list(out.rglob("*.part"))
+        assert all(content == (tmp_path / "whole" / name).read_bytes() for name, content in kept.items())  # all whole
+        (disk / "filler").unlink()
+        result = predict_files(tmp_path / "in", out, options, resume=True)
+        assert result.counts["ok"] == 16 and result.resumed >= 4
+        assert outputs(out) == outputs(tmp_path / "whole")
+        assert rows_of(out) == rows_of(tmp_path / "whole")
+        assert json.loads((out / "manifest.json").read_text())["ended"] == "done"
