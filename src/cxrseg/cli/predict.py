@@ -179,6 +179,7 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors, such as files that cannot be read.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file.")
+@stops_on_sigterm()
 def predict(
     words: tuple[str, ...],
     sources: tuple[Path, ...],
@@ -220,17 +221,16 @@ def predict(
     chosen = _with_objects(Options(**options, picture=picture, output_types=types))
     shown = Progress(out, quiet=quiet, verbose=verbose, statistics=statistics)
     try:
-        with stops_on_sigterm():
-            found = predict_files(
-                inputs,
-                out,
-                chosen,
-                resume=resume,
-                overwrite=overwrite,
-                excel=excel,
-                on_row=shown.add,
-                work=_work(engine, ray_address),
-            )
+        found = predict_files(
+            inputs,
+            out,
+            chosen,
+            resume=resume,
+            overwrite=overwrite,
+            excel=excel,
+            on_row=shown.add,
+            work=_work(engine, ray_address),
+        )
     except KeyboardInterrupt:
         shown.interrupted()
         sys.exit(INTERRUPTED)

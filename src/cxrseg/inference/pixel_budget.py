@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ class PixelBudget:
         try:
             yield
         finally:
+            if pixels > PIXELS_A_THREAD:
+                _return_memory()
             with self._changed:
                 self._free += wanted
                 self._changed.notify_all()
@@ -60,3 +63,11 @@ def pixels_of(path: Path) -> int:
     except ImageError:
         return 0
     return height * width
+
+
+def _return_memory() -> None:
+    """Give freed memory back to the system: on Linux, what a thread has freed is otherwise kept for that thread."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # other C libraries do not need it, or have no such function
+        return
