@@ -113,7 +113,7 @@ def test_one_split_or_category_alone(archive: Path, monkeypatch: pytest.MonkeyPa
 def test_lung_data_need_no_infection_masks(archive: Path, caplog: pytest.LogCaptureFixture) -> None:
     lung = archive / LUNG / LUNG
     category(lung / "Train" / "Normal", ["a"], infection=False)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="cxrseg"):
         assert "infection" in open_dataset(archive).layout
     assert f"for the lung data name {archive / LUNG}" in caplog.text
     for level in (archive / LUNG, lung, lung / "Train", lung / "Train" / "Normal"):
