@@ -19,7 +19,9 @@ from cxrseg.audit.mask_faults import Fault, mask_faults
 from cxrseg.data.exclusions import Exclusion
 from cxrseg.data.sample import SPLITS, ArrayItem, Dataset, Sample
 from cxrseg.errors import ImageError, MissingExtraError
-from cxrseg.io.raster import read_raster
+from cxrseg.io.decode import decode_raster
+from cxrseg.io.raster import to_radiograph
+from cxrseg.io.settings import ReadSettings
 
 try:
     from cxrseg.audit.near_duplicates import Pair, Picture, choose_exclusions, copy_groups, find_pairs
@@ -232,13 +234,18 @@ def _faults(sample: Sample, pixels: npt.NDArray[np.float32]) -> list[Fault]:
     for target, stored in sample.masks.items():
         try:
             mask = sample.read_mask(target)
-            raw = stored.pixels.astype(np.float32) if isinstance(stored, ArrayItem) else read_raster(stored).pixels
+            raw = stored.pixels.astype(np.float32) if isinstance(stored, ArrayItem) else _stored_values(stored)
         except ImageError as error:
             faults.append(Fault(sample.name, target, "unreadable", detail=str(error)))
             continue
         if mask is not None and mask.shape == pixels.shape:  # the others are in the misfits
             masks[target], values[target] = mask, raw
     return faults + mask_faults(sample.name, sample.category, pixels, masks, values)
+
+
+def _stored_values(mask: Path) -> npt.NDArray[np.float32]:
+    """The gray values of a mask file, (H, W) in [0, 1]; a mask may well be a result of cxrseg."""
+    return to_radiograph(decode_raster(mask), str(mask), ReadSettings()).pixels
 
 
 def _counts(dataset: Dataset) -> list[Count]:

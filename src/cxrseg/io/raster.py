@@ -42,23 +42,24 @@ def read_raster(path: Path | str, settings: ReadSettings | None = None) -> Radio
 
     Raises:
         UnreadableImageError: the file is missing, not an image, or damaged.
-        ImageError: it is of several pages, of a kind that is not supported, empty or too large.
+        ImageError: it is of several pages, of a kind that is not supported, empty or too large, or a result of cxrseg.
     """
     settings = settings or ReadSettings()
-    return to_radiograph(decode_raster(Path(path), settings.max_pixels), str(path), settings)
+    decoded = decode_raster(Path(path), settings.max_pixels)
+    if decoded.is_result:
+        raise ImageError(
+            f"{path} was written by cxrseg (a mask, a map or a picture of results); name the radiograph instead"
+        )
+    return to_radiograph(decoded, str(path), settings)
 
 
 def to_radiograph(decoded: Decoded, source: str, settings: ReadSettings) -> Radiograph:
     """Make a radiograph of decoded values; as `read_raster`, whose `source` is the path.
 
     Raises:
-        ImageError: there are no pixels, or too many, or it is a result of cxrseg.
+        ImageError: there are no pixels, or too many.
     """
     try:
-        if decoded.is_result:
-            raise ImageError(
-                "was written by cxrseg (a mask, a map or a picture of results); name the radiograph instead"
-            )
         gray = to_gray(decoded.values)
         height, width = gray.shape
         factor = reduction(height, width, settings.max_pixels)
