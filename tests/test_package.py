@@ -36,6 +36,11 @@ def test_importing_cxrseg_loads_nothing_heavy() -> None:
     assert loaded_by("import cxrseg") & (HEAVY | {"openvino", "numpy", "matplotlib"}) == set()
 
 
+def test_prediction_of_files_loads_no_scipy() -> None:
+    """Its import would take a third of the command's start."""
+    assert "scipy" not in loaded_by("import cxrseg.inference.files")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["predict", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"import cxrseg.cli\ntry:\n    cxrseg.cli.main({arguments!r})\nexcept SystemExit:\n    pass"

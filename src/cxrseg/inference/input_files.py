@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cxrseg.data.folders import folder_role
 from cxrseg.data.pairs import natural_key
 from cxrseg.errors import ImageError
 from cxrseg.inference.input_sources import Input, dicomdir_files, is_archive, is_dicomdir, members
@@ -177,6 +176,8 @@ def _left_out(folder: Path, beside: Sequence[Path], root: Path, out: Path, other
 
 def _holds_masks(folder: Path, beside: Sequence[Path]) -> bool:
     """Whether a folder holds a dataset's masks: its name says so, or it is named for a target and is beside images."""
+    from cxrseg.data.folders import folder_role  # here, since it takes long to import
+
     role = folder_role(folder)
     if role in (None, "images"):
         return False

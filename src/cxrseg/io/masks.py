@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cxrseg.errors import ImageError
 from cxrseg.io.decode import Decoded, decode_raster
@@ -218,6 +217,8 @@ def _uniform(values: _Values, value: Any) -> _Mask:
 def _groups(values: _Values) -> list[float]:
     """The values that cover areas of their own, close ones taken together."""
     low, high = float(values.min()), float(values.max())
+    from scipy import ndimage  # here and below, since it takes long to import
+
     even = ndimage.maximum_filter(values, 3).astype(np.float64) - ndimage.minimum_filter(values, 3)
     flat = values[even <= _EVEN * (high - low)].astype(np.float64)
     places = np.minimum((flat - low) / (high - low) * _GROUPS, _GROUPS - 1).astype(np.int64)
@@ -253,6 +254,8 @@ def _classes(found: _Values, counts: _Values) -> str:
 
 def _area(mask: _Mask) -> int:
     """How many pixels have only neighbours like themselves."""
+    from scipy import ndimage
+
     return int(np.count_nonzero(ndimage.binary_erosion(mask, np.ones((3, 3), dtype=np.bool_), border_value=1)))
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from cxrseg.errors import ImageError
+from cxrseg.metrics.components import find_components
 from cxrseg.metrics.lungs import Lung, find_lungs
 
 __all__ = [
@@ -180,8 +180,7 @@ def _fraction_without_specks(infection: _Mask, lung: Lung) -> float | None:
     infected = infection & lung.mask
     if not pixels or not infected.any():
         return _ratio(0, pixels)
-    regions, _ = ndimage.label(infected, np.ones((3, 3)))
-    sizes = np.bincount(regions.ravel())[1:]
+    sizes = find_components(infected).sizes
     return _ratio(int(sizes[sizes >= SPECK * pixels].sum()), pixels)
 
 

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from cxrseg.errors import ArgumentError
 
@@ -65,6 +64,8 @@ def soft_mask(mask: npt.NDArray[np.bool_], shape: tuple[int, int]) -> _Soft:
     values = np.asarray(image.resize(shape[::-1], Image.Resampling.BILINEAR)) if mask.shape != shape else image
     # As wide as a pixel of the mask, where it is enlarged: then the corners of its pixels do not show.
     sigma = 0.8 * max(1.0, shape[0] / mask.shape[0])
+    from scipy import ndimage  # here, since it takes long to import
+
     found: _Soft = ndimage.gaussian_filter(np.asarray(values, dtype=np.float32), sigma, mode="nearest")
     return found
 
