@@ -210,6 +210,20 @@ def test_resuming_looks_at_options_and_at_changed_files(options: Options, tmp_pa
     assert predict_files(tmp_path / "in", out, options, overwrite=True).resumed == 0
 
 
+def test_resuming_makes_masks_again_that_are_missing_or_cut_short(options: Options, tmp_path: Path) -> None:
+    """As a power failure may leave them, since nobody waits until they are on the disk."""
+    for name in ("a.png", "b.png", "c.png"):
+        draw(tmp_path / "in" / name)
+    Image.new("L", (200, 200), 90).save(tmp_path / "in" / "refused.png")
+    out = tmp_path / "out"
+    predict_files(tmp_path / "in", out, options)
+    before = list(everything(out))
+    (out / "a_infection.png").write_bytes(b"")
+    (out / "c_lungs.png").unlink()
+    assert predict_files(tmp_path / "in", out, options, resume=True).resumed == 2
+    assert list(everything(out)) == before
+
+
 def test_a_full_disk_ends_the_run(options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         draw(tmp_path / "in" / f"{number}.png")

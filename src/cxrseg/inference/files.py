@@ -18,7 +18,7 @@ from cxrseg.inference.input_sources import Input
 from cxrseg.inference.journal import Journal
 from cxrseg.inference.options import DICOM_TYPES, Options, settings_of
 from cxrseg.inference.output_folder import JOURNAL, open_output
-from cxrseg.inference.outputs import empty_row, row_of, write_outputs
+from cxrseg.inference.outputs import are_whole, empty_row, row_of, write_outputs
 from cxrseg.inference.pixel_budget import PixelBudget, pixels_of
 from cxrseg.inference.run_tables import RunSummary, manifest, summarise, write_statistics
 from cxrseg.inference.segmenter import Segmenter
@@ -107,8 +107,8 @@ def predict_files(
         sources: an image, a folder, a zip archive or a DICOMDIR, or several; see `find_inputs`.
         out: the output folder; it is created where missing. Files in it that no run of cxrseg wrote are never touched.
         options: of the segmentation and of the output files.
-        resume: keep the rows of an earlier run with the same options in `out`. Files that failed, and files that
-            changed since then, are processed again.
+        resume: keep the rows of an earlier run with the same options in `out`. Files that failed, that changed since
+            then, or whose masks are missing or incomplete are processed again.
         overwrite: remove the results of an earlier run in `out` first.
         excel: write statistics.csv with a byte order mark.
         on_row: called in this thread with (row, finished files, all files) after each file.
@@ -132,7 +132,7 @@ def predict_files(
     segmenter = options.segmenter(streams=min(len(inputs), processors()))
     settings = settings_of(segmenter, options)
     with open_output(out, inputs, options.endings, settings, resume=resume, overwrite=overwrite) as journal:
-        todo = [item for item in inputs if not journal.has(item.name, item.stem, item.stamp())]
+        todo = [item for item in inputs if not _is_done(item, journal, out, segmenter, options)]
         finished = work.do(todo, out, segmenter, options)
         interrupted = _collect(finished, journal, options, on_row, len(inputs) - len(todo), len(inputs))
         names = _names(journal, inputs)
@@ -154,6 +154,13 @@ def predict_files(
     if interrupted is not None:
         raise interrupted
     return result
+
+
+def _is_done(item: Input, journal: Journal, out: Path, segmenter: Segmenter, options: Options) -> bool:
+    """Whether an earlier run has a row for this file as it is now, and all masks that belong to the row."""
+    if not journal.has(item.name, item.stem, item.stamp()):
+        return False
+    return not journal.entry(item.name).ok or are_whole(out, item.stem, segmenter.thresholds, options)
 
 
 def _collect(

@@ -129,6 +129,10 @@ class Journal:
         """Name of each file with a row, in the order in which they finished."""
         return dict(self._entries)
 
+    def entry(self, name: str) -> Entry:
+        """Of a file with a row."""
+        return self._entries[name]
+
     def forget(self, name: str) -> None:
         """Leave out a row; it stays on the disk."""
         self._entries.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,19 @@ from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.io.patient_key import hashed
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.text import printable
-from cxrseg.io.write import RESULT_MARK, write_atomic, write_bytes, write_mask, write_png, write_probability
+from cxrseg.io.write import (
+    RESULT_MARK,
+    is_whole_png,
+    write_atomic,
+    write_bytes,
+    write_mask,
+    write_png,
+    write_probability,
+)
 from cxrseg.metrics.severity import SEVERITY_COLUMNS
 from cxrseg.plots.outlines import PictureStyle
 
-__all__ = ["CATEGORY_COLUMNS", "COLUMNS", "empty_row", "outputs_of", "row_of", "write_outputs"]
+__all__ = ["CATEGORY_COLUMNS", "COLUMNS", "are_whole", "empty_row", "outputs_of", "row_of", "write_outputs"]
 
 CATEGORY_COLUMNS = {
     "COVID-19": "probability_covid19",
@@ -113,7 +122,8 @@ def write_outputs(
 ) -> None:
     """Write the masks and optional files; of those that the options may write, others of these names are removed.
 
-    Masks and maps lie on the file's own pixels; the preview is upright.
+    Masks and maps lie on the file's own pixels; the preview is upright. Nobody waits until masks and maps are on the
+    disk, which would take longer than making them: see `are_whole`.
 
     Args:
         out: the output folder.
@@ -130,11 +140,11 @@ def write_outputs(
     for channel in found if "png" in options.output_types else ():
         assert prediction is not None and radiograph is not None
         written.append(out / f"{stem}_{channel}.png")
-        write_mask(written[-1], radiograph.to_file(prediction.mask(channel)))
+        write_mask(written[-1], radiograph.to_file(prediction.mask(channel)), sync=False)
     if options.save_probabilities and "infection" in found:
         assert radiograph is not None
         written.append(out / f"{stem}_probability.png")
-        write_probability(written[-1], radiograph.to_file(found["infection"]))
+        write_probability(written[-1], radiograph.to_file(found["infection"]), sync=False)
     if radiograph is not None and prediction is not None:
         if options.preview:
             written.append(out / f"{stem}_preview.{options.picture.kind}")
@@ -150,6 +160,21 @@ def write_outputs(
 def outputs_of(out: Path, stem: str, options: Options) -> list[Path]:
     """All that may be written for a file, by its `stem`, such as 'sub/name', in the output folder."""
     return [out / f"{stem}{ending}" for ending in options.endings]
+
+
+def are_whole(out: Path, stem: str, channels: Collection[str], options: Options) -> bool:
+    """Whether the masks and maps of a file are there to their end: a power failure may have cut the latest ones short.
+
+    Args:
+        out: the output folder.
+        stem: the beginning of the files' names.
+        channels: that the models have.
+        options: which files are written.
+    """
+    kinds = [*channels] if "png" in options.output_types else []
+    if options.save_probabilities and "infection" in channels:
+        kinds.append("probability")
+    return all(is_whole_png(out / f"{stem}_{kind}.png") for kind in kinds)
 
 
 def _write_preview(path: Path, radiograph: Radiograph, prediction: Prediction, style: PictureStyle) -> None:
