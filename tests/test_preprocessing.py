@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 from scipy.ndimage import center_of_mass, gaussian_filter
 
 from cxrseg.preprocessing import content_box, mask_to_input, to_input, to_source
@@ -100,6 +101,19 @@ def test_a_mask_of_an_odd_size_keeps_its_fraction(shape: tuple[int, int]) -> Non
     small = mask_to_input(mask, (64, 64))
     assert small.mean() == pytest.approx(mask.mean(), rel=0.06)
     assert np.abs(np.subtract(center_of_mass(small), [0.4 * 64 - 0.5, 0.6 * 64 - 0.5])).max() < 0.5
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (128, 300), (256, 256), (251, 240), (1001, 700), (90, 300), (60, 60)])
+def test_a_map_goes_back_as_pillow_resizes_it(shape: tuple[int, int]) -> None:
+    """But for rounding, and within a box as well as without."""
+    small = noise((128, 128))
+    pillow = np.clip(np.asarray(Image.fromarray(small).resize(shape[::-1], Image.Resampling.BILINEAR)), 0, 1)
+    whole = to_source(small, shape)
+    np.testing.assert_allclose(whole, pillow, rtol=0, atol=3e-7)
+    box = slice(7, 7 + shape[0]), slice(0, shape[1])
+    framed = to_source(small, (shape[0] + 9, shape[1] + 4), box)
+    assert np.array_equal(framed[box], whole)
+    assert np.count_nonzero(framed) == np.count_nonzero(whole)
 
 
 def test_the_given_pixels_are_left_as_they_were() -> None:

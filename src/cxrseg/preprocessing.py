@@ -108,12 +108,29 @@ def to_source(
     Returns:
         (height, width) float32 in [0, 1].
     """
-    if box is None:
-        return np.clip(_resized(probability, shape), 0.0, 1.0)
+    rows, columns = box or (slice(None), slice(None))
+    height, width = len(range(*rows.indices(shape[0]))), len(range(*columns.indices(shape[1])))
+    enlarged = _enlarged if height >= probability.shape[0] and width >= probability.shape[1] else _resized
+    inner = np.clip(enlarged(probability, (height, width)), 0.0, 1.0)
+    if inner.shape == shape:
+        return inner
     whole = np.zeros(shape, np.float32)
-    inner = whole[box]
-    inner[:] = np.clip(_resized(probability, (inner.shape[0], inner.shape[1])), 0.0, 1.0)
+    whole[rows, columns] = inner
     return whole
+
+
+def _enlarged(values: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """As `_resized` but for rounding, for a shape that is nowhere smaller: two to three times faster."""
+    for axis in (1, 0):
+        places = (np.arange(shape[axis]) + 0.5) * (values.shape[axis] / shape[axis]) - 0.5
+        before = np.floor(places).astype(np.intp)
+        part = (places - before).astype(np.float32)
+        first = values.take(before, axis, mode="clip")  # clip: beyond the outer pixels' centres nothing changes
+        values = values.take(before + 1, axis, mode="clip")
+        values -= first
+        values *= part if axis == 1 else part[:, None]
+        values += first
+    return values
 
 
 def _resized(

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from cxrseg.inference import input_check
 from cxrseg.inference.input_check import (
     INVERTED,
     INVERTED_TWICE,
@@ -64,6 +66,30 @@ def test_pixels_that_are_not_a_radiograph_are_refused() -> None:
     coloured = check_radiograph(Radiograph(good, coloured=0.3))
     assert coloured.reason == "the image is in colour (30% of it), and radiographs are gray"
     assert check_radiograph(Radiograph(good, coloured=0.05)).reason == ""
+
+
+def test_figures_are_those_of_numpy() -> None:
+    """What is written out, since it is faster, gives the numbers of the functions that it replaces."""
+    random = np.random.default_rng(0)
+    for sigma in (0.0, 0.6, 1.0, 2.0):
+        small = gaussian_filter(random.random((64, 64)), sigma).astype(np.float32)
+        pairs = ((small[1:], small[:-1]), (small[:, 1:], small[:, :-1]))
+        for one, other in pairs:
+            expected = np.corrcoef(one.ravel(), other.ravel())[0, 1]
+            found = input_check._correlation(one.astype(np.float64), other.astype(np.float64))
+            assert found == pytest.approx(expected, abs=1e-9)
+        for spread in (0.059, 0.061):
+            low, high = np.percentile(small, (5, 95))
+            stretched = np.float32(spread) * (small - np.float32(low)) / np.float32(high - low)
+            assert (input_check._blank(stretched) == "") == (spread > 0.06)
+
+
+def test_shades_that_only_some_rows_have_are_counted() -> None:
+    for shades, word in ((23, "shades"), (24, "")):
+        pixels = np.zeros((256, 256), dtype=np.float32)
+        pixels[5, :shades] = np.arange(shades) / 255
+        assert word in input_check._few_shades(pixels)
+        assert (input_check._few_shades(pixels) == "") == (word == "")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ _SURELY_FRONTAL, _SURELY_MIRRORED = 4.0, 4.0
 and where the mirrored view is more likely than the frontal one by more than the second."""
 
 _SIDE = 64
+_SHADES = 24
 
 
 @dataclass(frozen=True)
@@ -171,25 +172,40 @@ def _too_long(pixels: _Pixels) -> str:
 
 
 def _blank(small: _Pixels) -> str:
-    spread = float(np.subtract(*np.percentile(small, (95, 5))))
+    last = small.size - 1
+    low, high = np.interp((0.05 * last, 0.95 * last), np.arange(small.size), np.sort(small, axis=None))
+    spread = float(high - low)
     return "" if spread >= 0.06 else f"the image is nearly blank (range {spread:.2f}, expected at least 0.06)"
 
 
 def _few_shades(pixels: _Pixels) -> str:
     step = max(1, min(pixels.shape) // 256)
-    shades = int(np.count_nonzero(np.bincount(np.rint(pixels[::step, ::step] * 255).astype(np.uint8).ravel())))
-    if shades >= 24:
+    some = pixels[::step, ::step]
+    if _shades(some[::16]) >= _SHADES:  # most radiographs have enough in a few rows
         return ""
-    return f"the image has too few shades of gray, such as a drawing or a mask ({shades}, expected at least 24)"
+    shades = _shades(some)
+    if shades >= _SHADES:
+        return ""
+    return f"the image has too few shades of gray, such as a drawing or a mask ({shades}, expected at least {_SHADES})"
+
+
+def _shades(pixels: _Pixels) -> int:
+    return int(np.count_nonzero(np.bincount(np.rint(pixels * 255).astype(np.uint8).ravel())))
 
 
 def _noise(small: _Pixels) -> str:
     """The correlation of neighbouring pixels is low."""
-    pairs = ((small[1:], small[:-1]), (small[:, 1:], small[:, :-1]))
-    correlation = np.mean([np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs])
+    values = small.astype(np.float64)
+    correlation = (_correlation(values[1:], values[:-1]) + _correlation(values[:, 1:], values[:, :-1])) / 2
     if correlation >= 0.75:
         return ""
     return f"the image is noise (correlation of neighbours {correlation:.2f}, expected at least 0.75)"
+
+
+def _correlation(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> np.float64:
+    """Pearson's correlation; np.corrcoef takes ten times longer."""
+    one, other = one - one.mean(), other - other.mean()
+    return np.float64(np.vdot(one, other) / np.sqrt(np.vdot(one, one) * np.vdot(other, other)))
 
 
 def _white(small: _Pixels) -> str:
