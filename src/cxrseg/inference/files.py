@@ -23,6 +23,7 @@ from cxrseg.inference.pixel_budget import PixelBudget, pixels_of
 from cxrseg.inference.run_tables import RunSummary, manifest, summarise, write_statistics
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.patient_key import hashed
+from cxrseg.io.quiet import quiet
 from cxrseg.io.read import read_radiograph
 from cxrseg.io.text import printable
 from cxrseg.io.write import write_json
@@ -107,8 +108,7 @@ def predict_files(
         sources: an image, a folder, a zip archive or a DICOMDIR, or several; see `find_inputs`.
         out: the output folder; it is created where missing. Files in it that no run of cxrseg wrote are never touched.
         options: of the segmentation and of the output files.
-        resume: keep the rows of an earlier run with the same options in `out`. Files that failed, that changed since
-            then, or whose masks are missing or incomplete are processed again.
+        resume: keep the rows of an earlier run in `out`, except of files that failed, changed, or lack a whole mask.
         overwrite: remove the results of an earlier run in `out` first.
         excel: write statistics.csv with a byte order mark.
         on_row: called in this thread with (row, finished files, all files) after each file.
@@ -158,9 +158,8 @@ def predict_files(
 
 def _is_done(item: Input, journal: Journal, out: Path, segmenter: Segmenter, options: Options) -> bool:
     """Whether an earlier run has a row for this file as it is now, and all masks that belong to the row."""
-    if not journal.has(item.name, item.stem, item.stamp()):
-        return False
-    return not journal.entry(item.name).ok or are_whole(out, item.stem, segmenter.thresholds, options)
+    has_row = journal.has(item.name, item.stem, item.stamp())
+    return has_row and (not journal.entry(item.name).ok or are_whole(out, item.stem, segmenter.thresholds, options))
 
 
 def _collect(
@@ -215,7 +214,8 @@ def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options:
     if todo:
         workers = min(len(todo), processors() + 1)
         budget = PixelBudget(workers)
-        yield from _each(lambda item: predict_one(item, out, segmenter, options, budget), todo, workers)
+        with quiet():  # once, instead of for each file
+            yield from _each(lambda item: predict_one(item, out, segmenter, options, budget), todo, workers)
 
 
 def predict_one(

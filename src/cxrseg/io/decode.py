@@ -159,10 +159,8 @@ def _reasons(path: Path) -> Iterator[None]:
 
 def _start(path: Path) -> bytes:
     """The first bytes of a file, once it is clear that it can be read."""
-    if not path.exists():
-        raise UnreadableImageError("does not exist; expected an image")
     if not path.is_file():  # reading a pipe would wait for ever
-        raise UnreadableImageError("is not a file; expected an image")
+        raise UnreadableImageError(f"{'is not a file' if path.exists() else 'does not exist'}; expected an image")
     with path.open("rb") as file:
         start = file.read(512)
     for place, mark, name in _OTHER_KINDS:
@@ -227,9 +225,10 @@ def _decode_with_pillow(path: Path, max_pixels: int) -> Decoded:
             _check_sums(path)
         orientation = _orientation(image)
         image.load()
+        turned = orientation in range(2, 9)
         # Pillow turns a TIFF while loading it; a second time would undo or spoil that.
-        upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
-        steps = ["EXIF orientation applied"] if orientation in range(2, 9) else []
+        upright = ImageOps.exif_transpose(image) if turned and image.format != "TIFF" else image
+        steps = ["EXIF orientation applied"] if turned else []
         entries = np.asarray(upright) if upright.mode in ("P", "PA") else None
         lossy = image.format in ("JPEG", "MPO", "WEBP")
         mark = image.info.get("Software" if image.format == "PNG" else "comment")

@@ -90,8 +90,7 @@ def find_components(mask: _Mask) -> Components:
     first = np.searchsorted(stops, starts - stride, "left")  # of the runs above each run that touch it
     after = np.searchsorted(starts, stops - stride, "right")
     index = np.arange(len(starts))
-    roots = _followed(np.where(after > first, first, index))
-    roots = _joined(roots, first, after)
+    roots = _joined(_followed(np.where(after > first, first, index)), first, after)
     labels = (np.cumsum(roots == index) - 1)[roots]
     rows = starts // stride
     before = rows * stride + 1
@@ -109,13 +108,16 @@ def _followed(parents: _Integers) -> _Integers:
     """The end of the chain of parents of each entry; a parent's index is never larger than its child's."""
     while True:
         further = parents[parents]
-        if np.array_equal(further, parents):
+        if (further == parents).all():
             return parents
         parents = further
 
 
 def _joined(roots: _Integers, first: _Integers, after: _Integers) -> _Integers:
     """Join the roots of runs that touch the same run below: `first` to `after` are the runs above each run."""
+    joining = np.flatnonzero(after > first + 1).tolist()
+    if not joining:
+        return roots
     parents = list(range(len(roots)))
 
     def root(run: int) -> int:
@@ -124,7 +126,7 @@ def _joined(roots: _Integers, first: _Integers, after: _Integers) -> _Integers:
             found = parents[found]
         return found
 
-    for run in np.flatnonzero(after > first + 1).tolist():
+    for run in joining:
         for above in range(int(first[run]) + 1, int(after[run])):
             low, high = sorted((root(run), root(above)))
             parents[high] = low

@@ -6,7 +6,7 @@ left.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Severity:
 
     def as_row(self) -> dict[str, Any]:
         """Column name to value, in the order of `SEVERITY_COLUMNS`, for CSV and JSON."""
-        return asdict(self)
+        return {column: getattr(self, column) for column in SEVERITY_COLUMNS}
 
 
 SEVERITY_COLUMNS = tuple(field.name for field in fields(Severity))
