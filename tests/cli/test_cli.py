@@ -452,6 +452,7 @@ def test_recipes(tmp_path: Path) -> None:
         "cxrseg",
         "cxrseg-128",
         "cxrseg-256",
+        "finetune",
         "quick",
     ]
     (tmp_path / "mine.yaml").write_text(works("recipes", "quick"), encoding="utf-8")

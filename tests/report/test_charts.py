@@ -49,7 +49,7 @@ DRAWN: dict[str, tuple[Callable[[str], str], list[str]]] = {
     ),
     "risk": (
         lambda name: charts.risk_chart(name, [0.5, 1.0], [0.1, 0.3], 0.9),
-        ["0.300 with all", "0.100 with", "0.900"],
+        ["0.300 with all", "0.100 for the half", "0.900"],
     ),
 }
 

@@ -447,7 +447,7 @@ def test_the_film_is_drawn_as_the_controls_say(page: Any, film: bytes) -> None:
     page.locator("#masks").uncheck()
     page.locator("#canvas-1").focus()
     page.keyboard.press("+")
-    assert page.locator("#zoom-value").text_content() == "125%"
+    page.locator("#zoom-value", has_text="125%").wait_for()
     assert not np.array_equal(shown(page), plain)
     page.keyboard.press("0")
     np.testing.assert_array_equal(shown(page), plain)

@@ -180,7 +180,7 @@ def test_images_without_a_category_always_take_part(dataset: Dataset) -> None:
 
 
 def test_a_split_that_is_missing_is_named(dataset: Dataset) -> None:
-    with pytest.raises(DatasetError, match=r"no split 'val' .*--val-fraction"):
+    with pytest.raises(DatasetError, match=r"no split 'val' .*hold_out"):
         select_samples(dataset.select("train"), recipe(), "val")
     with pytest.raises(DatasetError, match=r"split train.*it has: val COVID-19 4"):
         select_samples(dataset.select("val"), recipe(), "train")

@@ -104,12 +104,12 @@ def test_fit_adds_an_output_and_leaves_the_rest(
 ) -> None:
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(view_head, "_PHANTOMS", 0)
-    films = open_dataset(write_phantoms(tmp_path / "films", {"train": {"Normal": 42}}, size=64))
+    films = open_dataset(write_phantoms(tmp_path / "films", {"train": {"Normal": 63}}, size=64))
     plain, once, twice = tiny_run.folder.model, tmp_path / "once.onnx", tmp_path / "twice.onnx"
     info = fit_views(plain, films, pictures, once)
     assert set(info.views) == {"frontal", *MADE_VIEWS, "limb"} and read_model(once)[1] == info
     assert info.view_fit["as_they_are"]["limb"] == {"pictures": 8, "refused": 1.0}
-    assert info.view_fit["as_they_are"]["frontal"]["pictures"] == 42
+    assert info.view_fit["as_they_are"]["frontal"]["pictures"] == 63
     assert "inverted" not in info.view_fit["changed"]
 
     random = np.random.default_rng(0).random((3, 64, 64), dtype=np.float32)
@@ -124,7 +124,7 @@ def test_fit_adds_an_output_and_leaves_the_rest(
     said = [info.views[index] for index in logits.argmax(1)]
     assert said[8] == "limb"
     frontal = [view in ("frontal", "mirrored") for view in said]
-    assert sum(frontal[:8]) >= 7 and not any(frontal[9:]) and said[9:].count("upside down") >= 4
+    assert sum(frontal[:8]) >= 7 and not any(frontal[9:]) and said[9:].count("upside down") >= 3
 
     fit_views(once, films, pictures, twice)  # a head that is there is replaced
     assert np.array_equal(Engine(twice).run(random).views, after.views)
