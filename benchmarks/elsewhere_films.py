@@ -61,6 +61,7 @@ def films_of(
             **known,
             "refused": prediction.reason,
             "fraction": 0.0 if found is None else found,
+            "score": prediction.ranking_score or 0.0,
             **measure(known, prediction, radiograph.shape),
         }
 

@@ -57,8 +57,10 @@ def _nih_figures(rows: Sequence[Row]) -> Iterator[Figure]:
     say = partial(Figure, "nih-rsna")
     for name, others, aim in (("Normal", normal, "0.94"), ("all others", [r for r in rows if r not in opaque], "0.85")):
         both = [*opaque, *others]
-        area = auroc(each(both, "fraction"), [row["class"] == "Lung Opacity" for row in both])
+        truth = [row["class"] == "Lung Opacity" for row in both]
+        area = auroc(each(both, "fraction"), truth)
         yield say(f"AUROC, Lung Opacity against {name}", area, aim=f"at least {aim}")
+        yield say(f"AUROC of the ranking score, against {name}", auroc(each(both, "score"), truth))
     found = estimate_means({key: each(opaque, key) for key in ("box_recall", "box_precision")})
     yield say("recall of the boxes' area, mean of films", found["box_recall"], aim="at least 0.55")
     yield say("precision of what is marked, mean of films", found["box_precision"], aim="at least 0.65")
@@ -176,6 +178,7 @@ def _brixia_figures(rows: Sequence[Row]) -> Iterator[Figure]:
     mean, zone_mean = (np.mean([side[name] for name in side], axis=0) for side in (total, readers))
     say = partial(Figure, "brixia")
     yield say("films: Spearman, ours and the readers' mean", spearman(each(rows, "fraction"), mean), aim="as theirs")
+    yield say("films: Spearman, the ranking score and the readers' mean", spearman(each(rows, "score"), mean))
     yield say("films: Spearman, reader and reader", spearman(total["senior"], total["junior"]))
     yield say(
         "zones: Spearman, ours and the readers' mean", spearman(ours.ravel(), zone_mean.ravel(), films), aim="as theirs"

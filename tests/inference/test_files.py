@@ -28,8 +28,8 @@ COLUMNS = (
     "path,status,reason,warnings,steps,width,height,spacing_mm,"
     "infected_fraction,infected_fraction_left,infected_fraction_right,"
     "infected_fraction_left_upper,infected_fraction_left_middle,infected_fraction_left_lower,infected_fraction_right_upper,"
-    "infected_fraction_right_middle,infected_fraction_right_lower,infected_area_mm2,extent_score,grade,expected_dice,model,"
-    "model_version,model_sha256,threshold,probability_covid19,probability_non_covid,probability_normal,emptied,"
+    "infected_fraction_right_middle,infected_fraction_right_lower,infected_area_mm2,extent_score,grade,"
+    "ranking_score,expected_dice,model,model_version,model_sha256,threshold,probability_covid19,probability_non_covid,probability_normal,emptied,"
     "patient_id,study_date,study_uid,series_uid,sop_uid"
 )
 

@@ -153,10 +153,14 @@ def test_the_task_decides_which_map_is_given(tmp_path: Path, model: Path) -> Non
 def test_the_opacity_map_of_a_normal_image_is_emptied(tmp_path: Path, normal: float, emptied: bool) -> None:
     judged = (0.1, 0.9 - normal, normal)
     path = hand_model(tmp_path / "normal.onnx", opacity_above=0.77, categories=judged, normal_threshold=0.4)
+    kept = cxrseg.segment(chest((256, 256))[0], hand_model(tmp_path / "kept.onnx", opacity_above=0.77))
+    mean = kept.probabilities["infection"][kept.mask("lungs")].mean()
+    assert kept.ranking_score == pytest.approx(mean, rel=1e-3)  # without a head, the maps are all there is
     for tta in (False, True):
         found = cxrseg.segment(chest((256, 256))[0], path, tta=tta)
         assert found.emptied is emptied and found.mask("infection").any() is not emptied and found.mask("lungs").any()
         assert any("the opacity map was emptied" in warning for warning in found.warnings) is emptied
+        assert found.ranking_score == pytest.approx(mean * (1 - normal), rel=1e-3)  # of the map before it was emptied
         if emptied:  # as sure of nothing as the head is
             assert found.expected_dice == pytest.approx(normal, abs=1e-5)
     assert cxrseg.segment(chest((256, 256))[0], path, task="infection").mask("infection").any()

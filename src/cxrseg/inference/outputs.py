@@ -38,7 +38,7 @@ CATEGORY_COLUMNS = {
 COLUMNS = (
     *("path", "status", "reason", "warnings", "steps", "width", "height", "spacing_mm"),
     *SEVERITY_COLUMNS,
-    *("expected_dice", "model", "model_version", "model_sha256", "threshold"),
+    *("ranking_score", "expected_dice", "model", "model_version", "model_sha256", "threshold"),
     *CATEGORY_COLUMNS.values(),
     "emptied",
     *("patient_id", "study_date", "study_uid", "series_uid", "sop_uid"),
@@ -103,6 +103,7 @@ def row_of(name: str, radiograph: Radiograph, prediction: Prediction, *, identit
         "height": height,
         "spacing_mm": _spacing(radiograph.spacing_mm),
         **{column: round(value, _DIGITS) if isinstance(value, float) else value for column, value in found.items()},
+        "ranking_score": None if prediction.ranking_score is None else round(prediction.ranking_score, _DIGITS),
         "expected_dice": None if expected_dice is None else round(expected_dice, _DIGITS),
         **{
             CATEGORY_COLUMNS[category]: round(value, _DIGITS)

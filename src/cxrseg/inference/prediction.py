@@ -56,6 +56,10 @@ class Prediction:
         emptied: True where the infection map was emptied, because the whole image looks like no COVID-19 (task
             covid19) or normal (task opacity); then a warning says so.
         chance_of_more: where the map was emptied, the probability that it should not have been; None elsewhere.
+        ranking_score: 0 to 1, for sorting films by how likely they show much infection, also where nothing is marked:
+            the mean probability of infection over the lungs, times the probability that the whole image shows any
+            (task 'opacity': is not normal; 'covid19': shows COVID-19), where the model classifies images. It is no
+            fraction of the lungs. None where there are no lungs.
         pixels: (H, W) float32 in [0, 1] of the radiograph, upright, for pictures; None where they were not kept.
     """
 
@@ -71,6 +75,7 @@ class Prediction:
     categories: Mapping[str, float] | None = None
     emptied: bool = False
     chance_of_more: float | None = None
+    ranking_score: float | None = None
     pixels: npt.NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:

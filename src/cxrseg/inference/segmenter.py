@@ -22,7 +22,7 @@ from cxrseg.inference.input_check import (
     check_view,
 )
 from cxrseg.inference.prediction import ModelMark, Prediction
-from cxrseg.inference.tasks import TASKS, covid19_threshold, normal_threshold
+from cxrseg.inference.tasks import TASKS, covid19_threshold, normal_threshold, ranking_score
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
@@ -110,7 +110,7 @@ class Segmenter:
         ]
         self._tta, self._force, self._input_check = tta, force, input_check
         self._covid19_threshold = covid19_threshold(task, [engine.info for engine in self.engines])
-        self._opacity = task == "opacity"
+        self.task = task
         self._normal_threshold = normal_threshold(task, [engine.info for engine in self.engines])
         given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
@@ -211,13 +211,13 @@ class Segmenter:
         )
 
     def _threshold(self, info: ModelInfo) -> float:
-        return info.opacity_threshold if self._opacity and "opacity" in info.channels else info.threshold
+        return info.opacity_threshold if self.task == "opacity" and "opacity" in info.channels else info.threshold
 
     def _maps_of_task(self, info: ModelInfo, maps: _Pixels) -> dict[str, _Pixels]:
         """A model's maps by channel; 'infection' is the map that the task asks for."""
         named = dict(zip(info.channels, maps, strict=True))
         opacity = named.pop("opacity", None)
-        return named if opacity is None or not self._opacity else named | {"infection": opacity}
+        return named if opacity is None or self.task != "opacity" else named | {"infection": opacity}
 
     def _run_engine(self, engine: LoadedModel, pixels: _Pixels) -> Result:
         """Run one model on one image: (C, h, w) maps, (K) categories, and (V) views of the image as it is."""
@@ -256,6 +256,7 @@ class Segmenter:
             categories=output.categories,
             emptied=emptied is not None,
             chance_of_more=chance,
+            ranking_score=ranking_score(self.task, output.maps, self.thresholds, output.categories),
         )
 
     def _why_emptied(self, output: _Output) -> tuple[str, float] | None:

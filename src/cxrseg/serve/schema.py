@@ -42,6 +42,10 @@ class _Row(BaseModel):
     width: int = Field(description="of the file's own pixels")
     height: int
     spacing_mm: float | str | None = Field(description="of the radiograph, in mm; ROWSxCOLUMNS where the two differ")
+    ranking_score: _Fraction | None = Field(
+        description="for sorting films by how likely they show much infection, also where nothing is marked; it is no "
+        "fraction of the lungs"
+    )
     expected_dice: _Fraction | None = Field(
         description="the Dice that the infection mask can be expected to have, the model's own estimate; not the "
         "probability that the mask is right"
