@@ -64,8 +64,11 @@ def place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """A folder with the files that the examples name, in which a training takes seconds."""
-    for name in ("covid-qu-ex", "datasets/COVID-QU-Ex", "DATASET", "mine"):
+    for name in ("covid-qu-ex", "datasets/COVID-QU-Ex", "DATASET"):
         shutil.copytree(phantoms, tmp_path / name)
+    of_one_kind = next(folder for folder in sorted(phantoms.rglob("COVID-19")) if folder.parent.name == "Train")
+    for name, kind in (("images", "images"), ("masks", "infection masks")):
+        shutil.copytree(of_one_kind / kind, tmp_path / "mine" / name)
     for name in ("runs/mine", "runs/other"):
         shutil.copytree(tiny_run.folder.root, tmp_path / name)
     films = [make_phantom(seed, "COVID-19", 64).image.astype("float32") / 255 for seed in range(2)]
