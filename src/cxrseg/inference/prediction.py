@@ -97,7 +97,8 @@ class Prediction:
             beside: put the plain film on the left.
             fill: strength of the colour in the infection, 0 (outline only) to 1.
             caption: write legend, measurements and warnings below.
-            size: longest side of the film in the picture, in pixels; 0 for that of the film. Small films are enlarged.
+            size: longest side of the film in the picture, in pixels; 0 for that of the film. Less than 640 is made 640,
+                so that text can be read.
 
         Returns:
             RGB. Of a refused radiograph: the plain film, with the reason in the caption.
