@@ -1,9 +1,11 @@
 """Speed and memory of `cxrseg predict` on many files: whether memory stays flat, and what a million films would take.
 
     python benchmarks/many_files.py --dataset COVID-QU-EX [--count 100000] [--split val]
+    python benchmarks/many_files.py --films FOLDER [--count 100000]
 
-The files are hard links of the images of a split, each under a name of its own, so every file is read, segmented and
-written by itself. Memory is that of the command and its threads (resident, in MB), read every second.
+The files are hard links of the images of a split, or of the files in a folder, each under a name of its own, so every
+file is read, segmented and written by itself. Memory is that of the command and its threads (resident, in MB), read
+every second.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from cxrseg.data.layout import open_dataset
 
 
 def link(images: list[Path], folder: Path, count: int) -> None:
-    """`count` files in folders of 1,000, in the order of the images, again and again."""
+    """Make `count` files in folders of 1,000, in the order of the images, again and again."""
     for number in range(count):
         place = folder / f"{number // 1000:04d}"
         place.mkdir(parents=True, exist_ok=True)
-        os.link(images[number % len(images)], place / f"{number}.png")
+        image = images[number % len(images)]
+        os.link(image, place / f"{number}{image.suffix}")
 
 
 def watched(command: list[str]) -> tuple[float, list[float]]:
@@ -40,7 +43,7 @@ def watched(command: list[str]) -> tuple[float, list[float]]:
             except psutil.NoSuchProcess:
                 break
             time.sleep(1)
-    if process.returncode:
+    if process.returncode not in (0, 1):  # 1: some film was refused
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return time.perf_counter() - began, memory
 
@@ -48,12 +51,18 @@ def watched(command: list[str]) -> tuple[float, list[float]]:
 def main() -> None:
     """Read the command line, measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", type=Path)
+    source.add_argument("--films", type=Path)
     parser.add_argument("--split", default="val")
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="where the links are made: on the disk of the dataset")
     given = parser.parse_args()
-    images = [s.image for s in open_dataset(given.dataset).select(given.split).samples if isinstance(s.image, Path)]
+    if given.films:
+        images = sorted(path for path in given.films.iterdir() if path.is_file())
+    else:
+        samples = open_dataset(given.dataset).select(given.split).samples
+        images = [sample.image for sample in samples if isinstance(sample.image, Path)]
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
         films, out = Path(temporary) / "films", Path(temporary) / "results"
         link(images, films, given.count)
