@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 
@@ -71,12 +72,17 @@ def inserted(content: bytes, elements: bytes) -> bytes:
     return content[:place] + elements + content[place:]
 
 
-def numbers() -> Iterator[Case]:
+def windowed() -> npt.NDArray[np.uint16]:
     """The film as 8-bit gray, times 8, plus 500: right only through the window 1519.5 / 2041."""
-    kind = "DICOM numbers"
     values = FILM.astype(np.uint16) * 8 + 500
-    values[0, :64] = 4095  # without the window, this decides
-    values[1, :64] = 0
+    values[0, :64], values[1, :64] = 4095, 0  # without the window, these decide
+    return values
+
+
+def numbers() -> Iterator[Case]:
+    """Ways of writing the numbers of that window."""
+    kind = "DICOM numbers"
+    values = windowed()
     for name, centre, width in [
         ("as it should be", b"1520.5", b"2041"),
         ("decimal comma in the centre", b"1520,5", b"2041"),

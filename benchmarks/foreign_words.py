@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from cxrseg.errors import CxrsegError
 from cxrseg.inference.input_check import check_radiograph
 from cxrseg.io.read import read_radiograph
-from foreign_dicom import dicom, element, inserted, numbered
+from foreign_dicom import dicom, element, inserted, numbered, windowed
 from foreign_images import FILM
 from foreign_trials import NO, REFUSED, WARNED, YES, Result, Trial
 
@@ -196,8 +196,7 @@ def numbers() -> Iterator[Trial]:
 
 
 def _windows(kind: str) -> Iterator[Trial]:
-    values = FILM.astype(np.uint16) * 8 + 500
-    values[0, :64], values[1, :64] = 4095, 0
+    values = windowed()
     right = "the 8-bit film"
     for name, centre, width in [
         ("window 1520,50 / 2041,00", b"1520,50", b"2041,00"),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,35 +19,16 @@ from cxrseg.run_folder import RunFolder
 from cxrseg.training.checkpoints import AtomicCheckpoints, read_checkpoint
 from cxrseg.training.fit import Run, train
 from cxrseg.training.recipe import Recipe
+from made_disk import fill
+from made_disk import small_disk as small_disk_at
 from made_runs import EVERYTHING, Rows, checkpoint, differing
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 16 MB."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or umount is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("mounting a small disk takes root")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run([umount, "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
-    return filler
+    with small_disk_at(tmp_path / "disk", 16 * 1024) as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_inside_a_checkpoint_is_named(small_disk: Path) -> None:
@@ -58,8 +36,7 @@ def test_a_disk_that_fills_up_inside_a_checkpoint_is_named(small_disk: Path) -> 
     files = AtomicCheckpoints()
     files.save_checkpoint({"state_dict": {"weight": torch.ones(4)}}, path)
     before = path.read_bytes()
-    filler = fill(small_disk)
-    os.truncate(filler, filler.stat().st_size - 2**20)  # room for the beginning only
+    filler = fill(small_disk, but=2**20)  # room for the beginning only
     big = {"state_dict": {name: torch.randn(2**17) for name in "abcdefgh"}}
     with pytest.raises(DiskFullError, match=r"no room left on the disk of .*last\.ckpt"):
         files.save_checkpoint(big, path)

@@ -137,19 +137,11 @@ def predict_files(
         interrupted = _collect(finished, journal, options, on_row, len(inputs) - len(todo), len(inputs))
         names = _names(journal, inputs)
         write_statistics(out, lambda: journal.rows(names), excel=excel)
-        result = BatchResult(
-            summarise(journal.rows(names)),
-            len(inputs) - len(todo),
-            time.monotonic() - clock,
-            out / "statistics.csv",
-            left_out,
-            {name: entry.stem for name, entry in journal.entries().items()},
-        )
-    about = {
-        "started": started.isoformat(timespec="seconds"),
-        "ended": "done" if interrupted is None else "interrupted",
-        "engine": work.name,
-    }
+        stems = {name: entry.stem for name, entry in journal.entries().items()}
+        found, kept = summarise(journal.rows(names)), len(inputs) - len(todo)
+    result = BatchResult(found, kept, time.monotonic() - clock, out / "statistics.csv", left_out, stems)
+    ended = "done" if interrupted is None else "interrupted"
+    about = {"started": started.isoformat(timespec="seconds"), "ended": ended, "engine": work.name}
     write_json(out / "manifest.json", about | _about(result, sources) | manifest(options, segmenter))
     if interrupted is not None:
         raise interrupted

@@ -119,14 +119,19 @@ def train(
         write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
     with hide_lightning_hints(), _memory_errors(recipe):
         interrupted = _fit(trainer, learner, checkpoint)
-    best = _best(history, folder)
-    best_by = "val Dice" if best["val_dice"] else "val loss"
-    run = Run(folder, history.rows, best, interrupted, trainer.is_global_zero, best_by)
+    run = _run_of(folder, history, interrupted, trainer.is_global_zero)
     if run.is_main:
         _finish(run, recipe, used, pixels["val"])
-        figures: dict[str, Any] = {"best": run.best, "best_by": best_by, "distilled_from": distillation.marks}
+        figures: dict[str, Any] = {"best": run.best, "best_by": run.best_by, "distilled_from": distillation.marks}
         write_manifest(folder, recipe, used, place, ended=run.ended, **figures)
     return run
+
+
+def _run_of(folder: RunFolder, history: History, interrupted: bool, is_main: bool) -> Run:
+    """What came of a run whose epochs are over."""
+    best = _best(history, folder)
+    best_by = "val Dice" if best["val_dice"] else "val loss"
+    return Run(folder, history.rows, best, interrupted, is_main, best_by)
 
 
 def _check_fits(trainer: Trainer, learner: Learner, images: int) -> None:
