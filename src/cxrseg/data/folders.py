@@ -41,25 +41,9 @@ _DEPTH = 2
 _FEW = 10
 """Images in a folder of one patient at most; of more, it is a category of one's own."""
 
-_NOT_READ = (
-    *(".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".npy", ".npz", ".h5", ".hdf5", ".mat", ".gif", ".jp2", ".j2k"),
-    *(
-        ".jxl",
-        ".heic",
-        ".avif",
-        ".pgm",
-        ".ppm",
-        ".exr",
-        ".psd",
-        ".svs",
-        ".zip",
-        ".tar",
-        ".tgz",
-        ".tar.gz",
-        ".7z",
-        ".rar",
-    ),
-)
+_OTHER_IMAGES = "nii.gz nii mha mhd nrrd npy npz h5 hdf5 mat gif jp2 j2k jxl heic avif pgm ppm exr psd svs"
+_ARCHIVES = "zip tar.gz tar tgz 7z rar"
+_NOT_READ = tuple(f".{ending}" for ending in f"{_OTHER_IMAGES} {_ARCHIVES}".split())
 """Endings of images, and of archives of them, that are not read in a folder."""
 
 
