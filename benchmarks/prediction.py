@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cxrseg.data.layout import open_dataset
 from cxrseg.inference.engine import Engine, Precision
 from cxrseg.inference.files import Options, predict_files, processors
+from cxrseg.inference.int8 import has_exact_int8
 from cxrseg.io.masks import read_mask
 from cxrseg.metrics.segmentation import count
 from cxrseg.model_file import ModelInfo, read_model
@@ -136,17 +137,21 @@ def inference_rate(run: Callable[[], object], threads: int) -> float:
         return count / min(_seconds(lambda: list(pool.map(lambda _: run(), range(count)))) for _ in range(4))
 
 
-def inference_rates(model: Path, info: ModelInfo, network: Network) -> Iterator[tuple[str, torch.dtype, float]]:
+def precisions(info: ModelInfo) -> tuple[Precision, ...]:
+    """Those that this processor and the model file support."""
+    return ("float32", "int8", "auto") if info.int8_ranges and has_exact_int8() else ("float32", "auto")
+
+
+def inference_rates(model: Path, info: ModelInfo, network: Network) -> Iterator[tuple[str, str, float]]:
     """(engine, what it computes with, images a second) of the network alone."""
     image = np.random.default_rng(0).random((1, 1, *info.size), dtype=np.float32)
     eager, session = eager_run(network), onnx_run(model)
-    yield "PyTorch eager", torch.float32, inference_rate(lambda: eager(image), 1)
-    yield "ONNX Runtime", torch.float32, inference_rate(lambda: session(image), 1)
-    precisions: tuple[Precision, ...] = ("float32", "auto")
-    for precision in precisions:
+    yield "PyTorch eager", "float32", inference_rate(lambda: eager(image), 1)
+    yield "ONNX Runtime", "float32", inference_rate(lambda: session(image), 1)
+    for precision in precisions(info):
         engine = Engine(model, precision=precision, streams=processors())
         rate = inference_rate(lambda: engine.run(image[0]), processors())  # noqa: B023
-        yield "cxrseg", torch.bfloat16 if engine.precision == "bfloat16" else torch.float32, rate
+        yield "cxrseg", engine.precision, rate
 
 
 def cold_start(model: Path, image: Path) -> list[float]:
@@ -196,7 +201,7 @@ def main() -> None:
     ways = {
         COMMAND: command(given.model),
         "cxrseg predict, running": in_process(given.model, "auto"),
-        "the same in float32": in_process(given.model, "float32"),
+        **{f"the same, {one}": in_process(given.model, one) for one in precisions(info) if one != "auto"},
         EAGER: plain_loop(eager_run(network), info),
         "ONNX Runtime, plain loop": plain_loop(onnx_run(given.model), info),
     }
@@ -228,13 +233,14 @@ def _print_inference(model: Path, info: ModelInfo, network: Network) -> None:
     work = counter.get_total_flops()
     print(f"\nthe network alone: {work / 1e9:.2f} GFLOP an image of {info.size[1]}x{info.size[0]}")
     print(f"{'':<28}{'images/s':>9}{'GFLOP/s':>12}  fraction of a matrix product's rate")
-    peaks: dict[torch.dtype, float] = {}
-    for name, kind, rate in inference_rates(model, info, network):
-        if kind not in peaks:  # a product in a kind that the processor does not have would take minutes
-            peaks[kind] = product_rate(kind)
-        label, peak = f"{name}, {str(kind).removeprefix('torch.')}", peaks[kind]
-        fraction = f"{rate * work / peak:>6.1%} of {peak / 1e9:.0f} GFLOP/s"
-        print(f"{label:<28}{rate:>9.1f}{rate * work / 1e9:>12.0f}  {fraction}")
+    peaks: dict[str, float] = {}
+    for name, precision, rate in inference_rates(model, info, network):
+        kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(precision)
+        if kind and precision not in peaks:  # a product in a kind that the processor does not have would take minutes
+            peaks[precision] = product_rate(kind)
+        peak = peaks.get(precision)
+        fraction = f"{rate * work / peak:>6.1%} of {peak / 1e9:.0f} GFLOP/s" if peak else ""
+        print(f"{f'{name}, {precision}':<28}{rate:>9.1f}{rate * work / 1e9:>12.0f}  {fraction}")
 
 
 def _listed(values: list[float]) -> str:

@@ -46,7 +46,8 @@ def test_info_prints_it() -> None:
     assert result.exit_code == 0
     printed = json.loads(result.output)
     assert printed.pop("checksum") in (True, False)
-    assert printed == json.loads(read_model(shipped_model())[1].to_json())
+    expected = json.loads(read_model(shipped_model())[1].to_json())
+    assert printed == expected | {"int8_ranges": len(expected["int8_ranges"])}
 
 
 def test_lungs_of_a_synthetic_chest_are_found_without_naming_a_model() -> None:

@@ -94,6 +94,8 @@ class ModelInfo:
         covid19_threshold: probability of the classification head from which an image counts as COVID-19.
         normal_threshold: probability of the classification head that the image is normal above which the opacity map is
             emptied; 1 never empties it.
+        int8_ranges: the lowest and highest value that enters a convolution, by the convolution's name, see
+            `cxrseg.inference.int8`; empty where they were not measured.
         views: what the view head tells apart, in the order of its output; () where there is none.
         view_fit: what the view head was fitted on, and its figures by cross-validation.
         recipe: the whole recipe.
@@ -114,6 +116,7 @@ class ModelInfo:
     categories: tuple[str, ...] = ()
     covid19_threshold: float = 0.5
     normal_threshold: float = 1.0
+    int8_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     views: tuple[str, ...] = ()
     view_fit: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -147,6 +150,7 @@ class ModelInfo:
         values = {key: value for key, value in values.items() if key in known}
         for field_of_names in ("channels", "size", "categories", "views"):
             values[field_of_names] = tuple(values.get(field_of_names, ()))
+        values["int8_ranges"] = {name: tuple(pair) for name, pair in values.get("int8_ranges", {}).items()}
         return cls(**values)
 
 

@@ -82,6 +82,14 @@ def _is_normalisation(value: Any) -> bool:
     )
 
 
+def _are_ranges(value: Any) -> bool:
+    """Whether a value maps names to pairs of a lower and a higher number."""
+    return isinstance(value, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_number(-1e6, 1e6), pair)) and pair[0] < pair[1]
+        for pair in value.values()
+    )
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -109,6 +117,7 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "covid19_threshold": (_number(-1e-9, 1 + 1e-9), "a number from 0 to 1"),
     "temperature": (_number(0, 1e6), "a number above 0"),
     "fitted_on": (lambda value: value is None or isinstance(value, dict), "a JSON object or null"),
+    "int8_ranges": (_are_ranges, "a JSON object of pairs, each of a lower and a higher number"),
     "categories": _LABELS,
     "views": _LABELS,
     "view_fit": _OBJECT,

@@ -35,7 +35,8 @@ def main() -> None:
 def info(model: Path | None) -> None:
     """Print the metadata of a model file or run folder as JSON; without MODEL, of the weights that come with cxrseg.
 
-    "checksum" says whether the file has a checksum, which is checked whenever the file is loaded.
+    "checksum" says whether the file has a checksum, which is checked whenever the file is loaded, and "int8_ranges" for
+    how many convolutions it has ranges for int8.
     """
     import json
 
@@ -43,7 +44,9 @@ def info(model: Path | None) -> None:
     from cxrseg.run_folder import model_file_in
 
     path = model_file_in(model) if model else shipped_model()
-    metadata = json.loads(read_model(path)[1].to_json()) | {"checksum": has_checksum(path)}
+    found = read_model(path)[1]
+    shortened = {"int8_ranges": len(found.int8_ranges), "checksum": has_checksum(path)}
+    metadata = json.loads(found.to_json()) | shortened
     click.echo(json.dumps(metadata, indent=2, ensure_ascii=False))
 
 

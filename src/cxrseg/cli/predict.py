@@ -142,10 +142,10 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32"]),
+    type=click.Choice(["auto", "float32", "int8"]),
     default="auto",
     show_default=True,
-    help="auto: bfloat16 where the processor supports it.",
+    help="Number format. auto: bfloat16 or int8 where the processor is faster with it.",
 )
 @value_range_option
 @click.option(

@@ -25,6 +25,7 @@ from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import DatasetError, ModelFileError
 from cxrseg.evaluation.evaluate import evaluate
 from cxrseg.evaluation.image_scores import EvaluatedImage
+from cxrseg.evaluation.int8_ranges import with_int8_ranges
 from cxrseg.inference.prediction import Prediction
 from cxrseg.io.write import write_bytes, write_json
 from cxrseg.metadata_exchange import with_metadata
@@ -163,7 +164,7 @@ def fit(
     channels, which does not change masks at a threshold of 0.5. The threshold is the middle of the range in which the
     mean Dice of the infected images is highest, see `best_threshold`. Where the model has a classification head, the
     threshold of the task covid19 is the one with the fewest images on its wrong side, among those that keep the map
-    of more than `COVID19_KEPT` of the COVID-19 images.
+    of more than `COVID19_KEPT` of the COVID-19 images. Then the ranges for int8 are measured, see `with_int8_ranges`.
 
     Args:
         model: a model file.
@@ -207,6 +208,7 @@ def fit(
         version=__version__,
         fitted_on=_described(dataset) | reached,
     )
+    fitted = with_int8_ranges(model, fitted, dataset, on_image)
     write_bytes(out, with_metadata(Path(model).read_bytes(), fitted))
     return fitted
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import ArgumentError, ModelFileError
 from cxrseg.inference.compiled_cache import read_compiled, write_compiled
+from cxrseg.inference.int8 import has_exact_int8, quantised
 from cxrseg.model_file import LOADING, VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
 
 __all__ = ["Engine", "LoadedModel", "Precision", "Result"]
 
-Precision = Literal["auto", "float32"]
-"""Number format on the CPU: 'auto' is bfloat16 where the processor supports it."""
+Precision = Literal["auto", "float32", "int8"]
+"""Number format on the CPU: 'auto' is bfloat16 where the processor supports it; else int8 where the processor computes
+it exactly and the model file has ranges for it; else float32."""
 
 _Pixels = npt.NDArray[np.float32]
 
@@ -64,27 +66,28 @@ class Engine:
 
     Args:
         path: the model file.
-        precision: 'float32', or 'auto' for bfloat16 where the processor computes with it. On a GPU, 'auto' is
-            float32 with TF32 products.
+        precision: see `Precision`. On a GPU, 'auto' is float32 with TF32 products.
         device: 'cpu', 'gpu' or 'gpu:N'.
         streams: how many images the processor works on at the same time; 0 is one image on a single thread.
 
     Raises:
-        ArgumentError: there is no such precision or device.
-        ModelFileError: the file is missing, damaged or no model file of cxrseg.
+        ArgumentError: there is no such precision or device, or this processor or a GPU cannot use int8.
+        ModelFileError: the file is missing, damaged or no model file of cxrseg, or has no ranges for int8.
         MissingExtraError: a GPU is asked for, and ONNX Runtime is not installed or cannot use one.
 
     Attributes:
         info: what the model file says about itself.
-        precision: what it computes with, 'float32', 'bfloat16' or 'tf32'.
+        precision: what it computes with, 'float32', 'bfloat16', 'int8' or 'tf32'.
         sha256: of the model file's content, in hexadecimal.
     """
 
     def __init__(
         self, path: Path | str, *, precision: Precision = "float32", device: str = "cpu", streams: int = 1
     ) -> None:
-        if precision not in ("auto", "float32"):
-            raise ArgumentError(f"expected the precision auto or float32, got {precision!r}")
+        if precision not in get_args(Precision):
+            raise ArgumentError(f"expected the precision {', '.join(get_args(Precision))}; got {precision!r}")
+        if precision == "int8" and device != "cpu":
+            raise ArgumentError(f"int8 is for the CPU, and the device is {device}; use the precision auto or float32")
         self._path, self._device, self._streams = Path(path), device, streams
         self._wanted = precision
         self.sha256 = model_sha256(self._path)
@@ -151,21 +154,28 @@ class _OpenVino:
     def __init__(self, path: Path, sha256: str, precision: Precision, streams: int) -> None:
         openvino = load_openvino()
         core = openvino.Core()
-        fast = precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = "bfloat16" if fast else "float32"
+        allowed = _allowed(core, precision)
         # Without the hint OpenVINO takes bfloat16 where the processor has it.
-        settings = {"INFERENCE_PRECISION_HINT": "bf16" if fast else "f32", "NUM_STREAMS": str(streams or 1)}
+        hint = "bf16" if allowed == "bfloat16" else "f32"
+        settings = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": str(streams or 1)}
         if not streams:
             settings["INFERENCE_NUM_THREADS"] = "1"
         processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-        made_by = (sha256, openvino.__version__, processor, *map("=".join, settings.items()))
+        made_by = (sha256, openvino.__version__, processor, allowed, *map("=".join, settings.items()))
         found = read_compiled(made_by, lambda blob: core.import_model(blob, "CPU", settings))
         if found is None:
             graph, info = read_model(path)
+            if allowed == "int8":
+                graph = quantised(graph, info.int8_ranges)
             compiled = core.compile_model(_with_probabilities(graph, info.temperature), "CPU", settings)
             write_compiled(made_by, info, compiled.export_model)
             found = compiled, info
         self._compiled, self.info = found
+        self.precision = allowed if allowed != "int8" or self.info.int8_ranges else "float32"
+        if precision == "int8" and self.precision != "int8":
+            raise ModelFileError(
+                f"{path} has no ranges for int8; 'cxrseg evaluate {path} --fit SPLIT' writes a model file that has them"
+            )
         self._local = threading.local()
         # OpenVINO's binding initialises itself at the first array it is handed, and two threads that do so at once wait
         # for each other for ever: one for the interpreter's lock, one for the initialisation.
@@ -177,6 +187,17 @@ class _OpenVino:
             request = self._local.request = self._compiled.create_infer_request()
         result = request.infer([np.ascontiguousarray(pixels[:, None])])
         return tuple(np.array(output, dtype=np.float32) for output in result.values())
+
+
+def _allowed(core: Any, precision: Precision) -> str:
+    """What the network may be computed with on this processor; int8 needs ranges in the model file too."""
+    if precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return "bfloat16"
+    if precision == "float32" or not has_exact_int8():
+        if precision == "int8":
+            raise ArgumentError("this processor has no exact int8 (VNNI or AMX); use the precision auto or float32")
+        return "float32"
+    return "int8"
 
 
 def _with_probabilities(graph: Any, temperature: float) -> Any:

@@ -40,7 +40,7 @@ class Options:
         device: 'cpu', 'gpu' or 'gpu:N'.
         threshold: probability from which a pixel is infection; None takes that of the model files.
         tta: average with the prediction for the mirrored image.
-        precision: 'auto' or 'float32'.
+        precision: 'auto', 'float32' or 'int8'.
         force: warn where the input check would refuse the image.
         save_probabilities: write the probability map of the infection.
         preview: write a picture.
