@@ -2,17 +2,17 @@
 
     python benchmarks/quantised.py MODEL.onnx --dataset COVID-QU-EX [--size 224 --size 192 --weights RUN]
 
-int8 is post-training quantisation by NNCF (pip install nncf): activations' ranges come from images of the train split,
-and no weight is trained. A smaller input is the same network with the same weights, exported again, which needs
+int8 is that of cxrseg.inference.int8: ranges are measured on images of the train split, and no weight is trained. A
+smaller input is the same network with the same weights, exported again, which needs
 --weights (the run folder or a checkpoint); it was not trained at that size. Dice is the mean over the images of the
-evaluated split with infection, at the model's threshold, on the images' own pixels; false alarms are the fraction of
-those without that have more than 1% of their pixels marked. Speed is of the network alone, on all processors.
+evaluated split with infection, at the map's threshold, on the images' own pixels, of the infection map and, where there
+is one, of the opacity map, which is not emptied here; false alarms are the fraction of those without infection that
+have more than 1% of their pixels marked in the infection map. Speed is of the network alone, on all processors.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset, Sample
 from cxrseg.inference.files import processors
+from cxrseg.inference.int8 import measure_ranges, quantised
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.model_file import ModelInfo, load_openvino, read_model
 from cxrseg.preprocessing import content_box, to_input, to_source
@@ -61,17 +62,8 @@ def ways(model: Path, calibration: list[Pixels], streams: int) -> Iterator[Way]:
     fast = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if fast:
         yield Way(f"bfloat16 {size}", compiled(graph, "bf16"), info.size)
-    quantised = _quantised(
-        graph, [to_input(pixels[content_box(pixels)], info.size)[None, None] for pixels in calibration]
-    )
-    yield Way(f"int8 {size}", compiled(quantised, "bf16" if fast else "f32"), info.size)
-
-
-def _quantised(graph: Any, inputs: list[Pixels]) -> Any:
-    os.environ.setdefault("NNCF_CI", "1")  # else importing NNCF reports to a server on the internet
-    import nncf
-
-    return nncf.quantize(graph, nncf.Dataset(inputs), subset_size=len(inputs))
+    inputs = [to_input(pixels[content_box(pixels)], info.size) for pixels in calibration]
+    yield Way(f"int8 {size}", compiled(quantised(graph, measure_ranges(graph, inputs)), "f32"), info.size)
 
 
 def smaller(model: Path, weights: Path, side: int, path: Path) -> Path:
@@ -85,21 +77,25 @@ def smaller(model: Path, weights: Path, side: int, path: Path) -> Path:
     return path
 
 
-def judged(way: Way, info: ModelInfo, samples: list[Sample]) -> tuple[float, float]:
-    """Mean Dice where there is infection, and the fraction of false alarms where there is none."""
+def judged(way: Way, info: ModelInfo, samples: list[Sample]) -> tuple[dict[str, float], float]:
+    """Mean Dice by map where there is infection, and the fraction of false alarms where there is none."""
     request = way.compiled.create_infer_request()
-    place, scores, alarms = info.channels.index("infection"), [], []
+    thresholds = {"infection": info.threshold, "opacity": info.opacity_threshold}
+    scores: dict[str, list[float]] = {name: [] for name in thresholds if name in info.channels}
+    alarms = []
     for sample in samples:
         pixels, truth = sample.read_image().pixels, sample.read_mask("infection")
         box = content_box(pixels)
-        logits = request.infer([to_input(pixels[box], way.size)[None, None]])[0][0, place]
-        probability = to_source(1 / (1 + np.exp(-logits / info.temperature)), truth.shape, box)
-        found = count(probability >= info.threshold, truth)
-        if truth.any():
-            scores.append(found.dice)
-        else:
-            alarms.append(found.fp > MARKED_LIMIT * truth.size)
-    return (statistics.fmean(scores) if scores else np.nan, statistics.fmean(alarms) if alarms else np.nan)
+        logits = request.infer([to_input(pixels[box], way.size)[None, None]])[0][0]
+        for name, values in scores.items():
+            probability = 1 / (1 + np.exp(-logits[info.channels.index(name)] / info.temperature))
+            found = count(to_source(probability, truth.shape, box) >= thresholds[name], truth)
+            if truth.any():
+                values.append(found.dice)
+            elif name == "infection":
+                alarms.append(found.fp > MARKED_LIMIT * truth.size)
+    dice = {name: statistics.fmean(values) if values else np.nan for name, values in scores.items()}
+    return dice, statistics.fmean(alarms) if alarms else np.nan
 
 
 def rates(made: list[Way], rounds: int) -> dict[str, list[float]]:
@@ -146,13 +142,14 @@ def main() -> None:
         made = [way for model in models for way in ways(model, calibration, streams)]
     speed = rates(made, given.rounds)
     print(f"{len(samples)} images of {given.split}; calibrated on {len(calibration)} of train; {streams} processors")
-    print(f"{'':<20}{'images/s':>9}{'Dice':>8}{'loss':>9}{'alarms':>8}  rounds")
-    base = None
+    print(f"{'':<20}{'images/s':>9}  Dice, and what is lost of it; alarms; rounds")
+    base: dict[str, float] = {}
     for way in made:
         dice, alarms = judged(way, info, samples)
-        base = dice if base is None else base
+        base = base or dice
+        told = "; ".join(f"{name} {value:.4f}, {base[name] - value:+.4f}" for name, value in dice.items())
         rounds = ", ".join(f"{rate:.0f}" for rate in speed[way.name])
-        print(f"{way.name:<20}{max(speed[way.name]):>9.1f}{dice:>8.4f}{base - dice:>9.4f}{alarms:>8.1%}  {rounds}")
+        print(f"{way.name:<20}{max(speed[way.name]):>9.1f}  {told}; {alarms:.1%}; {rounds}")
 
 
 def _spread(samples: Sequence[Sample], most: int | None) -> list[Sample]:
