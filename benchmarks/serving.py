@@ -41,10 +41,10 @@ def main() -> None:
     parser.add_argument("--film", type=Path, help="instead of phantoms")
     parser.add_argument("-m", "--model", type=Path)
     arguments = parser.parse_args()
-    films = [arguments.film.read_bytes()] if arguments.film else [_film(number, arguments.side) for number in range(12)]
+    films = [arguments.film.read_bytes()] if arguments.film else [phantom_film(n, arguments.side) for n in range(12)]
     print(f"| clients | requests | lost | a second | p50 | p99 | ideal | p50 / ideal |\n|{'---|' * 8}")
     seconds = _in_process(films, arguments.model, arguments.requests // 4)
-    rate, times = len(seconds) / sum(seconds), f"{_ms(seconds, 50)} | {_ms(seconds, 99)}"
+    rate, times = len(seconds) / sum(seconds), f"{ms(seconds, 50)} | {ms(seconds, 99)}"
     print(f"| in process | {len(seconds)} | | {rate:.1f} | {times} | | |", flush=True)
     command = [sys.executable, "-m", "cxrseg", "serve", "--port", "0", "--no-browser"]
     command += ["-m", str(arguments.model)] if arguments.model else []
@@ -54,15 +54,15 @@ def main() -> None:
         assert found is not None
         port = int(found[1])
         try:
-            bodies = [_body(film) for film in films]
-            _send(port, bodies, 4, 24)  # the network is compiled for each size of batch at its first one
+            bodies = [body_of(film) for film in films]
+            send(port, bodies, 4, 24)  # the network is compiled for each size of batch at its first one
             for clients in _CLIENTS:
                 print(_row(port, bodies, clients, arguments.requests), flush=True)
-            before = _megabytes(service.pid)
+            before = megabytes(service.pid)
             memory = []
             for _ in range(4):
-                _send(port, bodies, 8, arguments.steady // 4)
-                memory.append(_megabytes(service.pid))
+                send(port, bodies, 8, arguments.steady // 4)
+                memory.append(megabytes(service.pid))
             print(
                 f"memory of the service: {before:.0f} MB before {arguments.steady} more requests, then by quarters "
                 f"{', '.join(f'{value:.0f}' for value in memory)} MB"
@@ -73,29 +73,28 @@ def main() -> None:
 
 def _row(port: int, bodies: Sequence[bytes], clients: int, requests: int) -> str:
     began = time.perf_counter()
-    seconds, lost = _send(port, bodies, clients, requests)
+    seconds, lost = send(port, bodies, clients, requests)
     rate = len(seconds) / (time.perf_counter() - began)
     ideal = clients / rate
     return (
-        f"| {clients} | {requests} | {lost} | {rate:.1f} | {_ms(seconds, 50)} | {_ms(seconds, 99)} | "
+        f"| {clients} | {requests} | {lost} | {rate:.1f} | {ms(seconds, 50)} | {ms(seconds, 99)} | "
         f"{1000 * ideal:.0f} ms | {np.median(seconds) / ideal:.2f} |"
     )
 
 
-def _send(port: int, bodies: Sequence[bytes], clients: int, requests: int) -> tuple[list[float], int]:
+def send(port: int, bodies: Sequence[bytes], clients: int, requests: int) -> tuple[list[float], int]:
     """Seconds of each request that was answered with 200, and the number of others."""
     numbers, seconds, lock = iter(range(requests)), list[float](), threading.Lock()
 
     def client() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-        headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
         while True:
             with lock:
                 number = next(numbers, None)
             if number is None:
                 break
             began = time.perf_counter()
-            connection.request("POST", "/v1/segment", bodies[number % len(bodies)], headers)
+            connection.request("POST", "/v1/segment", bodies[number % len(bodies)], type_of_body())
             answer = connection.getresponse()
             answer.read()
             if answer.status == 200:
@@ -127,22 +126,27 @@ def _in_process(films: Sequence[bytes], model: Path | None, count: int) -> list[
     return seconds
 
 
-def _film(number: int, side: int) -> bytes:
+def phantom_film(number: int, side: int) -> bytes:
     file = io.BytesIO()
     Image.fromarray(make_phantom(number, CATEGORIES[number % len(CATEGORIES)], side).image).save(file, "PNG")
     return file.getvalue()
 
 
-def _body(film: bytes) -> bytes:
+def body_of(film: bytes) -> bytes:
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="film.png"\r\n\r\n'
     return head.encode() + film + f"\r\n--{_BOUNDARY}--\r\n".encode()
 
 
-def _ms(seconds: Sequence[float], percentile: float) -> str:
+def type_of_body() -> dict[str, str]:
+    """The headers that go with `body_of`."""
+    return {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+
+
+def ms(seconds: Sequence[float], percentile: float) -> str:
     return f"{1000 * np.percentile(seconds, percentile):.0f} ms"
 
 
-def _megabytes(pid: int) -> float:
+def megabytes(pid: int) -> float:
     """Resident memory of a process."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None

@@ -132,6 +132,9 @@ def test_too_many_requests_are_told_when_to_come_back(
         assert late.status_code == 429
         assert int(late.headers["retry-after"]) >= 1
         assert late.headers["content-type"] == "application/problem+json"
+        unread = client.post("/v1/segment", content=bytes(2**20))
+        assert unread.status_code == 429  # not 422: it is turned away before its body is parsed
+        assert client.get("/v1/model").status_code == 200
         go.set()
         for thread in threads:
             thread.join()

@@ -38,7 +38,7 @@ def create_app(service: Service) -> FastAPI:
     add_handlers(app)
     app.include_router(router)
     app.include_router(folder_router)
-    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics)
+    app.add_middleware(Guard, settings=service.settings, metrics=service.metrics, admit=service.work.check)
     if PAGE.is_dir():
         app.mount("/static", StaticFiles(directory=PAGE), name="static")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -44,10 +45,12 @@ class Guard:
         app: what answers the requests that pass.
         settings: of the service.
         metrics: where requests are counted.
+        admit: raises a Problem where nothing more can be worked on; it is called before the body of a request is
+            parsed, so that a request that is turned away costs little.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: ServeMetrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: ServeMetrics, admit: Callable[[], None]) -> None:
+        self._app, self._settings, self._metrics, self._admit = app, settings, metrics, admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,7 +68,10 @@ class Guard:
 
         try:
             self._check(scope)
-            await self._app(scope, self._limited(receive), answer)
+            limited = self._limited(receive)
+            if scope["method"] not in _SAFE:
+                await self._check_admitted(limited)
+            await self._app(scope, limited, answer)
         except Problem as problem:
             await problem_answer(problem.status, problem.detail, problem.headers)(scope, receive, answer)
         finally:
@@ -83,6 +89,17 @@ class Guard:
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._settings.max_bytes:
             raise Problem(413, self._too_large(), _CLOSE)
+
+    async def _check_admitted(self, receive: Receive) -> None:
+        try:
+            self._admit()
+        except Problem as problem:
+            try:
+                while (await receive()).get("more_body", False):  # a client sends all before it reads the answer
+                    pass
+            except HTTPException:
+                problem.headers.update(_CLOSE)
+            raise
 
     def _check_host(self, headers: Headers) -> None:
         """A page elsewhere whose name leads to this machine must not reach the service (DNS rebinding)."""

@@ -29,7 +29,8 @@ class ServeSettings:
         keep: the folder where corrections are saved; None where nothing is saved.
         max_bytes: largest body of a request.
         max_waiting: how many requests may be in progress or waiting; more are answered with 429.
-        timeout: seconds from the arrival of a request to its answer.
+        timeout: seconds from the arrival of a request to its answer; 429 where those that wait will take more than half
+            of it.
         workers: threads that read images and make answers; a batch has at most so many images.
     """
 
