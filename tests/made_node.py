@@ -72,25 +72,37 @@ def running(settings: NodeSettings) -> Iterator[Node]:
 
 
 def store(
-    port: int, files: Sequence[Path], called: str = "CXRSEG", calling: str = "SENDER", tls: Any = None
+    port: int,
+    files: Sequence[Path],
+    called: str = "CXRSEG",
+    calling: str = "SENDER",
+    tls: Any = None,
+    timeout: float = 30.0,
 ) -> list[int | None]:
     """C-STORE files to a node; status of each, None where there was no answer; [] where it takes no association."""
     entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = timeout
+    connections: list[Any] = []
+    # pynetdicom does not close the socket of a connection that the other side broke.
+    opened = (evt.EVT_CONN_OPEN, lambda event: connections.append(event.assoc.dul.socket.socket))
     data = [dcmread(path) for path in files]
     for one in data:
         context = build_context(one.SOPClassUID, one.file_meta.TransferSyntaxUID)
         if context not in entity.requested_contexts:
             entity.add_requested_context(one.SOPClassUID, one.file_meta.TransferSyntaxUID)
-    association = entity.associate("127.0.0.1", port, ae_title=called, tls_args=tls)
-    if not association.is_established:
-        return []
-    found: list[int | None] = []
-    for one in data:
-        status = association.send_c_store(one) if association.is_established else Dataset()
-        found.append(status.Status if "Status" in status else None)
-    if association.is_established:
-        association.release()
-    return found
+    association = entity.associate("127.0.0.1", port, ae_title=called, tls_args=tls, evt_handlers=[opened])
+    try:
+        found: list[int | None] = []
+        if association.is_established:
+            for one in data:
+                status = association.send_c_store(one) if association.is_established else Dataset()
+                found.append(status.Status if "Status" in status else None)
+        if association.is_established:
+            association.release()
+        return found
+    finally:
+        for connection in connections:
+            connection.close()
 
 
 @contextmanager

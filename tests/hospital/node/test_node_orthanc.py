@@ -11,6 +11,8 @@ import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,16 @@ class Orthanc:
         series = self.ask("/series?expand")
         return Counter({one["MainDicomTags"]["Modality"]: 0 for one in series}) + Counter(
             one["MainDicomTags"]["Modality"] for one in series for _ in one["Instances"]
+        )
+
+    def answered(self) -> Counter[str]:
+        """How many segmentations refer to each film; it holds nothing but segmentations."""
+        return Counter(
+            self.ask(f"/instances/{instance}/simplified-tags")["ReferencedSeriesSequence"][0][
+                "ReferencedInstanceSequence"
+            ][0]["ReferencedSOPInstanceUID"]
+            for series in self.ask("/series?expand")
+            for instance in series["Instances"]
         )
 
 
@@ -165,15 +177,38 @@ def test_a_node_killed_under_way_and_a_pacs_that_was_away_lose_nothing(tmp_path:
         assert node.stop() == 0
     finally:
         node.process.kill()
-    sources = {str(dcmread(film).SOPInstanceUID) for film in films}
-    answered = Counter(
-        orthanc.ask(f"/instances/{instance}/simplified-tags")["ReferencedSeriesSequence"][0][
-            "ReferencedInstanceSequence"
-        ][0]["ReferencedSOPInstanceUID"]
-        for series in orthanc.ask("/series?expand")
-        for instance in series["Instances"]
-    )
-    assert answered == dict.fromkeys(sources, 1)
+    assert orthanc.answered() == dict.fromkeys((str(dcmread(film).SOPInstanceUID) for film in films), 1)
+
+
+def test_a_node_killed_while_ten_peers_send_answers_every_film_once(tmp_path: Path, orthanc: Orthanc) -> None:
+    films = [make_film(tmp_path / "films" / f"{number}.dcm", PIXELS) for number in range(40)]
+    arguments = (orthanc.node, f"ORTHANC@127.0.0.1:{orthanc.dicom}", "--output-type", "dicom_seg")
+    arguments += ("--max-associations", "12")  # `listens` takes one until it times out
+
+    def send(share: list[Path], timeout: float = 30.0) -> list[Path]:
+        """What the node has not acknowledged, which a peer would send again."""
+        try:
+            statuses = store(orthanc.node, share, timeout=timeout)
+        except RuntimeError:  # the association broke between two films
+            return share
+        return [film for film, status in zip_longest(share, statuses) if status != 0]
+
+    node = NodeProcess(tmp_path, *arguments)
+    try:
+        with ThreadPoolExecutor(10) as peers:
+            sending = [peers.submit(send, films[number::10], 3.0) for number in range(10)]
+            wait_for(lambda: (tmp_path / "node.log").read_text().count(": received") >= 5, "the first are received")
+            node.kill()
+            again = [share for future in sending if (share := future.result())]
+            assert again  # it was killed under way
+            node = NodeProcess(tmp_path, *arguments)
+            assert list(peers.map(send, again)) == [[]] * len(again)
+        wait_for(lambda: orthanc.modalities()["SEG"] == len(films), "all are there")
+        assert node.stop() == 0
+    finally:
+        node.process.kill()
+    assert orthanc.answered() == dict.fromkeys((str(dcmread(film).SOPInstanceUID) for film in films), 1)
+    assert not list((tmp_path / "node").rglob("*.dcm*"))  # neither films nor halves of films are left
 
 
 def test_stow_rs(tmp_path: Path, orthanc: Orthanc) -> None:
