@@ -14,6 +14,7 @@ from cxrseg.errors import ImageError
 from cxrseg.inference.input_sources import Input, dicomdir_files, is_archive, is_dicomdir, members
 from cxrseg.inference.output_folder import earlier_outputs
 from cxrseg.inference.output_names import written_names, written_stems
+from cxrseg.io.paths import is_folder, is_link
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image
 
 __all__ = ["find_inputs", "input_root"]
@@ -101,7 +102,7 @@ def _common(sources: Sequence[Path]) -> Path | None:
 
 
 def _images_of(source: Path, label: str, out: Path, others: Counter[str]) -> Iterator[_Found]:
-    if source.is_dir():
+    if is_folder(source):
         if _same(source, out):
             raise ImageError(f"the input folder {source} is also the output folder; name another output folder")
         for path in _images_below(source, out, others):
@@ -126,7 +127,7 @@ def _images_below(source: Path, out: Path, others: Counter[str]) -> Iterator[Pat
         folder, runs = waiting.pop()
         try:
             status = folder.stat()
-            entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+            files, folders = _listed(folder)
         except OSError as error:
             if folder == source:
                 raise ImageError(f"{source} cannot be read: {error.strerror or error}") from error
@@ -138,17 +139,29 @@ def _images_below(source: Path, out: Path, others: Counter[str]) -> Iterator[Pat
         seen.add((status.st_dev, status.st_ino))
         if is_output := earlier_outputs(folder):
             runs = [*runs, (folder, is_output)]
-        entries = sorted(
-            (entry for entry in entries if entry.name.casefold() not in _JUNK),
-            key=lambda entry: natural_key(entry.name),
-        )
-        yield from _usable((entry for entry in entries if not entry.is_dir()), runs, others)
-        folders = [entry for entry in entries if entry.is_dir()]
+        yield from _usable(files, runs, others)
         kept = [entry for entry in folders if not _left_out(entry, folders, root, out, others)]
         waiting += [(entry, runs) for entry in reversed(kept)]
 
 
-def _usable(files: Iterator[Path], runs: Sequence[_EarlierRun], others: Counter[str]) -> Iterator[Path]:
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The visible files and folders in a folder, in natural order; what cannot be looked at counts as a file."""
+    with os.scandir(folder) as entries:
+        kept = [one for one in entries if not one.name.startswith(".") and one.name.casefold() not in _JUNK]
+    kept.sort(key=lambda one: natural_key(one.name))
+    inside = {one.name for one in kept if _leads_to_folder(one)}
+    files = [folder / one.name for one in kept if one.name not in inside]
+    return files, [folder / one.name for one in kept if one.name in inside]
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to where it may not
+        return False
+
+
+def _usable(files: Sequence[Path], runs: Sequence[_EarlierRun], others: Counter[str]) -> Iterator[Path]:
     for file in files:
         written_by = [run for run, is_output in runs if is_output(file.relative_to(run).as_posix())]
         if written_by:
@@ -166,7 +179,7 @@ def _left_out(folder: Path, beside: Sequence[Path], root: Path, out: Path, other
     if _same(folder, out):
         others["files in the output folder"] += _count(folder)
         return True
-    if folder.is_symlink() and folder.resolve().is_relative_to(root):  # it is searched where it is
+    if is_link(folder) and folder.resolve().is_relative_to(root):  # it is searched where it is
         return True
     if _holds_masks(folder, beside):
         others[f"in {folder.name}"] += _count(folder)

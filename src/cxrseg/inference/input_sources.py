@@ -19,6 +19,7 @@ from typing import Any
 
 from cxrseg.data.pairs import natural_key
 from cxrseg.errors import DiskFullError, ImageError, UnreadableImageError
+from cxrseg.io.paths import is_file, is_folder
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image_start
 
 __all__ = ["Input", "dicomdir_files", "is_archive", "is_dicomdir", "members", "read_list"]
@@ -76,12 +77,12 @@ class Input:
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a zip archive, by its suffix."""
-    return path.suffix.lower() == ".zip" and path.is_file()
+    return path.suffix.lower() == ".zip" and is_file(path)
 
 
 def is_dicomdir(path: Path) -> bool:
     """Whether a file is the table of contents of a DICOM medium, which has this name by the standard."""
-    return path.name.casefold() == "dicomdir" and path.is_file()
+    return path.name.casefold() == "dicomdir" and is_file(path)
 
 
 def members(path: Path, others: Counter[str]) -> list[tuple[str, str, tuple[int, int]]]:
@@ -149,7 +150,7 @@ def read_list(path: Path) -> list[Path]:
     listed = [Path(_unquoted(line)) for line in lines if line and not line.startswith("#")]
     if not listed:
         raise ImageError(f"expected paths of images in {path}, one a line, found none")
-    return [one if one.exists() or not (path.parent / one).exists() else path.parent / one for one in listed]
+    return [path.parent / one if not _exists(one) and _exists(path.parent / one) else one for one in listed]
 
 
 def _decoded(content: bytes) -> str:
@@ -173,7 +174,11 @@ def _existing(folder: Path, parts: tuple[str, ...]) -> Path:
     """The file as listed; some systems show the medium's names in lower case."""
     listed = folder.joinpath(*parts)
     lower = folder.joinpath(*(part.lower() for part in parts))
-    return lower if not listed.exists() and lower.exists() else listed
+    return lower if not _exists(listed) and _exists(lower) else listed
+
+
+def _exists(path: Path) -> bool:
+    return is_file(path) or is_folder(path)
 
 
 @lru_cache(maxsize=4)

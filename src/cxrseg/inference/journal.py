@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from cxrseg.errors import CxrsegError, DiskFullError
+from cxrseg.io.locks import lock
 
 __all__ = ["Entry", "Journal", "LockedError", "read_claims"]
 
@@ -69,7 +69,8 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
         try:
-            _lock(self._file, path)
+            what_to_do = "wait until it has ended, or name another output folder"
+            lock(self._file, LockedError(f"another run of cxrseg is writing into {path.parent}; {what_to_do}"))
             self._read()
         except BaseException:
             self._file.close()
@@ -236,25 +237,3 @@ def _values(file: BinaryIO) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
         except ValueError:
             value = None
         yield line, value if isinstance(value, dict) else None
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Lock the file until it is closed, also against other machines where the file system supports that."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(2**40)  # beyond what is ever written: the locked byte cannot be read by others
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            file.seek(0)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            return  # this file system has no locks
-        raise LockedError(
-            f"another run of cxrseg is writing into {path.parent}; wait until it has ended, or name another output "
-            f"folder"
-        ) from error

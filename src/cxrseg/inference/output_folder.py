@@ -13,6 +13,7 @@ from cxrseg.errors import CxrsegError
 from cxrseg.inference.input_sources import Input
 from cxrseg.inference.journal import Journal, read_claims
 from cxrseg.inference.output_names import ENDINGS, IN_ALL, without_ending
+from cxrseg.io.paths import is_file, is_link
 from cxrseg.io.write import remove_parts
 
 __all__ = ["JOURNAL", "earlier_outputs", "open_output"]
@@ -109,7 +110,7 @@ def _forget_replaced(out: Path, journal: Journal, inputs: Sequence[Input]) -> No
         if entry.stem not in stems:
             for ending in ENDINGS:
                 if journal.claimed(entry.stem, ending):
-                    (out / f"{entry.stem}{ending}").unlink(missing_ok=True)
+                    _unlink(out / f"{entry.stem}{ending}")
 
 
 def _refuse_foreign(
@@ -121,7 +122,7 @@ def _refuse_foreign(
     for item in inputs:
         folder = (out / item.stem).parent
         if folder not in filled:
-            filled[folder] = folder.is_dir() and any(name != JOURNAL for name in os.listdir(folder))  # noqa: PTH208
+            filled[folder] = _is_filled(folder)
         if filled[folder]:
             targets = (f"{item.stem}{ending}" for ending in endings if not is_ours(item.stem, ending))
             foreign += [target for target in targets if os.path.lexists(out / target)]
@@ -130,6 +131,16 @@ def _refuse_foreign(
         raise CxrsegError(
             f"{out / foreign[0]}{others} would be replaced, but no run of cxrseg wrote it; name another output folder"
         )
+
+
+def _is_filled(folder: Path) -> bool:
+    """Whether there may be files in a folder other than the journal."""
+    try:
+        return any(name != JOURNAL for name in os.listdir(folder))  # noqa: PTH208
+    except PermissionError:
+        return True
+    except OSError:  # it is missing, a file, or its path is too long
+        return False
 
 
 def _remove(out: Path, claims: _Claims) -> None:
@@ -150,7 +161,7 @@ def _remove(out: Path, claims: _Claims) -> None:
 
 
 def _unlink(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
+    if is_link(path) or is_file(path):
         path.unlink(missing_ok=True)
 
 
@@ -159,7 +170,7 @@ def earlier_outputs(folder: Path) -> Callable[[str], bool] | None:
 
     None where the folder is not an output folder. Where the journal is missing, manifest and statistics tell.
     """
-    claims = read_claims(folder / JOURNAL) if (folder / JOURNAL).is_file() else None
+    claims = read_claims(folder / JOURNAL) if is_file(folder / JOURNAL) else None
     if claims is None:
         claims = _stated_claims(folder)
     if claims is None:

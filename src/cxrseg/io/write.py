@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,8 +77,15 @@ def _new_file(path: Path) -> BinaryIO:
     try:
         return path.open("wb")
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         return path.open("wb")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, however many: `Path.mkdir` calls itself for each, up to Python's limit."""
+    missing = list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
 
 
 def remove_parts(paths: Iterable[Path]) -> None:
@@ -86,7 +94,11 @@ def remove_parts(paths: Iterable[Path]) -> None:
     for path in paths:
         wanted.setdefault(path.parent, set()).add(_beginning(path.name))
     for folder, names in wanted.items():
-        for part in folder.glob(".*.*.part"):
+        try:
+            parts = list(folder.glob(".*.*.part"))
+        except OSError:  # its path is too long, or it may not be read: nothing was written there
+            continue
+        for part in parts:
             if part.name[1:].rsplit(".", 2)[0] in names:
                 part.unlink(missing_ok=True)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
 from typing import IO
 
 from cxrseg.errors import CxrsegError
+from cxrseg.io.locks import lock
 from cxrseg.io.write import write_bytes
 
 __all__ = ["NodeFiles"]
@@ -79,11 +79,11 @@ class NodeFiles:
 
 
 def _locked(path: Path) -> IO[str]:
-    """An open file that no other process can lock; the system lets go of it when the process ends, however it does."""
+    """An open file that is locked until it is closed."""
     file = path.open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        lock(file, CxrsegError(f"another node works in {path.parent}; stop it, or choose another --folder"))
+    except CxrsegError:
         file.close()
-        raise CxrsegError(f"another node works in {path.parent}; stop it, or choose another --folder") from None
+        raise
     return file
