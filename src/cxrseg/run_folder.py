@@ -27,6 +27,11 @@ class RunFolder:
     root: Path
 
     @property
+    def lock(self) -> Path:
+        """Locked while a process trains here; empty, and left behind."""
+        return self.root / ".lock"
+
+    @property
     def recipe(self) -> Path:
         """The recipe with every setting."""
         return self.root / "recipe.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from made_runs import (
     without_clock,
 )
 
+DIES = Path(__file__).resolve().parents[1] / "train_and_die.py"
+
 
 def test_killed_at_any_moment_it_resumes_bit_for_bit(
     tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe], unbroken: Run, unfinished: None
@@ -48,6 +51,49 @@ def test_killed_at_any_moment_it_resumes_bit_for_bit(
     assert without_clock(run.history) == without_clock(unbroken.history)
     assert [row["epoch"] for row in read_history(folder)] == [str(epoch) for epoch in range(1, 9)]
     assert not list(folder.root.rglob(".*.part"))
+
+
+@pytest.mark.parametrize("place", ["step", "checkpoint"])
+def test_killed_at_a_random_step_or_inside_a_checkpoint_it_resumes_bit_for_bit(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe], unbroken: Run, unfinished: None, place: str
+) -> None:
+    recipe, folder = tiny_recipe(**EVERYTHING), RunFolder(tmp_path / "run")
+    number = random.SystemRandom().randrange(3, 15)  # of 16 steps; each of the 8 epochs writes one checkpoint or two
+    if place == "checkpoint":
+        number = number // 2 + 1
+    process = begin(recipe, dataset, folder.root, program=(str(DIES), place, str(number)))
+    text = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, f"{place} {number}\n{text}"
+    unfinished_files = list(folder.root.rglob(".*.part"))
+    assert len(unfinished_files) == (place == "checkpoint"), f"{place} {number}"
+    assert 0 < len(read_history(folder)) < 8
+    run = train(recipe, dataset, folder.root, resume=True, device="cpu")
+    assert differing(folder.last, unbroken.folder.last) == [], f"{place} {number}"
+    assert differing(folder.best, unbroken.folder.best) == []
+    assert without_clock(run.history) == without_clock(unbroken.history)
+    assert not list(folder.root.rglob(".*.part"))
+
+
+def test_a_second_process_on_a_folder_ends_at_once(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe], unfinished: None
+) -> None:
+    folder, seen = RunFolder(tmp_path / "run"), []
+
+    def meanwhile(row: dict[str, float | None]) -> None:
+        part = folder.root / ".history.csv.elsewhere-1-0.part"
+        part.touch()  # what the first process is writing
+        for more in ((), ("--resume",)):
+            process = begin(tiny_recipe(), dataset, folder.root, *more)
+            seen.append((process.wait(), process.communicate()[0]))
+        seen.append(part.exists())
+        part.unlink()
+
+    train(tiny_recipe(optimiser={"epochs": 1}), dataset, folder.root, device="cpu", on_epoch=meanwhile)
+    assert [found[0] for found in seen[:2]] == [3, 3] and seen[2]
+    assert all(f"another process trains in {folder.root}" in found[1].replace("\n", " ") for found in seen[:2])
+    assert (
+        len(train(tiny_recipe(optimiser={"epochs": 1}), dataset, folder.root, resume=True, device="cpu").history) == 1
+    )
 
 
 def test_ctrl_c_ends_in_order_and_the_run_goes_on(

@@ -25,7 +25,7 @@ from cxrseg.training.export import export_model
 from cxrseg.training.figures import draw_figures
 from cxrseg.training.initial_weights import load_model_file
 from cxrseg.training.lightning_module import Learner
-from cxrseg.training.manifest import check_run_folder, write_manifest, write_recipe
+from cxrseg.training.manifest import RunLock, check_run_folder, write_manifest, write_recipe
 from cxrseg.training.memory import check_memory, check_network
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
@@ -94,7 +94,8 @@ def train(
 
     Raises:
         DatasetError: a split is missing, or files cannot be read.
-        TrainingError: the folder holds another run, the loss becomes nan or infinite, or weights do not fit.
+        TrainingError: the folder holds another run, or another process trains there; the loss becomes nan or infinite;
+            or weights do not fit.
         OutOfMemoryError: the batch does not fit into memory.
         DiskFullError: the disk is full; the last complete checkpoint is unchanged.
     """
@@ -102,29 +103,34 @@ def train(
     used = replace(dataset, samples=(*samples["train"], *samples["val"]))
     folder = RunFolder(Path(out))
     distillation = Distillation([Path(run) for run in distill_from], recipe)
-    if getattr(rank_zero_only, "rank", 0) == 0:  # for the other processes the folder exists already
-        check_run_folder(folder, recipe, used, resume, distillation.marks)
-    complete = not recipe.loss.retention_weight
-    pixels = {split: load_pixels(chosen, recipe.data, complete=complete) for split, chosen in samples.items()}
-    learner = _learner(recipe, pixels, init_from, distillation)
-    history = History(folder.history, on_epoch)
-    callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
-    trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
-    place = str(trainer.strategy.root_device)
-    _check_fits(trainer, learner, len(pixels["train"]))
-    checkpoint = _last_of(folder, history) if resume else None
-    if trainer.is_global_zero:
-        # Not earlier: a run that cannot start must not leave a folder that blocks the next attempt.
-        write_recipe(folder, recipe, used)
-        write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
-    with hide_lightning_hints(), _memory_errors(recipe):
-        interrupted = _fit(trainer, learner, checkpoint)
-    run = _run_of(folder, history, interrupted, trainer.is_global_zero)
-    if run.is_main:
-        _finish(run, recipe, used, pixels["val"])
-        figures: dict[str, Any] = {"best": run.best, "best_by": run.best_by, "distilled_from": distillation.marks}
-        write_manifest(folder, recipe, used, place, ended=run.ended, **figures)
-    return run
+    with RunLock(folder) as lock:
+        if getattr(rank_zero_only, "rank", 0) == 0:  # for the other processes the folder exists already
+            if folder.recipe.exists():
+                lock.take()
+            check_run_folder(folder, recipe, used, resume, distillation.marks)
+        complete = not recipe.loss.retention_weight
+        pixels = {split: load_pixels(chosen, recipe.data, complete=complete) for split, chosen in samples.items()}
+        learner = _learner(recipe, pixels, init_from, distillation)
+        history = History(folder.history, on_epoch)
+        callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
+        trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
+        place = str(trainer.strategy.root_device)
+        _check_fits(trainer, learner, len(pixels["train"]))
+        if trainer.is_global_zero:
+            # Not earlier: a run that cannot start must not leave a folder that blocks the next attempt.
+            if lock.take():  # another run may have begun here since
+                check_run_folder(folder, recipe, used, resume, distillation.marks)
+            write_recipe(folder, recipe, used)
+            write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
+        checkpoint = _last_of(folder, history) if resume else None
+        with hide_lightning_hints(), _memory_errors(recipe):
+            interrupted = _fit(trainer, learner, checkpoint)
+        run = _run_of(folder, history, interrupted, trainer.is_global_zero)
+        if run.is_main:
+            _finish(run, recipe, used, pixels["val"])
+            figures: dict[str, Any] = {"best": run.best, "best_by": run.best_by, "distilled_from": distillation.marks}
+            write_manifest(folder, recipe, used, place, ended=run.ended, **figures)
+        return run
 
 
 def _run_of(folder: RunFolder, history: History, interrupted: bool, is_main: bool) -> Run:

@@ -10,19 +10,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 import torch
 
 from cxrseg._version import __version__
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
+from cxrseg.io.locks import lock
 from cxrseg.io.write import write_bytes, write_csv, write_json
 from cxrseg.run_folder import RunFolder
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
 
-__all__ = ["check_run_folder", "write_manifest", "write_recipe"]
+__all__ = ["RunLock", "check_run_folder", "write_manifest", "write_recipe"]
 
 EXTENDABLE = ("constant", "plateau")
 """Schedules whose learning rate does not depend on the number of epochs, so that a run can be extended."""
@@ -55,10 +57,45 @@ def check_run_folder(
         _check_distilled(folder, distilled)
     elif folder.root.is_file():
         raise TrainingError(f"expected a run folder at {folder.root}, got a file; name another folder with -o")
-    elif folder.root.exists() and any(folder.root.iterdir()):
+    elif folder.root.exists() and any(entry != folder.lock for entry in folder.root.iterdir()):
         raise TrainingError(f"{folder.root} is not empty and does not hold a run; name another folder with -o")
     for unfinished in folder.root.rglob(".*.part"):  # of a process that was killed while it wrote
         unfinished.unlink()
+
+
+class RunLock:
+    """Keeps other processes from training in a run folder, until it is closed or this process ends.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+
+    def take(self) -> bool:
+        """Lock the folder, which is made where missing; False where it was locked by this already.
+
+        Raises:
+            TrainingError: another process trains in the folder.
+        """
+        if self._file is not None:
+            return False
+        self._folder.root.mkdir(parents=True, exist_ok=True)
+        self._file = self._folder.lock.open("ab")
+        taken = (
+            f"another process trains in {self._folder.root}; wait until it has ended, or name another folder with -o"
+        )
+        lock(self._file, TrainingError(taken))
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def write_recipe(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> None:
