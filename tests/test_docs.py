@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,10 @@ NOT_RUN = {
     "cxrseg data fetch": "downloads; tests/data/test_fetch.py runs it against a local server",
     "--engine ray": "needs a cluster; tests/inference/test_ray.py starts one",
     "cxrseg serve": "serves until it is stopped; tests/cli/test_serve.py starts one",
-    "--copies audit": "needs images of one's own with copies; tests/data/test_patients.py has such",
-    "*.dcm": "a shell fills the star in; tests/cli/test_predict.py gives several inputs",
-    " corrections": "needs pairs that the viewer saved; tests/serve/test_viewer.py trains on such",
     "cxrseg node": "serves until it is stopped; tests/hospital/node start one",
     "cxrseg fit-check": "needs hundreds of films; tests/training/test_view_head.py fits one",
-    "--distill-from": "needs several runs; tests/training/test_distillation.py has them",
     "--processes": "tests/training/test_several_processes.py starts them",
     "-m cxrseg train": "torchrun: tests/training/test_several_processes.py starts it",
-    "--init-from": "tests/training/test_fit_initial_weights.py has such runs",
 }
 """Part of a command to the reason why it is not run here."""
 
@@ -69,8 +65,9 @@ def place(
     of_one_kind = next(folder for folder in sorted(phantoms.rglob("COVID-19")) if folder.parent.name == "Train")
     for name, kind in (("images", "images"), ("masks", "infection masks")):
         shutil.copytree(of_one_kind / kind, tmp_path / "mine" / name)
-    for name in ("runs/mine", "runs/other"):
-        shutil.copytree(tiny_run.folder.root, tmp_path / name)
+    shutil.copytree(tmp_path / "mine", tmp_path / "corrections")  # as the viewer saves them
+    for name in ("mine", "other", "one"):
+        shutil.copytree(tiny_run.folder.root, tmp_path / "runs" / name)
     films = [make_phantom(seed, "COVID-19", 64).image.astype("float32") / 255 for seed in range(2)]
     for name in ("chest.dcm", "images/one.dcm", "study/one.dcm", "films/one.dcm"):
         make_film(tmp_path / name, films[0])
@@ -94,7 +91,12 @@ def place(
 
 
 def run(command: str) -> None:
-    result = CliRunner().invoke(main, shlex.split(command)[1:], prog_name="cxrseg")
+    words = [
+        name
+        for word in shlex.split(command)[1:]
+        for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+    ]
+    result = CliRunner().invoke(main, words, prog_name="cxrseg")
     # `data check` ends with 1 where it finds something, and phantoms have small islands.
     allowed = (0, 1) if command.startswith("cxrseg data check") else (0,)
     assert result.exit_code in allowed, f"{command}\n{result.output}\n{result.exception!r}"
@@ -102,12 +104,17 @@ def run(command: str) -> None:
 
 def prepare(path: Path, place: Path) -> None:
     """Make what a text takes as given beyond the files of `place`."""
+    if path.name == "auditing.md":
+        run("cxrseg data check mine -o audit")
+    if path.name == "predicting.md":
+        with zipfile.ZipFile(place / "export.zip", "w") as archive:
+            archive.write(place / "films" / "one.dcm", "one.dcm")
     if path.name == "evaluating.md":
         run("cxrseg evaluate runs/other/model.onnx --dataset covid-qu-ex -o unet-val")
         run("cxrseg predict -i covid-qu-ex -o results -m runs/other/model.onnx --force")
     if path.name == "training.md":
         (place / "mine.yaml").write_text(recipe_file.load_recipe("baseline-unet").to_yaml(), encoding="utf-8")
-    if path.name in ("README.md", "api.md", "training.md"):
+    if path.name in ("README.md", "api.md", "auditing.md", "training.md"):
         shutil.rmtree(place / "runs" / "mine")
 
 
@@ -129,6 +136,45 @@ def test_python_examples(path: Path, place: Path, capsys: pytest.CaptureFixture[
     for block in blocks(path, "python"):
         exec(compile(block, str(path), "exec"), names)
     assert capsys.readouterr().out
+
+
+OTHER_PROGRAMS = {
+    "python3 -m venv": ".ci/run installs as README says; tests/test_build.py installs the wheel",
+    "pip install": "the same",
+    ".venv/bin/": "the tests and checks themselves; .ci/run runs them",
+    "sudo apt-get": ".ci/run installs what is missing",
+    "cat > orthanc.json": "tests/hospital/node/test_node_orthanc.py writes such a file",
+    "Orthanc ": "tests/hospital/node/test_node_orthanc.py starts one",
+    "curl --data-binary": "tests/hospital/node/test_node_orthanc.py sends films to the same address of Orthanc",
+    "docker ": "tests/test_deploy.py checks the Dockerfile; there is no Docker where these tests run",
+    "curl -F": "tests/cli/test_serve.py sends these requests",
+    "python benchmarks/": "test_benchmarks_have_the_options_that_are_named; benchmarks take minutes to hours",
+}
+"""Beginning of a command of another program to where it is run, or why not."""
+
+
+def test_every_other_command_has_a_reason() -> None:
+    lines = []
+    for path in [*DOCS, ROOT / "CONTRIBUTING.md", ROOT / "docs" / "results.md"]:
+        for block in blocks(path, "bash"):
+            whole = block.replace("\\\n", " ")
+            text = re.sub(r"<<'(\w+)'\n.*?\n *\1\n", "\n", whole, flags=re.S)  # without the contents of files
+            lines += [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    others = [line for line in lines if not re.match(r"(\S*/)?cxrseg |torchrun .* cxrseg ", line)]
+    assert [line for line in others if not line.startswith(tuple(OTHER_PROGRAMS))] == []
+    assert [start for start in OTHER_PROGRAMS if not any(line.startswith(start) for line in others)] == []
+
+
+def test_benchmarks_have_the_options_that_are_named() -> None:
+    found = 0
+    for path in [*DOCS, ROOT / "docs" / "results.md"]:
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for name, rest in re.findall(r"python (benchmarks/\w+\.py)([^`\n]*)", text):
+            program = (ROOT / name).read_text(encoding="utf-8")
+            options = re.findall(r"(?<!\S)--?[a-z][\w-]*", rest.partition("#")[0])
+            assert [one for one in options if f'"{one}"' not in program] == [], f"{path.name}: {name}{rest}"
+            found += 1
+    assert found > 10
 
 
 def test_every_reason_is_needed() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,8 +18,11 @@ import pytest
 from click.testing import CliRunner
 
 from cxrseg.cli import main
+from cxrseg.inference.options import Options
 from made_models import chest, hand_model
-from made_service import png
+from made_service import png, serving
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "service.md"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -56,3 +62,23 @@ def test_a_port_in_use_is_named_with_the_option() -> None:
 def test_other_machines_need_a_token() -> None:
     done = CliRunner().invoke(main, ["serve", "--no-browser", "--host", "0.0.0.0"], env={"CXRSEG_TOKEN": None})
     assert (done.exit_code, "--token" in done.output) == (3, True)
+
+
+def test_the_requests_of_the_guide(tmp_path: Path) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("this system has no curl")
+    for name, values in zip(("chest", "infection", "lungs"), chest((200, 160)), strict=True):
+        (tmp_path / f"{name}.png").write_bytes(png(values))
+    calls = re.findall(r"^curl (.*)$", GUIDE.read_text(encoding="utf-8"), re.M)
+    options = Options((hand_model(tmp_path / "hand.onnx"),))
+    answers = []
+    with serving(options=options, keep=tmp_path / "corrections") as (client, _):
+        for call in calls:
+            words = shlex.split(call.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/")))
+            command = [curl, "--silent", "--show-error", "--fail-with-body", "--noproxy", "*", *words]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{call}\n{done.stdout}\n{done.stderr}"
+            answers.append(json.loads(done.stdout))
+    assert len(answers) == 2 and answers[0]["status"] == "ok"
+    assert len(list((tmp_path / "corrections").rglob("*.png"))) == 3
