@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,8 @@ from PIL import Image
 
 from cxrseg.errors import DiskFullError
 from cxrseg.inference import files
-from cxrseg.inference.files import Options, predict_files
+from cxrseg.inference.files import JOURNAL, Options, predict_files
+from cxrseg.inference.journal import Journal
 from made_disk import fill, small_disk
 from made_models import chest, hand_model
 
@@ -118,3 +121,42 @@ def test_a_disk_that_fills_up_in_a_batch_keeps_what_is_done(options: Options, tm
         assert outputs(out) == outputs(tmp_path / "whole")
         assert rows_of(out) == rows_of(tmp_path / "whole")
         assert json.loads((out / "manifest.json").read_text())["ended"] == "done"
+
+
+def test_a_full_journal_names_its_path(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 64) as disk:
+        path, row = disk / JOURNAL, {"status": "ok", "reason": "x" * 1000}
+        told = rf"the disk of {re.escape(str(path))} is full; free some space"
+        with pytest.raises(DiskFullError, match=told), Journal(path) as journal:
+            journal.start({"cxrseg": 1})
+            filler = fill(disk, but=8192)
+            for number in range(100):
+                journal.add(str(number), "stem", [1, 2], row)
+        filler.unlink()
+        with Journal(path) as journal:
+            kept = list(journal.entries())
+            assert 0 < len(kept) < 20 and kept == [str(number) for number in range(len(kept))]
+            journal.add("next", "stem", [1, 2], row)
+        with Journal(path) as journal:
+            assert list(journal.entries()) == [*kept, "next"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error")], ids=repr)
+def test_a_fault_of_the_system_fails_its_file_alone_and_is_done_again(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    paths = [draw(tmp_path / "in" / f"{number}.png") for number in range(4)]
+    read = Image.open
+
+    def failing(path: Any, *more: Any, **settings: Any) -> Any:
+        if "2.png" in str(getattr(path, "name", path)):
+            raise error
+        return read(path, *more, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", failing)
+        counts = predict_files(tmp_path / "in", tmp_path / "out", options).counts
+    assert counts == {"ok": 3, "refused": 0, "failed": 1}
+    assert rows_of(tmp_path / "out")[paths[2].name]["status"] == "failed"
+    again = predict_files(tmp_path / "in", tmp_path / "out", options, resume=True)
+    assert (again.counts["ok"], again.resumed) == (4, 3)

@@ -148,6 +148,20 @@ def test_either_engine_goes_on_where_the_other_stopped(
     assert predict_files(images, out, options, resume=True, work=on_ray()).resumed == FILES - 1
 
 
+@pytest.mark.usefixtures("two_workers")
+def test_no_name_ends_a_batch(images: Path, options: Options, tmp_path: Path) -> None:
+    names = ["x" * 246 + ".png", "a.png", "a_infection.png/b.png", "statistics.csv/c.png", "line\rfeed\n.png", "=1.png"]
+    names += ["bad\\xff.png", os.fsdecode(b"bad\xff.png")]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes((images / "even" / "2.png").read_bytes())
+    outs = tmp_path / "local", tmp_path / "ray"
+    predict_files(tmp_path / "in", outs[0], options)
+    assert predict_files(tmp_path / "in", outs[1], options, work=ray_backend.on_ray()).counts["ok"] == len(names)
+    assert everything(outs[1]) == everything(outs[0])
+    assert len(everything(outs[1])) == 2 * len(names) + 2
+
+
 def test_files_that_take_their_worker_with_them_are_failed_rows(
     images: Path, options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,8 +84,12 @@ class Journal:
         with self._mutex:
             if self._file.closed:
                 return
-            self._sync()
-            self._file.close()
+            try:
+                self._sync()
+                self._file.close()  # it writes again what a full disk did not take
+            except OSError as fault:
+                if error is None:
+                    raise self._fault(fault) from fault
 
     def compare(self, settings: Row) -> None:
         """Raise CxrsegError where the rows were made with other settings."""
@@ -173,8 +177,8 @@ class Journal:
                 yield row
 
     def _write(self, value: Row) -> int:
-        place = self._file.seek(0, os.SEEK_END)
         try:
+            place = self._file.seek(0, os.SEEK_END)
             self._file.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
         except OSError as error:
