@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -126,3 +127,27 @@ def test_a_pickle_is_not_run_whatever_it_is_called(tmp_path: Path, monkeypatch: 
         with pytest.raises(CxrsegError, match=name):
             cxrseg.open_dataset(tmp_path / name)
     assert not bomb.exists()
+
+
+def test_the_audit_that_is_advised_is_the_one_of_the_workflow() -> None:
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "audit.yml").read_text(encoding="utf-8"))
+    commands = [step["run"] for step in steps["jobs"]["pip-audit"]["steps"] if "run" in step]
+    told = " ".join((ROOT / "SECURITY.md").read_text(encoding="utf-8").split())
+    assert f"`{commands[-1].partition(' --ignore-vuln')[0]}`" in told
+    assert commands[-1].startswith("pip-audit --requirement requirements/ci.txt")
+
+
+def test_workflows_are_complete_and_their_rights_are_named() -> None:
+    """What a parser can tell; actionlint tells more."""
+    paths = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert [path.stem for path in paths] == ["audit", "ci", "release"]
+    for path in paths:
+        flow = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert flow[True] and flow["permissions"] == {"contents": "read"}, path.name  # YAML 1.1 reads "on" as true
+        for name, job in flow["jobs"].items():
+            assert job["runs-on"] and job["timeout-minutes"], f"{path.name}: {name}"
+            assert all(("uses" in step) != ("run" in step) for step in job["steps"]), f"{path.name}: {name}"
+            assert set(job.get("needs", "").split()) <= flow["jobs"].keys(), f"{path.name}: {name}"
+            scripts = [word for step in job["steps"] for word in re.findall(r"[\w./]+/[\w.]+", step.get("run", ""))]
+            ours = [word for word in scripts if word.startswith(("requirements/", "src/", ".ci/"))]
+            assert [word for word in ours if not (ROOT / word).exists()] == [], f"{path.name}: {name}"
