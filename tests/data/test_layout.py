@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import shutil
+import subprocess
 import unicodedata
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cxrseg.data.pairs import mask_of, natural_key
 from cxrseg.data.sample import ArrayItem, Dataset, Sample
 from cxrseg.data.splits import as_category, as_split, hold_out
 from cxrseg.errors import DatasetError, RecipeError
+from made_rights import run_with_rights
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "covid-qu-ex"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="the real COVID-QU-Ex is not beside the checkout")
@@ -521,12 +524,40 @@ def test_a_file_of_another_kind(tmp_path: Path, name: str, expected: str) -> Non
     assert expected in message_of(tmp_path / name)
 
 
-def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+@pytest.mark.parametrize("right", [0, 0o444])
+def test_a_folder_that_may_not_be_read(tmp_path: Path, right: int) -> None:
+    closed = tmp_path / "data" / "closed"
+    (closed / "images").mkdir(parents=True)
+    closed.chmod(right)
+    try:
+        done = run_with_rights("data", "check", "data", "-o", "audit", cwd=tmp_path)
+    finally:
+        closed.chmod(0o755)
+    assert done.returncode == 3
+    assert done.stderr.startswith("Error: data/closed") and done.stderr.endswith("cannot be read: Permission denied\n")
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    assert message_of(tmp_path) == f"{tmp_path} cannot be read: Permission denied"
+
+@pytest.mark.parametrize("name", ["d", "deep"])
+def test_1200_nested_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """With names of four letters, the path of the deepest is longer than a path may be."""
+    if shutil.which("rm") is None:
+        pytest.skip("this system has no rm, and shutil.rmtree calls itself, up to Python's limit")
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        Image.new("L", (64, 64)).save(tmp_path / "data" / kind / "a.png")
+    (tmp_path / "data" / "more").mkdir()
+    try:
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path / "data" / "more")
+            for _ in range(1200):
+                os.mkdir(name)  # noqa: PTH102
+                patch.chdir(name)
+            Image.new("L", (64, 64)).save("b.png")
+        dataset = open_dataset(tmp_path / "data")
+    finally:
+        subprocess.run(["rm", "-rf", str(tmp_path / "data" / "more")], check=True)
+    assert [sample.name for sample in dataset.samples] == ["a"]
+    assert dataset.unused == (("1 in more",) if name == "d" else ())
 
 
 # Words, order, holding out

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from cxrseg.data.pairs import JUNK, Pool, mask_of, natural_key, shown, visible_files, visible_folders
+from cxrseg.data.pairs import Pool, mask_of, natural_key, shown, visible_files, visible_folders
 from cxrseg.data.sample import Sample
 from cxrseg.data.splits import as_category, as_split
+from cxrseg.io.paths import visible_entries
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image
 
 __all__ = ["INFECTION_DATA", "INNER_FOLDERS", "LUNG_DATA", "find_pools", "folder_role", "is_qata", "unused_files"]
@@ -198,26 +199,32 @@ def unused_files(root: Path, samples: Iterable[Sample]) -> tuple[str, ...]:
     around = {above for folder in used for above in (folder, *folder.parents)}
     counts: Counter[tuple[Path, str]] = Counter()
     for place, files in _walk(root):
-        outer = [place, *place.parents]
-        highest = [one for one in outer if one not in around and one.is_relative_to(root)]
-        for file in files:
-            kind = _kind_of(place, file, is_used=place in used)
-            if kind is not None:
-                counts[highest[-1] if highest else place, kind] += 1
+        kinds = [_kind_of(place, file, is_used=place in used) for file in files]
+        if any(kind is not None for kind in kinds):  # only then: it takes long in deep folders
+            outer = [place, *place.parents]
+            highest = [one for one in outer if one not in around and one.is_relative_to(root)]
+            counts.update((highest[-1] if highest else place, kind) for kind in kinds if kind is not None)
     return tuple(f"{count}{kind} in {shown(place, root)}" for (place, kind), count in counts.most_common())
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each visible folder with the visible files in it; links are followed, and no folder comes twice."""
-    seen: set[str] = set()
-    for name, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(name)
-        if real in seen:
-            folders.clear()
+    """Each visible folder that can be read, with its visible files. Links are followed, and no folder comes twice.
+
+    Without `os.walk`, which calls itself for each level, up to Python's limit.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [str(root)]
+    while waiting:
+        name = waiting.pop()
+        try:
+            status = os.stat(name)  # noqa: PTH116 - a Path for each of 100,000 folders is slow
+            files, folders = visible_entries(name)
+        except OSError:
             continue
-        seen.add(real)
-        folders[:] = sorted(one for one in folders if not one.startswith(".") and one.casefold() not in JUNK)
-        yield Path(name), [one for one in files if not one.startswith(".") and one.casefold() not in JUNK]
+        if (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            waiting += [os.path.join(name, one) for one in sorted(folders, reverse=True)]  # noqa: PTH118
+            yield Path(name), files
 
 
 def _kind_of(place: Path, name: str, *, is_used: bool) -> str | None:

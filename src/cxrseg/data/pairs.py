@@ -13,14 +13,15 @@ from pathlib import Path
 
 from cxrseg.data.sample import TARGETS, ArrayItem, Sample
 from cxrseg.errors import ImageError
+from cxrseg.io.paths import visible_entries
 from cxrseg.io.quiet import quiet
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image, read_size
 from cxrseg.io.text import printable
 
 __all__ = [
-    "JUNK",
     "MASK_WORDS",
     "Pool",
+    "in_order",
     "mask_of",
     "natural_key",
     "pair",
@@ -35,9 +36,6 @@ _log = logging.getLogger(__name__)
 
 MASK_WORDS = {"infection": "infection mask", "lungs": "lung mask"}
 """Target name to the name of its mask in messages."""
-
-JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
-"""Names, in lower case, of what systems leave in folders."""
 
 # Longest first, so that 'a_lung_mask' is the lung mask of 'a', not the infection mask of 'a_lung'.
 _MASK_NAMES = (
@@ -86,16 +84,14 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 def visible_folders(folder: Path) -> list[Path]:
     """The folders in a folder, without hidden ones and '__MACOSX', in natural order."""
-    return [entry for entry in _visible(folder) if entry.is_dir()]
+    return in_order(folder, visible_entries(folder)[1])
 
 
 def visible_files(folder: Path) -> list[Path]:
     """The image files in a folder in natural order; other files are skipped, with a message in the log."""
     others: Counter[str] = Counter()
     images = []
-    for entry in _visible(folder):
-        if entry.is_dir():
-            continue
+    for entry in in_order(folder, visible_entries(folder)[0]):
         if is_image(entry):
             images.append(entry)
         else:
@@ -205,11 +201,9 @@ def shown(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if inside else str(path)
 
 
-def _visible(folder: Path) -> list[Path]:
-    entries = (
-        entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.casefold() not in JUNK
-    )
-    return sorted(entries, key=lambda entry: natural_key(entry.name))
+def in_order(folder: Path, names: list[str]) -> list[Path]:
+    """The paths of entries of a folder, in natural order of their names."""
+    return [folder / name for name in sorted(names, key=natural_key)]
 
 
 def _by_stem(files: Iterable[Path], known: Collection[str], root: Path) -> tuple[dict[str, Path], list[str]]:

@@ -9,19 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cxrseg.data.pairs import natural_key
+from cxrseg.data.pairs import in_order
 from cxrseg.errors import ImageError
 from cxrseg.inference.input_sources import Input, dicomdir_files, is_archive, is_dicomdir, members
 from cxrseg.inference.output_folder import earlier_outputs
 from cxrseg.inference.output_names import written_names, written_stems
-from cxrseg.io.paths import is_folder, is_link
+from cxrseg.io.paths import is_folder, is_link, visible_entries
 from cxrseg.io.read import IMAGE_SUFFIXES, is_image
 
 __all__ = ["find_inputs", "input_root"]
 
 _log = logging.getLogger(__name__)
-
-_JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
 
 _EarlierRun = tuple[Path, Callable[[str], bool]]
 
@@ -127,7 +125,7 @@ def _images_below(source: Path, out: Path, others: Counter[str]) -> Iterator[Pat
         folder, runs = waiting.pop()
         try:
             status = folder.stat()
-            files, folders = _listed(folder)
+            files, folders = (in_order(folder, names) for names in visible_entries(folder))
         except OSError as error:
             if folder == source:
                 raise ImageError(f"{source} cannot be read: {error.strerror or error}") from error
@@ -142,23 +140,6 @@ def _images_below(source: Path, out: Path, others: Counter[str]) -> Iterator[Pat
         yield from _usable(files, runs, others)
         kept = [entry for entry in folders if not _left_out(entry, folders, root, out, others)]
         waiting += [(entry, runs) for entry in reversed(kept)]
-
-
-def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The visible files and folders in a folder, in natural order; what cannot be looked at counts as a file."""
-    with os.scandir(folder) as entries:
-        kept = [one for one in entries if not one.name.startswith(".") and one.name.casefold() not in _JUNK]
-    kept.sort(key=lambda one: natural_key(one.name))
-    inside = {one.name for one in kept if _leads_to_folder(one)}
-    files = [folder / one.name for one in kept if one.name not in inside]
-    return files, [folder / one.name for one in kept if one.name in inside]
-
-
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to where it may not
-        return False
 
 
 def _usable(files: Sequence[Path], runs: Sequence[_EarlierRun], others: Counter[str]) -> Iterator[Path]:

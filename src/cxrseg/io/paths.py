@@ -1,11 +1,14 @@
-"""What a path leads to: False, not an error, where it is too long or leads through a folder that may not be read."""
+"""What paths lead to, also where they are too long or lead through folders that may not be read."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["is_file", "is_folder", "is_link"]
+__all__ = ["JUNK", "is_file", "is_folder", "is_link", "visible_entries"]
+
+JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
+"""Names, in lower case, of what operating systems put into folders."""
 
 
 def is_file(path: Path) -> bool:
@@ -21,3 +24,27 @@ def is_folder(path: Path) -> bool:
 def is_link(path: Path) -> bool:
     """`Path.is_symlink` without its errors."""
     return os.path.islink(path)  # noqa: PTH114
+
+
+def visible_entries(folder: Path | str) -> tuple[list[str], list[str]]:
+    """Names of the files and of the folders in a folder, without hidden ones and `JUNK`, in any order.
+
+    A link that cannot be followed counts as a file.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.name.casefold() not in JUNK:
+                (folders if _is_folder(entry) else files).append(entry.name)
+    return files, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
