@@ -62,7 +62,7 @@ def test_the_reference_has_every_command_option_and_public_name(site: Path) -> N
     names = (site / "reference" / "python.html").read_text(encoding="utf-8")
     public = [name for name in cxrseg.__all__ if name != "__version__"]
     assert [name for name in public if not re.search(rf'id="cxrseg\.[\w.]+\.{name}"', names)] == []
-    assert "looks like no frontal chest radiograph" in " ".join(names.split())  # docstrings, not only signatures
+    assert "does not look like a frontal chest radiograph" in " ".join(names.split())  # docstrings, not only signatures
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:

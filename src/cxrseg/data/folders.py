@@ -40,7 +40,7 @@ _DEPTH = 2
 """Levels of folders whose names say nothing, such as one of a hospital and one of a patient below it."""
 
 _FEW = 10
-"""Images in a folder of one patient at most; of more, it is a category of one's own."""
+"""Images in a folder of one patient at most; of more, it is a category of the user's own."""
 
 _OTHER_IMAGES = "nii.gz nii mha mhd nrrd npy npz h5 hdf5 mat gif jp2 j2k jxl heic avif pgm ppm exr psd svs"
 _ARCHIVES = "zip tar.gz tar tgz 7z rar"
@@ -89,7 +89,7 @@ def find_pools(folder: Path, split: str | None, category: str | None, depth: int
 
 
 def _in_others(folders: list[Path], split: str | None, category: str | None, depth: int, *, alone: bool) -> list[Pool]:
-    """The pools in folders whose names are no known word: one folder a patient, or categories of one's own."""
+    """The pools in folders whose names are no known word: one folder a patient, or categories of the user's own."""
     if any(child.name.casefold() in INNER_FOLDERS for child in folders):
         return []
     # An output folder of cxrseg has a manifest.

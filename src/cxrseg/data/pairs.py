@@ -57,7 +57,7 @@ class Pool:
     Attributes:
         where: their folder, for messages.
         split: 'train', 'val' or 'test'.
-        category: one of `CATEGORIES`, a name of one's own, or None.
+        category: one of `CATEGORIES`, a name of the user's own, or None.
         prefix: the beginning of the samples' names, such as 'Val/COVID-19/'.
         images: the image files.
         masks: target name ('infection', 'lungs') to the mask files of that kind.

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 NOTICE = "Research use only. Not for diagnosis."
-"""Stands in every object."""
+"""Written into every object."""
 
 _SERIES = {
     "dicom_seg": (9001, "cxrseg segmentation, research use only"),

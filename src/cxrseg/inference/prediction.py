@@ -119,7 +119,7 @@ class Prediction:
 
         Raises:
             ImageError, ArgumentError: as for `overlay`.
-            CxrsegError: this is no notebook, and the system has no picture viewer.
+            CxrsegError: this is not a notebook, and the system has no picture viewer.
         """
         show(self.overlay(beside=beside, fill=fill, caption=caption, size=size))
 

@@ -49,7 +49,7 @@ def segment(  # noqa: PLR0913 - each is an argument of Segmenter or of the reade
 
     Returns:
         Probabilities and masks on the image's own pixels, severity, expected Dice; or `status` 'refused' with the
-        reason and no masks, where the image looks like no frontal chest radiograph.
+        reason and no masks, where the image does not look like a frontal chest radiograph.
 
     Raises:
         ImageError: the file cannot be read, or the array is not as above.

@@ -154,7 +154,7 @@ def estimate_fraction(hits: int, n: int, groups: Groups = None) -> Estimate:
     """The fraction `hits` / `n` with Wilson's interval; undefined where n is 0.
 
     With groups, the interval is that of (sum of m)^2 / sum of m^2 images, m being the sizes of the groups (Kish 1965,
-    section 8.2): as if the images of a group were all alike, which makes it rather too wide than too narrow.
+    section 8.2): as if the images of a group were all equal, which makes it rather too wide than too narrow.
 
     Args:
         hits: the number of images that count.

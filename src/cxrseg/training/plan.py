@@ -54,7 +54,7 @@ class Plan:
 
 
 def plan_run(recipe: Recipe, dataset: Dataset, *, val_fraction: float | None = None, folds: int | None = None) -> Plan:
-    """Bring a recipe to a dataset of one's own: hold out images for validation, and leave out what cannot be learned.
+    """Adapt a recipe to a dataset of the user: hold out images for validation, and leave out what cannot be learned.
 
     Args:
         recipe: the recipe; targets without any mask, and a classification head without categories, are left out of it,
@@ -133,7 +133,7 @@ def _without_head(recipe: Recipe, samples: Collection[Sample], notes: list[str])
 
 
 def _changed(recipe: Recipe, changes: dict[str, dict[str, Any]]) -> Recipe:
-    """Validated anew, unlike `model_copy`."""
+    """Validated again, unlike `model_copy`."""
     values = recipe.model_dump(mode="json")
     for section, settings in changes.items():
         values[section].update(settings)

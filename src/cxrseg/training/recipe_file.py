@@ -25,7 +25,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases: a few lines of them stand for billions of values."""
+    """Refuses aliases: a few lines of them can make billions of values."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -126,7 +126,7 @@ def parse_destination(text: str) -> Destination:
     """Read 'AET@host:port' or the URL of a DICOMweb server.
 
     Raises:
-        CxrsegError: it is neither, or the URL holds a password, which would stand in process lists and logs.
+        CxrsegError: it is neither, or the URL holds a password, which process lists and logs would show.
     """
     if text.startswith(("http://", "https://")):
         parts = urlsplit(text)

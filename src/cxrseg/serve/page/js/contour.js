@@ -29,7 +29,7 @@ export function traceLoops(mask, width, height) {
   const last = padded.length - stride - 1;
   for (let n = 0; n < last; n++) {
     const kind = padded[n] | (padded[n + 1] << 1) | (padded[n + stride + 1] << 2) | (padded[n + stride] << 3);
-    if (kind === 0 || kind === 15) continue; // four pixels that are alike, which is nearly everywhere
+    if (kind === 0 || kind === 15) continue; // four equal pixels, which is nearly everywhere
     const sides = [2 * n, 2 * n + 3, 2 * (n + stride), 2 * n + 1];
     // Segments run with the inside on their right, so that each point has one successor.
     for (const [from, to] of SEGMENTS[kind]) next.set(sides[from], sides[to]);

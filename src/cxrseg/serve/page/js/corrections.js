@@ -146,7 +146,7 @@ export class Corrections {
 }
 
 /**
- * The connected pixels (left, right, above, below) that are alike in a mask.
+ * The connected pixels (left, right, above, below) that are equal in a mask.
  * @param {Uint8Array} mask  height * width.
  * @param {number} width @param {number} height
  * @param {number} x @param {number} y  a pixel of the region.

@@ -62,5 +62,5 @@ async function walk(entry) {
   return (await Promise.all(found.map(walk))).flat();
 }
 
-/** Hidden files, such as .DS_Store, are no images. @param {File} file */
+/** Hidden files, such as .DS_Store, are not images. @param {File} file */
 const visible = (file) => !file.name.startsWith(".") && file.name !== "Thumbs.db";

@@ -48,7 +48,7 @@ export function countValues(values, zones, width) {
 }
 
 /**
- * Pixels of a lung in connected regions (8 neighbours) that are no specks, at each level. Pixels join from the highest
+ * Pixels of a lung in connected regions (8 neighbours) that are not specks, at each level. Pixels join from the highest
  * value down, in a union-find forest: 0 is a pixel that has not joined, -n the root of n pixels, n + 1 a child of n.
  */
 function countLarge(values, zones, width, first, last) {
