@@ -114,6 +114,12 @@ def numbers() -> Iterator[Case]:
 
 
 def dicoms() -> Iterator[Case]:
+    yield from orientations()
+    yield from kinds()
+    yield from words()
+
+
+def orientations() -> Iterator[Case]:
     kind = "DICOM orientation"
     for name, stored, tag in [
         ("L\\F", FILM, ["L", "F"]),
@@ -134,6 +140,9 @@ def dicoms() -> Iterator[Case]:
         values = np.ascontiguousarray(stored).astype(np.uint16) * 16
         window = {"WindowCenter": 2048, "WindowWidth": 4096}
         yield kind, name, ".dcm", raw(dicom(values, PatientOrientation=tag, **window))
+
+
+def kinds() -> Iterator[Case]:
     kind = "DICOM kinds"
     film = (deep(16) / 65535).astype(np.float32)
     yield kind, "float pixel data, 0 to 1", ".dcm", raw(dicom(film))
@@ -162,6 +171,9 @@ def dicoms() -> Iterator[Case]:
         ".dcm",
         raw(dicom(PatientBirthDate="20150101", StudyDate="20200601", WindowCenter=2048, WindowWidth=4096)),
     )
+
+
+def words() -> Iterator[Case]:
     for part in ("UNKNOWN", "TORACE", "BRUST", "POITRINE", "PECHO", "KLATKA PIERSIOWA", "HAND", "XYZ"):
         yield (
             "DICOM words",

@@ -20,7 +20,7 @@ from cxrseg.errors import ImageError
 from cxrseg.io.masks import read_mask
 from cxrseg.io.read import read_radiograph
 from foreign_dicom import dicoms, numbers
-from foreign_images import FILM, colours, png, ranges, tiffs
+from foreign_images import FILM, colours, jpegs, png, ranges, tiffs
 from foreign_masks import MARKED, coloured_masks, masks, smoothed_masks
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     right = _result(segmenter, path)[0]
     print(f"right: {right}; masks: Dice with the phantom's own of at least 0.9")
     print("| kind | file | came | right | warnings |\n|---|---|---|---|---|")
-    for make in (ranges, colours, tiffs, numbers, dicoms, masks, coloured_masks, smoothed_masks):
+    for make in (ranges, colours, tiffs, jpegs, numbers, dicoms, masks, coloured_masks, smoothed_masks):
         for number, (kind, name, ending, write) in enumerate(make()):
             if chosen.k not in kind:
                 continue

@@ -193,6 +193,9 @@ def tiffs() -> Iterator[Case]:
     yield kind, "OME", ".ome.tif", tiff(deep(16), ome=True)
     yield kind, "two full pages", ".tif", tiff(np.stack([deep(16)] * 2))
     yield kind, "ImageJ stack of two", ".tif", tiff(np.stack([deep(16)] * 2), imagej=True)
+
+
+def jpegs() -> Iterator[Case]:
     kind = "JPEG kinds"
     yield kind, "12 bits", ".jpg", raw(imagecodecs.jpeg8_encode(deep(12), bitspersample=12, level=95))
     yield (
