@@ -2,7 +2,7 @@
 
     python benchmarks/elsewhere.py [MODEL] --folder shared [--only nih-rsna ...] [-o elsewhere.json] [--rows films.csv]
 
-Every film goes as it is through the public `Segmenter`, input check included, in float32. A refused film counts as one
+Every film goes as it is through the public `Segmenter`, input check included. A refused film counts as one
 without infection or lungs, and is counted. Each part of the folder has the `index.csv` of docs/evaluating.md:
 
 nih-rsna         films of the NIH Clinical Center, classed and boxed by radiologists for RSNA
@@ -19,7 +19,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
+from cxrseg.inference.engine import Precision
 from cxrseg.inference.segmenter import TASKS, Segmenter
 from cxrseg.io.write import write_csv, write_json
 from elsewhere_films import Figure, Row
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SOURCES, default=())
     parser.add_argument("--task", choices=TASKS, default="opacity")
     parser.add_argument("--threshold", type=float)
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--workers", type=int, default=2, help="films at the same time")
     parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--rows", type=Path, help="write a row for each film as CSV")
@@ -64,7 +67,7 @@ def main() -> None:
     segmenter = Segmenter(
         given.model,
         given.threshold,
-        precision="float32",
+        precision=given.precision,
         task=given.task,
         streams=given.workers if given.workers > 1 else 0,
     )
