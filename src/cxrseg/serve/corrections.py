@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import shutil
+import tempfile
 import threading
 import unicodedata
 from pathlib import Path, PurePosixPath
@@ -12,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.errors import CxrsegError
+from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import IMAGE_SUFFIXES, is_dicom
-from cxrseg.io.write import remove_parts, write_atomic, write_mask
+from cxrseg.io.write import write_atomic, write_mask
 
 __all__ = ["Corrections", "Saved", "content_mark", "safe_stem"]
 
@@ -23,6 +25,9 @@ _Mask = npt.NDArray[np.bool_]
 
 _FOLDERS = {"image": "images", "infection": "infection masks", "lungs": "lung masks"}
 _KINDS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II": ".tif", b"MM": ".tif", b"BM": ".bmp", b"RIFF": ".webp"}
+_WRITTEN, _SAVED = ".written-", ".saved-"
+"""Beginnings of the names of folders that hold a correction while it is written, and while its files are moved."""
+
 _MARK = 12  # hexadecimal digits of the content's hash in a name
 _LONGEST = 80
 
@@ -41,6 +46,10 @@ class Corrections:
     A name ends with a part of the hash of the image's content, so that two images with one name do not meet, and an
     image that is corrected again replaces its first correction.
 
+    The files of a correction are written into a hidden folder, which then gets another name in one step: from there on
+    the correction is saved, and its files are moved to their places, by the next start where the process is killed
+    meanwhile. So no pair is ever made of two corrections, and no mask is left without its image.
+
     Args:
         folder: made where missing.
 
@@ -54,9 +63,10 @@ class Corrections:
         try:
             for name in _FOLDERS.values():
                 (folder / name).mkdir(parents=True, exist_ok=True)
-                remove_parts(
-                    path.with_name(path.name[1:].rsplit(".", 2)[0]) for path in (folder / name).glob(".*.part")
-                )
+            for unfinished in folder.glob(f"{_WRITTEN}*"):
+                shutil.rmtree(unfinished)
+            for saved in folder.glob(f"{_SAVED}*"):
+                self._put_in_place(saved)
         except OSError as error:
             raise CxrsegError(f"{folder} cannot be written ({error.strerror}); give another --keep") from error
 
@@ -82,18 +92,34 @@ class Corrections:
             target = known[0] if known else self._path("image", f"{safe_stem(name)}-{mark}{_suffix(image)}")
             masks = {"infection": infection, "lungs": lungs}
             paths = {kind: self._path(kind, f"{target.stem}.png") for kind in masks}
+            beside = self._new_folder()
             try:
                 for kind, mask in masks.items():
-                    write_mask(paths[kind], radiograph.to_file(mask))
+                    write_mask(beside / _FOLDERS[kind] / paths[kind].name, radiograph.to_file(mask))
                 if not known:
                     with image.open("rb") as content:
-                        write_atomic(target, lambda file: shutil.copyfileobj(content, file))
+                        copied = beside / _FOLDERS["image"] / target.name
+                        write_atomic(copied, lambda file: shutil.copyfileobj(content, file))
             except BaseException:
-                if not known:  # masks without an image would be a fault of the dataset
-                    for path in paths.values():
-                        path.unlink(missing_ok=True)
+                shutil.rmtree(beside, ignore_errors=True)
                 raise
+            self._put_in_place(beside.rename(self.folder / beside.name.replace(_WRITTEN, _SAVED)))
         return Saved(*(path.relative_to(self.folder).as_posix() for path in (target, *paths.values())))
+
+    def _new_folder(self) -> Path:
+        try:
+            return Path(tempfile.mkdtemp(prefix=_WRITTEN, dir=self.folder))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFullError(f"no room left on the disk of {self.folder}; free some space") from error
+
+    def _put_in_place(self, saved: Path) -> None:
+        """Move the files of a saved correction to where they belong; those that are there already were moved before."""
+        for kind in _FOLDERS.values():
+            for file in (saved / kind).glob("*"):
+                file.replace(self.folder / kind / file.name)
+        shutil.rmtree(saved)
 
     def _images(self) -> list[Path]:
         return [path for path in (self.folder / _FOLDERS["image"]).iterdir() if not path.name.startswith(".")]
