@@ -12,7 +12,9 @@ import tifffile
 from PIL import Image
 
 from cxrseg.errors import ImageError, UnreadableImageError
-from cxrseg.io.raster import read_raster, read_size
+from cxrseg.io import raster
+from cxrseg.io.raster import read_raster, read_size, to_gray
+from cxrseg.io.settings import ReadSettings
 from cxrseg.phantom.generate import make_phantom
 
 FILM = make_phantom(2, "COVID-19", (160, 128)).image
@@ -187,3 +189,38 @@ def test_large_images_are_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_other_kinds_are_refused_by_name(tmp_path: Path, start: bytes, name: str) -> None:
     with pytest.raises(ImageError, match=f"is a {name}.* file, which is not supported"):
         read_raster(written(tmp_path, start + bytes(600), "image.png"))
+
+
+@pytest.mark.parametrize("circle", ["itself", "the first of two"])
+def test_pages_that_lead_in_a_circle_are_refused(tmp_path: Path, circle: str) -> None:
+    path = tmp_path / "image.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for _ in range(1 if circle == "itself" else 2):
+            writer.write(SIXTEEN, contiguous=False)
+    with tifffile.TiffFile(path) as opened:
+        places = [page.offset for page in opened.pages]
+    content = bytearray(path.read_bytes())
+    end = places[-1] + 2 + 12 * int.from_bytes(content[places[-1] : places[-1] + 2], "little")
+    assert content[end : end + 4] == bytes(4)  # there is no next page
+    content[end : end + 4] = places[0].to_bytes(4, "little")
+    path.write_bytes(content)
+    for read in (read_raster, read_size):
+        with pytest.raises(UnreadableImageError, match="list of pages has no end"):
+            read(path)
+
+
+def test_deep_colour_of_too_many_values_is_not_decoded(tmp_path: Path) -> None:
+    path = written(tmp_path, imagecodecs.png_encode(THREE), "image.png")
+    most = THREE.size
+    assert read_raster(path, ReadSettings(max_pixels=most)).shape == FILM.shape
+    with pytest.raises(ImageError, match=r"3 values of 16 bits, too many"):
+        read_raster(path, ReadSettings(max_pixels=most - 1))
+
+
+def test_deep_colour_becomes_gray_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    coloured = np.dstack([SIXTEEN, SIXTEEN[::-1], SIXTEEN[:, ::-1]])
+    whole = to_gray(coloured)
+    monkeypatch.setattr(raster, "_STRIP", 1000)
+    assert np.array_equal(to_gray(coloured), whole)
+    expected = coloured @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(whole - expected).max() <= 0.5 + 1e-9

@@ -151,7 +151,8 @@ def _reasons(path: Path) -> Iterator[None]:
         names = ", ".join(_FORMATS)
         raise UnreadableImageError(f"{path} is none of {names}, or its header is broken; export it again") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{path} is larger than {MAX_PIXELS:,} pixels; make it smaller") from None
+        most = 2 * (Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+        raise ImageError(f"{path} has more than {most:,} pixels; make it smaller") from None
     except Exception as error:  # the decoders raise nearly anything on a damaged file
         damaged = f"is damaged or cut short ({error or type(error).__name__}); export or download it again"
         raise UnreadableImageError(f"{path} {system_fault(error) or damaged}") from error
@@ -208,6 +209,9 @@ def _decode_deep_png(path: Path, start: bytes, max_pixels: int) -> Decoded:
 
     width, height = int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
     reduction(height, width, max_pixels)
+    channels = {2: 3, 4: 2, 6: 4}[start[25]]
+    if height * width * channels > max_pixels:  # of 2 bytes each, and they are only decoded all at once
+        raise ImageError(f"has {width}x{height} pixels of {channels} values of 16 bits, too many; save it as gray")
     _check_sums(path)
     values = imagecodecs.png_decode(path.read_bytes())
     with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:

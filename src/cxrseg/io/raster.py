@@ -119,8 +119,12 @@ def to_gray(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     first, second, third = values[..., 0], values[..., 1], values[..., 2]
     if np.array_equal(first, second) and np.array_equal(first, third):  # gray, saved as colour; keeps its type
         return first
-    weighted = values[..., :3].astype(np.float64) @ np.array(_LUMA)
-    return np.asarray(np.rint(weighted).astype(values.dtype) if values.dtype.kind in "iu" else weighted)
+    gray = np.empty(values.shape[:2], values.dtype if values.dtype.kind in "iu" else np.float64)
+    rows = max(1, _STRIP // values.shape[1])
+    for top in range(0, len(values), rows):
+        weighted = values[top : top + rows, :, :3].astype(np.float64) @ np.array(_LUMA)
+        gray[top : top + rows] = np.rint(weighted) if values.dtype.kind in "iu" else weighted
+    return gray
 
 
 def _scale(gray: npt.NDArray[Any], decoded: Decoded, stated: tuple[float, float] | None) -> Scale | None:

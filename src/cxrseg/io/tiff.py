@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +35,7 @@ _MODELS = {
     34892: "linear raw of a camera",
 }
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_MOST_PAGES = 4096
 _TAG_ORIENTATION, _TAG_MAX_SAMPLE, _TAG_PHOTOMETRIC = 274, 281, 262
 
 
@@ -136,12 +138,22 @@ _REMEDY = "save it as unsigned 16-bit gray (PNG or TIFF)"
 
 def _pictures(tiff: Any) -> list[Any]:
     """The pages that are pictures of their own: no thumbnails (NewSubfileType bit 0) and no masks (bit 2)."""
-    pages = [page.aspage() if hasattr(page, "aspage") else page for page in tiff.pages]
+    pages = [page.aspage() if hasattr(page, "aspage") else page for page in _pages(tiff)]
     if not pages:
         raise UnreadableImageError("is damaged: it has no page; export it again")
     full = [page for page in pages if not page.subfiletype & 0b101] or pages[:1]
     images = (tiff.imagej_metadata or {}).get("images", 1) if tiff.is_imagej else 1
     return full * int(images) if len(full) == 1 else full
+
+
+def _pages(tiff: Any) -> Iterator[Any]:
+    """All pages; tifffile follows a page that names itself, or an earlier one, as the next one for ever."""
+    places: set[int] = set()
+    for page in tiff.pages:
+        if page.offset in places or len(places) >= _MOST_PAGES:
+            raise UnreadableImageError("is damaged: its list of pages has no end; export it again")
+        places.add(page.offset)
+        yield page
 
 
 def _orientation(page: TiffPage) -> int:
