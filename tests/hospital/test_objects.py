@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,26 @@ def test_a_malformed_date_is_left_out(tmp_path: Path) -> None:
     film.write_bytes(film.read_bytes().replace(b"19500101", b"unknown ").replace(b"101500", b"10h15m"))
     made = pydicom.dcmread(objects_of(film)["seg"])
     assert (made.PatientBirthDate, made.StudyTime, made.StudyDate) == ("", "", "20200401")
+
+
+@pytest.mark.parametrize("charset", ["utf_8", ["", "utf_8"], "ISO_IR 999"])
+def test_text_in_a_character_set_that_is_none_of_dicom_becomes_utf8(tmp_path: Path, charset: str | list[str]) -> None:
+    film = make_film(tmp_path / "f.dcm", PIXELS, PatientName="Anna")
+    data = pydicom.dcmread(film)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what is wrong on purpose
+        data.SpecificCharacterSet = charset
+        data.save_as(film)
+    for made in make_objects(film, read_radiograph(film), prediction()).values():
+        assert (made.SpecificCharacterSet, str(made.PatientName)) == ("ISO_IR 192", "Anna")
+
+
+def test_several_values_where_one_belongs_are_left_out(tmp_path: Path) -> None:
+    film = make_film(
+        tmp_path / "f.dcm", PIXELS, PatientName=["Anna", "Maria"], StudyID=["1", "2"]
+    )
+    for made in make_objects(film, read_radiograph(film), prediction()).values():
+        assert (str(made.PatientName), made.StudyID) == ("", "")
 
 
 def test_a_file_without_a_study_is_refused_by_name(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from cxrseg.errors import ImageError
 from cxrseg.io import dicom, dicom_values
 from cxrseg.io.dicom import read_dicom
 from cxrseg.io.quiet import quiet
+from cxrseg.io.read import read_size
 from cxrseg.io.settings import ReadSettings
 from made_dicom import (
     COLUMN,
@@ -42,6 +43,7 @@ from made_dicom import (
     j2k,
     jpeg_lossless,
     make,
+    rle,
     saved,
 )
 from made_films import make_film
@@ -474,9 +476,37 @@ def test_no_dicom_at_all(tmp_path: Path) -> None:
 
 def test_files_that_are_too_large_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deflated = make(np.zeros((999, 999), np.uint16), syntax=".1.99")
-    monkeypatch.setattr(dicom, "_HEADER_BYTES", 0)
+    monkeypatch.setattr(dicom, "HEADER_BYTES", 0)
     assert "inflates to more than" in refusal(tmp_path, deflated, ReadSettings(max_pixels=200_000))
     assert "is larger than" in refusal(tmp_path, make(), ReadSettings(max_pixels=200))
+
+
+def test_what_inflates_to_more_than_its_pixels_is_not_inflated(tmp_path: Path) -> None:
+    """Some 30 kB that become 32 MB: behind the pixels, and before them, where a reader of the header meets them."""
+    for more in ({"PixelData": PIXELS.tobytes() + bytes(2**25)}, {"EncapsulatedDocument": bytes(2**25)}):
+        path = saved(tmp_path, make(syntax=".1.99", **more))
+        assert path.stat().st_size < 50_000
+        tracemalloc.start()
+        try:
+            assert read_size(path) == PIXELS.shape
+            with pytest.raises(ImageError, match="inflates to more than"):
+                read_dicom(path)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("syntax", ["", ".1", ".5"])
+def test_frames_beyond_the_one_that_is_stated_are_not_read(tmp_path: Path, syntax: str) -> None:
+    data = make(syntax=syntax)
+    if syntax == ".5":
+        data.PixelData = encapsulate([rle(PIXELS)] * 3)
+        data["PixelData"].is_undefined_length = True
+    else:
+        data.PixelData = PIXELS.tobytes() * 3
+    found = read_dicom(saved(tmp_path, data))
+    np.testing.assert_array_equal(found.pixels, PIXELS / np.float32(4095))
+    assert any("more pixels than one image" in warning for warning in found.warnings) == (syntax != ".5")
 
 
 def test_a_file_without_preamble_is_read(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from collections.abc import MutableSequence
 from pathlib import Path
 from typing import Any
 
-from pydicom import config, dcmread
-from pydicom.datadict import dictionary_VR
+from highdicom import SpecificCharacterSetValues
+from pydicom import config
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
 
 from cxrseg.errors import ImageError
+from cxrseg.io.dicom_open import read_dicom_header
 from cxrseg.io.quiet import quiet
 
 __all__ = ["read_header"]
@@ -51,8 +53,7 @@ def read_header(path: Path) -> Dataset:
     """
     with quiet():
         try:
-            full = dcmread(path, stop_before_pixels=True, force=True)
-            header = _cleaned(full)
+            header = _cleaned(read_dicom_header(path))
         except ImageError as error:
             raise ImageError(f"{path} {error}") from None
         except Exception as error:  # pydicom raises nearly anything, and its messages may quote the file
@@ -65,7 +66,7 @@ def read_header(path: Path) -> Dataset:
 def _cleaned(full: Dataset) -> Dataset:
     header = Dataset()
     if charset := full.get("SpecificCharacterSet"):
-        header.SpecificCharacterSet = charset
+        header.SpecificCharacterSet = charset if _is_known(charset) else "ISO_IR 192"  # UTF-8 holds all text
     for keyword in (*_REQUIRED, *_SIZE):
         value = _valid(full, keyword)
         if value is None:
@@ -84,11 +85,19 @@ def _cleaned(full: Dataset) -> Dataset:
     return header
 
 
+def _is_known(charset: Any) -> bool:
+    """Whether highdicom writes objects in these character sets; pydicom reads more, such as names of Python's."""
+    parts = charset if isinstance(charset, MutableSequence) else [charset]
+    return all(part in (each.value for each in SpecificCharacterSetValues) for part in parts if part)
+
+
 def _valid(full: Dataset, keyword: str) -> Any:
     """An attribute's value, None where it is absent, empty or not as PS3.5 6.2 wants its kind."""
     try:
         value = full.get(keyword)
         if value is None or value == "":
+            return None
+        if isinstance(value, MutableSequence) and dictionary_VM(keyword) == "1":
             return None
         vr = dictionary_VR(keyword)
         for part in value if isinstance(value, MutableSequence) else [value]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pydicom.uid import UID
 from cxrseg.errors import ImageError, UnreadableImageError
 from cxrseg.io.dicom_frame import decode
 from cxrseg.io.dicom_layout import FLOATS, layout_of
+from cxrseg.io.dicom_open import HEADER_BYTES, PREAMBLE, explicit, read_dicom_header
 from cxrseg.io.dicom_patient import child_warning, orient
 from cxrseg.io.dicom_spacing import spacing
 from cxrseg.io.dicom_tags import Tags, identifiers, public_tags
@@ -21,7 +21,7 @@ from cxrseg.io.dicom_values import to_unit_interval
 from cxrseg.io.orientation import Orientation
 from cxrseg.io.quiet import quiet
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.io.settings import ReadSettings, reduce, reduction
+from cxrseg.io.settings import ReadSettings, reduction
 from cxrseg.io.system_faults import system_fault
 from cxrseg.io.write import RESULT_MARK
 
@@ -29,13 +29,8 @@ __all__ = ["read_dicom", "read_dicom_geometry"]
 
 
 _BYTES_A_PIXEL = 5  # files larger than this times the most pixels are not opened
-_HEADER_BYTES = 4 * 2**20
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
-_EXPLICIT = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"  # (0002,0010) Transfer Syntax UID, 20 bytes
-_PREAMBLE = bytes(128) + b"DICM"
-_LONG_FORM = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 
 _MODALITIES = ("", "CR", "DR", "DX", "OT", "RG", "SC", "XR")
 _OTHERS = "BMD CT DOC ECG ES IO IVUS KO MG MR NM OCT OP PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT SEG SM SR"
@@ -86,7 +81,7 @@ def read_dicom_geometry(path: Path | str) -> tuple[tuple[int, int], Orientation]
     """
     try:
         with quiet():
-            tags = Tags(dcmread(path, force=True, stop_before_pixels=True))
+            tags = Tags(read_dicom_header(path))
             rows, columns = tags.count("Rows"), tags.count("Columns")
             if rows and columns:
                 return (rows, columns), orient(tags)[0]
@@ -97,8 +92,8 @@ def read_dicom_geometry(path: Path | str) -> tuple[tuple[int, int], Orientation]
 
 
 def _read(path: Path, settings: ReadSettings) -> Radiograph:
-    most = _BYTES_A_PIXEL * settings.max_pixels + _HEADER_BYTES
-    data = dcmread(BytesIO(_explicit(_load(path, most), most)), force=True)
+    most = _BYTES_A_PIXEL * settings.max_pixels + HEADER_BYTES
+    data = dcmread(BytesIO(explicit(_load(path, most), most)), force=True)
     _check_kind(data)
     tags = Tags(data)
     layout = layout_of(tags, _syntax(data), settings.max_pixels)
@@ -120,7 +115,7 @@ def _read(path: Path, settings: ReadSettings) -> Radiograph:
         distance = row * factor, column * factor
     depth = "floating point" if layout.keyword in FLOATS else f"{layout.stored} bits{' signed' * layout.signed}"
     return Radiograph(
-        np.ascontiguousarray(orientation.apply(reduce(pixels, factor))),
+        np.ascontiguousarray(orientation.apply(pixels)),
         distance,
         str(path),
         (f"DICOM, {layout.syntax_name}, {depth}", *steps, *([turned] if turned else []), *reduced, found),
@@ -151,30 +146,7 @@ def _load(path: Path, most: int) -> bytes:
     if path.stat().st_size > most:
         raise ImageError(f"is larger than {most // 2**20} MiB; expected a single radiograph")
     content = path.read_bytes()
-    return content if content[128:132] == b"DICM" else _PREAMBLE + content
-
-
-def _explicit(content: bytes, most: int) -> bytes:
-    """Inflate a deflated data set (PS3.5 A.5) within bounds, which pydicom does without any; others stay."""
-    place, syntax = 132, None
-    while content[place : place + 2] == b"\x02\x00" and place + 12 <= len(content):
-        long = content[place + 4 : place + 6] in _LONG_FORM
-        start = place + (12 if long else 8)
-        length = int.from_bytes(content[start - (4 if long else 2) : start], "little")
-        if content[place + 2 : place + 4] == b"\x10\x00":
-            syntax = content[start : start + length].strip(b"\0 ")
-        place = start + length
-    if syntax is None and _DEFLATED in content:
-        raise UnreadableImageError("has a damaged file header; export it again")
-    if syntax != _DEFLATED:
-        return content
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(content[place:], most + 1)
-    if len(inflated) > most:
-        raise ImageError(f"inflates to more than {most // 2**20} MiB; expected a single radiograph")
-    if not inflater.eof:
-        raise UnreadableImageError("is cut short: its deflated content has no end; copy it again")
-    return _PREAMBLE + _EXPLICIT + inflated
+    return content if content[128:132] == b"DICM" else PREAMBLE + content
 
 
 def _check_kind(data: FileDataset) -> None:

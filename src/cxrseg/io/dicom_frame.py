@@ -116,9 +116,12 @@ def _decode_plain(tags: Tags, pixels: bytes, layout: Layout) -> npt.NDArray[Any]
         "pixel_representation": 0,
         "planar_configuration": layout.planar,
         "number_of_frames": 1,
+        "allow_excess_frames": False,  # or else all that are there come, whatever their number
         "pixel_keyword": "PixelData",
         "pixel_vr": tags.data["PixelData"].VR,
     }
+    if layout.syntax in UNCOMPRESSED and len(pixels) >= 2 * expected > 2:
+        tags.warn("the file holds more pixels than one image has; the first were taken")
     values, _ = get_decoder(layout.syntax).as_array(pixels, **options)
     return values
 

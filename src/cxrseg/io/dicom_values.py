@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cxrseg.errors import ImageError
 from cxrseg.io.dicom_layout import Layout
 from cxrseg.io.dicom_tags import Tags
-from cxrseg.io.settings import ReadSettings
+from cxrseg.io.settings import ReadSettings, reduce, reduction
 from cxrseg.io.value_range import display_scale, stated_scale
 
 __all__ = ["to_unit_interval"]
@@ -71,30 +71,32 @@ def to_unit_interval(
         settings: which window, or which values are black and white.
 
     Returns:
-        (H, W) float32, and the steps in words.
+        (H, W) float32, reduced where there are more pixels than `cxrseg.io.settings.WHOLE_PIXELS`; the steps in words.
 
     Raises:
         ImageError: all pixels are padding, or there is no such window.
     """
     work = _Work(tags, layout, settings)
+    factor = reduction(layout.rows, layout.columns, settings.max_pixels)
     if layout.samples == 3 or photometric == "PALETTE COLOR":
-        return _luma(stored, photometric, work), work.steps
+        return reduce(_luma(stored, photometric, work), factor), work.steps
     padding = _padding(stored, work)
     values = _modality(stored, work)
     view = _voi(values, padding, work)
     inverted = _inverted(work)
-    pixels = values if values.dtype == np.float32 else np.empty(values.shape, np.float32)
-    for rows in _strips(values):
-        shown = 1 - view(values[rows]) if inverted else view(values[rows])
-        pixels[rows] = np.clip(shown, 0, 1)
-    if padding is not None:
-        pixels[padding] = 0
+    in_place = factor == 1 and values.dtype == np.float32
+    pixels = values if in_place else np.empty((-(-layout.rows // factor), -(-layout.columns // factor)), np.float32)
+    for rows in _strips(values, factor):
+        shown = np.clip(1 - view(values[rows]) if inverted else view(values[rows]), 0, 1)
+        if padding is not None:
+            shown[padding[rows]] = 0
+        pixels[rows.start // factor : -(-rows.stop // factor)] = reduce(shown, factor)
     return pixels, work.steps
 
 
-def _strips(values: Values) -> Iterator[slice]:
-    """Parts of the first axis that hold few values each."""
-    rows = max(1, _STRIP * len(values) // max(values.size, 1))
+def _strips(values: Values, factor: int = 1) -> Iterator[slice]:
+    """Parts of the first axis that hold few values each, and a multiple of `factor` rows."""
+    rows = max(1, _STRIP * len(values) // max(values.size, 1) // factor) * factor
     return (slice(start, start + rows) for start in range(0, len(values), rows))
 
 

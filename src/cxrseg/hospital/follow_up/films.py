@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from cxrseg.errors import DatasetError
 from cxrseg.inference.input_files import find_inputs
 from cxrseg.inference.input_sources import Input
 from cxrseg.io.csv_file import read_csv_rows
+from cxrseg.io.dicom_open import read_dicom_header
 from cxrseg.io.quiet import quiet
 from cxrseg.io.read import is_dicom
 
@@ -77,7 +77,7 @@ def _from_tags(item: Input) -> Film | str:
         return f"{item.name}: not a DICOM file; name its patient and date in a CSV (--csv)"
     with quiet():
         try:
-            data = dcmread(item.path, stop_before_pixels=True, force=True)
+            data = read_dicom_header(item.path)
             patient = str(data.get("PatientID") or "").strip()
             when = _time(data)
         except Exception as error:  # pydicom raises nearly anything

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pydicom import dcmread
-
 from cxrseg.errors import DiskFullError, ImageError
 from cxrseg.hospital.node.files import NodeFiles
 from cxrseg.hospital.node.metrics import NodeMetrics
@@ -18,6 +16,7 @@ from cxrseg.hospital.node.queue import Job, Queue
 from cxrseg.hospital.node.settings import NodeSettings
 from cxrseg.hospital.objects import write_objects
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.io.dicom_open import read_dicom_header
 from cxrseg.io.quiet import quiet
 from cxrseg.io.read import read_radiograph
 
@@ -118,7 +117,7 @@ class Worker(threading.Thread):
             if _made_by_cxrseg(path):
                 self._finish(job, "ignored", "made by cxrseg")
                 return
-            radiograph = read_radiograph(path)
+            radiograph = read_radiograph(path, max_pixels=self._settings.options.max_pixels)
             prediction = self._segmenter.segment(radiograph)
             if prediction.status == "refused":
                 self._finish(job, "refused", prediction.reason)
@@ -153,6 +152,6 @@ def _made_by_cxrseg(path: Path) -> bool:
     """A PACS may send what it got from this node back to it, and a picture of a chest is one to be segmented, too."""
     with quiet():
         try:
-            return str(dcmread(path, stop_before_pixels=True, force=True).get("Manufacturer") or "") == "cxrseg"
+            return str(read_dicom_header(path).get("Manufacturer") or "") == "cxrseg"
         except Exception:  # pydicom raises nearly anything; reading it as an image says what is wrong
             return False
