@@ -69,6 +69,13 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
     "--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Largest image in megabytes."
 )
 @click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=30_000_000,
+    show_default=True,
+    help="Refuse images with more pixels.",
+)
+@click.option(
     "--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Network timeout in seconds."
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also log the DICOM network.")
@@ -80,6 +87,7 @@ def node(
     metrics: str | None,
     tls: tuple[Path, Path, Path] | None,
     max_mb: int,
+    max_pixels: int,
     verbose: bool,
     **others: Any,
 ) -> None:
@@ -95,7 +103,7 @@ def node(
         folder or state_folder(),
         tuple(parse_destination(text) for text in destinations),
         parse_address(listen),
-        options=Options(models),
+        options=Options(models, max_pixels=max_pixels),
         tls=None if tls is None else Tls(*tls),
         metrics=None if metrics is None else parse_address(metrics),
         max_bytes=max_mb * 2**20,

@@ -132,7 +132,8 @@ class Service:
         """
         self.check_size(path, name)  # also of an image of the folder, which is read without `held`
         try:
-            return read_radiograph(path, window=window, value_range=value_range)
+            limit = self.settings.options.max_pixels
+            return read_radiograph(path, window=window, value_range=value_range, max_pixels=limit)
         except ImageError as error:
             raise Problem(422, _reason(error, path, name)) from None
 

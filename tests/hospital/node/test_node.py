@@ -6,6 +6,7 @@ import gc
 import threading
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ def test_an_image_that_is_too_large_is_cut_off(tmp_path: Path) -> None:
         assert store(node.settings.listen.port, [large]) == [None]
         assert store(node.settings.listen.port, [film(tmp_path)]) == [0]  # others go on
         assert sum(state(node).values()) == 1
+
+
+def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
+    options = replace(settings_for(tmp_path / "node", NOWHERE).options, max_pixels=PIXELS.size - 1)
+    with running(settings_for(tmp_path / "node", NOWHERE, options=options)) as node:
+        assert store(node.settings.listen.port, [film(tmp_path)]) == [0]
+        wait_for(lambda: state(node) == {"refused": 1}, "refused")
 
 
 def test_a_full_disk_is_said_before_anything_is_acknowledged(tmp_path: Path) -> None:
