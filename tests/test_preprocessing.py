@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import center_of_mass, gaussian_filter
 
+from cxrseg import preprocessing
 from cxrseg.preprocessing import content_box, mask_to_input, to_input, to_source
 
 
@@ -153,3 +154,10 @@ def test_an_image_that_is_mostly_empty_is_kept_whole() -> None:
     blank[45:55, 35:45] = noise((10, 10))
     assert content_box(blank) == (slice(0, 100), slice(0, 80))
     assert content_box(noise((1, 1))) == (slice(0, 1), slice(0, 1))
+
+
+def test_a_large_map_is_made_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = noise((96, 96))
+    whole = to_source(small, (501, 333))
+    monkeypatch.setattr(preprocessing, "_STRIP", 3000)
+    assert np.array_equal(to_source(small, (501, 333)), whole)

@@ -22,6 +22,7 @@ _UNIFORM = 0.06
 """A row or column is empty where 90% of its pixels differ by at most this fraction of the image's own range: noise and
 JPEG of a black border stay below it."""
 
+_STRIP = 4_000_000  # pixels that are made at once
 _LARGEST_BORDER = 0.25
 """Largest border, as a fraction of a side of the image: what goes on beyond it is not a border."""
 
@@ -110,8 +111,11 @@ def to_source(
     """
     rows, columns = box or (slice(None), slice(None))
     height, width = len(range(*rows.indices(shape[0]))), len(range(*columns.indices(shape[1])))
-    enlarged = _enlarged if height >= probability.shape[0] and width >= probability.shape[1] else _resized
-    inner = np.clip(enlarged(probability, (height, width)), 0.0, 1.0)
+    if height >= probability.shape[0] and width >= probability.shape[1]:
+        inner = _enlarged(probability, (height, width))
+        np.clip(inner, 0.0, 1.0, out=inner)
+    else:
+        inner = np.clip(_resized(probability, (height, width)), 0.0, 1.0)
     if inner.shape == shape:
         return inner
     whole = np.zeros(shape, np.float32)
@@ -121,16 +125,33 @@ def to_source(
 
 def _enlarged(values: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """As `_resized` but for rounding, for a shape that is nowhere smaller: two to three times faster."""
-    for axis in (1, 0):
-        places = (np.arange(shape[axis]) + 0.5) * (values.shape[axis] / shape[axis]) - 0.5
-        before = np.floor(places).astype(np.intp)
-        part = (places - before).astype(np.float32)
-        first = values.take(before, axis, mode="clip")  # clip: beyond the outer pixels' centres nothing changes
-        values = values.take(before + 1, axis, mode="clip")
-        values -= first
-        values *= part if axis == 1 else part[:, None]
-        values += first
-    return values
+    before, part = _places(values.shape[1], shape[1])
+    wide = _between(values, before, part, 1)
+    before, part = _places(values.shape[0], shape[0])
+    made = np.empty(shape, np.float32)
+    step = max(1, _STRIP // shape[1])
+    for top in range(0, shape[0], step):  # strip by strip: a large film needs no second copy of itself
+        rows = slice(top, top + step)
+        made[rows] = _between(wide, before[rows], part[rows, None], 0)
+    return made
+
+
+def _places(size: int, wanted: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """For each of `wanted` pixels, which of `size` lies before its centre, and the weight of the one behind."""
+    places = (np.arange(wanted) + 0.5) * (size / wanted) - 0.5
+    before = np.floor(places).astype(np.intp)
+    return before, (places - before).astype(np.float32)
+
+
+def _between(
+    values: npt.NDArray[np.float32], before: npt.NDArray[np.intp], part: npt.NDArray[np.float32], axis: int
+) -> npt.NDArray[np.float32]:
+    first = values.take(before, axis, mode="clip")  # clip: beyond the outer pixels' centres nothing changes
+    made = values.take(before + 1, axis, mode="clip")
+    made -= first
+    made *= part
+    made += first
+    return made
 
 
 def _resized(
