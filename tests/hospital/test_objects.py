@@ -241,22 +241,32 @@ def test_a_malformed_date_is_left_out(tmp_path: Path) -> None:
     assert (made.PatientBirthDate, made.StudyTime, made.StudyDate) == ("", "", "20200401")
 
 
-@pytest.mark.parametrize("charset", ["utf_8", ["", "utf_8"], "ISO_IR 999"])
-def test_text_in_a_character_set_that_is_none_of_dicom_becomes_utf8(tmp_path: Path, charset: str | list[str]) -> None:
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("utf_8", "Anna"),
+        (["", "utf_8"], "Anna"),
+        ("ISO_IR 999", "Anna"),
+        ("ISO 2022 IR 87", "Anna"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    ],
+)
+def test_text_in_a_character_set_that_objects_cannot_have_becomes_utf8(
+    tmp_path: Path, charset: str | list[str], name: str
+) -> None:
     film = make_film(tmp_path / "f.dcm", PIXELS, PatientName="Anna")
     data = pydicom.dcmread(film)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of what is wrong on purpose
-        data.SpecificCharacterSet = charset
+        data.SpecificCharacterSet, data.PatientName = charset, name
         data.save_as(film)
-    for made in make_objects(film, read_radiograph(film), prediction()).values():
-        assert (made.SpecificCharacterSet, str(made.PatientName)) == ("ISO_IR 192", "Anna")
+    for path in write_objects(tmp_path, "f", film, read_radiograph(film), prediction()):
+        made = pydicom.dcmread(path)
+        assert (made.SpecificCharacterSet, str(made.PatientName)) == ("ISO_IR 192", name)
 
 
 def test_several_values_where_one_belongs_are_left_out(tmp_path: Path) -> None:
-    film = make_film(
-        tmp_path / "f.dcm", PIXELS, PatientName=["Anna", "Maria"], StudyID=["1", "2"]
-    )
+    film = make_film(tmp_path / "f.dcm", PIXELS, PatientName=["Anna", "Maria"], StudyID=["1", "2"])
     for made in make_objects(film, read_radiograph(film), prediction()).values():
         assert (str(made.PatientName), made.StudyID) == ("", "")
 

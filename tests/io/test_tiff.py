@@ -224,3 +224,15 @@ def test_deep_colour_becomes_gray_strip_by_strip(monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(to_gray(coloured), whole)
     expected = coloured @ np.array([0.299, 0.587, 0.114])
     assert np.abs(whole - expected).max() <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_a_jpeg_too_short_for_its_pixels_is_not_decoded(tmp_path: Path, lossless: bool) -> None:
+    values = TWELVE if lossless else FILM
+    content = bytearray(imagecodecs.jpeg8_encode(values, lossless=lossless, bitspersample=12 if lossless else 8))
+    place = content.index(b"\xff\xc3" if lossless else b"\xff\xc0") + 5
+    content[place : place + 4] = (15_000).to_bytes(2, "big") * 2
+    with pytest.raises(UnreadableImageError, match="too short for 15000x15000 pixels"):
+        read_raster(written(tmp_path, bytes(content), "image.jpg"))
+    blank = imagecodecs.jpeg8_encode(np.full((2000, 2000), 9, np.uint8))  # the shortest stream there is
+    assert read_raster(written(tmp_path, blank, "blank.jpg")).shape == (2000, 2000)

@@ -86,9 +86,9 @@ def _cleaned(full: Dataset) -> Dataset:
 
 
 def _is_known(charset: Any) -> bool:
-    """Whether highdicom writes objects in these character sets; pydicom reads more, such as names of Python's."""
-    parts = charset if isinstance(charset, MutableSequence) else [charset]
-    return all(part in (each.value for each in SpecificCharacterSetValues) for part in parts if part)
+    """Whether highdicom writes objects in this character set; it refuses many that pydicom reads, and all with code
+    extensions (ISO 2022) whose first one is the default, as Japanese files have them."""
+    return charset in [each.value for each in SpecificCharacterSetValues if not each.value.startswith("ISO 2022")]
 
 
 def _valid(full: Dataset, keyword: str) -> Any:

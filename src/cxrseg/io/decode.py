@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cxrseg.errors import ImageError, UnreadableImageError
-from cxrseg.io.jpeg import decode_jpeg, jpeg_header
+from cxrseg.io.jpeg import check_length, decode_jpeg, jpeg_header
 from cxrseg.io.orientation import exif_orientation
 from cxrseg.io.quiet import quiet
 from cxrseg.io.settings import MAX_PIXELS, reduction
@@ -186,11 +186,12 @@ def _decode_tiff(path: Path, max_pixels: int) -> Decoded | None:
 def _decode_deep_jpeg(path: Path, max_pixels: int) -> Decoded | None:
     content = path.read_bytes()
     header = jpeg_header(content)
+    reduction(header.rows, header.columns, max_pixels)
+    check_length(header, content)
     if not header.needs_own_decoder:
         return None
     if header.is_jpeg_ls:
         raise ImageError("is a JPEG-LS file, which is not supported; save it as PNG, TIFF or DICOM")
-    reduction(header.rows, header.columns, max_pixels)
     values = decode_jpeg(content)
     bits = header.precision if 8 < header.precision < 16 else None
     exif = Image.Exif()

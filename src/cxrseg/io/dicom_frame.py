@@ -21,7 +21,7 @@ from pydicom.pixels import get_decoder
 from cxrseg.errors import ImageError, UnreadableImageError
 from cxrseg.io.dicom_layout import FLOATS, RLE, UNCOMPRESSED, Layout
 from cxrseg.io.dicom_tags import Tags
-from cxrseg.io.jpeg import jpeg_header
+from cxrseg.io.jpeg import check_length, jpeg_header
 
 __all__ = ["decode"]
 
@@ -161,6 +161,7 @@ def _decode_frame(frame: bytes, layout: Layout) -> tuple[npt.NDArray[Any], _Head
 
 def _jpeg_header(frame: bytes) -> _Header:
     found = jpeg_header(frame)
+    check_length(found, frame)
     return _Header(found.rows, found.columns, found.samples, found.precision, lossy=found.lossy)
 
 

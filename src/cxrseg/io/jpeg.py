@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cxrseg.errors import UnreadableImageError
 
-__all__ = ["JpegHeader", "decode_jpeg", "jpeg_header"]
+__all__ = ["JpegHeader", "check_length", "decode_jpeg", "jpeg_header"]
 
 # Frame headers (ITU-T T.81 table B.1): baseline, extended, progressive, lossless, their arithmetic kin, and JPEG-LS
 _LOSSLESS, _JPEG_LS = 0xC3, 0xF7
@@ -67,6 +67,21 @@ def jpeg_header(stream: bytes) -> JpegHeader:
             return JpegHeader(rows, columns, samples, precision, marker)
         place += 2 + length
     raise UnreadableImageError("is damaged: its JPEG stream has no readable frame header; export it again")
+
+
+def check_length(header: JpegHeader, stream: bytes) -> None:
+    """Refuse a stream that is too short for its pixels, whose decoding would fill most of a large image with gray.
+
+    A sample of a lossless stream, and a block of 8 x 8 samples of a sequential one, take a bit or more.
+
+    Raises:
+        UnreadableImageError: it is; the message goes on after the file's name.
+    """
+    at_most = {0xC0: 64, 0xC1: 64, _LOSSLESS: 1}.get(header.marker)
+    if at_most is not None and header.rows * header.columns > at_most * 8 * len(stream):
+        raise UnreadableImageError(
+            f"is cut short: its JPEG stream is too short for {header.columns}x{header.rows} pixels; copy it again"
+        )
 
 
 def decode_jpeg(stream: bytes) -> npt.NDArray[Any]:
