@@ -16,7 +16,8 @@ from PIL import Image
 
 from cxrseg.phantom.generate import make_phantom
 from hostile_bombs import bombs, png_of
-from hostile_dicom import as_file, dicom_elements, dicom_seeds, lying
+from hostile_dicom import as_file, dicom_elements, dicom_seeds
+from hostile_lies import lying
 
 SIDE = 160
 

@@ -6,8 +6,9 @@ Makes a corpus from a seed: bit flips, truncations, lies in DICOM headers, decom
 sizes and hostile names, from small valid files of every kind. All of it goes through each interface, which is a real
 process: one batch, uploads over 4 connections with hostile names in the header, and C-STORE of the data sets' bytes. At
 the end a sound film must be answered. 'refused' is an answer with a reason; 'failed' is all else: an internal error, a
-status of 500 or more, a traceback, no answer, a lost file. The time of a file in a batch is what it took at most. The
-memory is the largest resident one of the process and its children; its threads are the workers.
+status of 500 or more, a traceback, no answer, a lost file. The time of a file is that of the processor, and what it
+took at most: it counts what the process did beside. `serve` has a long --timeout, for busy machines.
+The memory is the largest resident one of the process and its children; its threads are the workers.
 """
 
 from __future__ import annotations

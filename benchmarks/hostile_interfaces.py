@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
@@ -25,7 +25,7 @@ from cxrseg.inference.input_files import find_inputs
 from cxrseg.io.dicom_layout import TRANSFER_SYNTAXES
 from hostile_corpus import KINDS, TEXT_NAMES, Hostile
 from hostile_dicom import CR, EXPLICIT, ROOT
-from hostile_process import ANSWERED, FAILED, LONGEST, REFUSED, Found, Outcome, Running
+from hostile_process import ANSWERED, FAILED, LONGEST, PATIENCE, REFUSED, Found, Outcome, Running
 from node import _free_port as free_port
 
 SOUND = "sound film"
@@ -47,8 +47,8 @@ def through_predict(files: Sequence[Hostile], folder: Path, *model: str) -> Foun
     with Running(folder / "predict", *command) as running:
         rows = _rows(running)
         found = running.end()
-    ends = [rows[name][0] if name in rows else time.monotonic() for name in order]
-    for name, seconds in zip(order, _at_most(ends, running.began), strict=True):
+    ends = [rows[name][0] if name in rows else running.clock() for name in order]
+    for name, seconds in zip(order, _at_most(ends), strict=True):
         row = rows.get(name, (0.0, {"status": "no row", "reason": ""}))[1]
         what = ANSWERED if row["status"] == "ok" else REFUSED if row["reason"] else FAILED
         internal = f"{name}: unexpected" in found.log
@@ -60,13 +60,13 @@ def through_predict(files: Sequence[Hostile], folder: Path, *model: str) -> Foun
 def _rows(running: Running) -> dict[str, tuple[float, dict[str, Any]]]:
     """Name of each file to when its row was there, and the row; until the end, or until no row comes any more."""
     rows: dict[str, tuple[float, dict[str, Any]]] = {}
-    journal, place, ended, last = running.out / ".journal.jsonl", 0, False, time.monotonic()
-    while not ended and time.monotonic() - last < LONGEST:
+    journal, place, ended, last = running.out / ".journal.jsonl", 0, False, running.clock()
+    while not ended and running.clock() - last < LONGEST:
         ended = running.process.poll() is not None
         for line in _new_lines(journal, place):
             place, value = place + len(line), json.loads(line)
             if "row" in value:
-                last = time.monotonic()
+                last = running.clock()
                 rows[value["name"]] = last, value["row"]
         time.sleep(0.02)
     return rows
@@ -81,45 +81,46 @@ def _new_lines(path: Path, place: int) -> list[bytes]:
         return [line for line in file if line.endswith(b"\n")]
 
 
-def _at_most(finished: Sequence[float], began: float) -> list[float]:
+def _at_most(finished: Sequence[float]) -> list[float]:
     """Seconds that each file took at most, in the order of the input.
 
     A file is handed to a thread once all but two for each thread of those before it are done.
     """
     in_order, ahead = sorted(finished), 2 * (processors() + 1)
-    return [end - (in_order[place - ahead] if place >= ahead else began) for place, end in enumerate(finished)]
+    return [end - (in_order[place - ahead] if place >= ahead else 0.0) for place, end in enumerate(finished)]
 
 
 def through_serve(files: Sequence[Hostile], folder: Path, *model: str) -> Found:
     """Each file as an upload to POST /v1/segment, over several connections, with hostile names."""
     names = [file.name if file.kind != "names" else TEXT_NAMES[n % len(TEXT_NAMES)] for n, file in enumerate(files)]
-    with Running(folder / "serve", "serve", "--port", 0, "--no-browser", *model) as running:
+    command = ("serve", "--port", 0, "--no-browser", "--timeout", PATIENCE, *model)
+    with Running(folder / "serve", *command) as running:
         port = int(running.wait_for(r"Serving at http://127\.0\.0\.1:(\d+)/")[1])
         with ThreadPoolExecutor(_CLIENTS) as pool:
-            outcomes = list(pool.map(lambda file, name: _uploaded(port, file, name), files[:-1], names[:-1]))
-        outcomes.append(_uploaded(port, files[-1], names[-1]))
+            outcomes = list(pool.map(lambda file, name: _uploaded(running, port, file, name), files[:-1], names[:-1]))
+        outcomes.append(_uploaded(running, port, files[-1], names[-1]))
         found = running.end()
     found.outcomes = outcomes
     return found
 
 
-def _uploaded(port: int, file: Hostile, name: bytes) -> Outcome:
-    began = time.monotonic()
+def _uploaded(running: Running, port: int, file: Hostile, name: bytes) -> Outcome:
+    began = running.clock()
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n--b--\r\n' % (
         name,
         file.content,
     )
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LONGEST)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
         connection.request("POST", "/v1/segment", body, headers)
         answer = connection.getresponse()
         status, value = answer.status, json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return Outcome(file.kind, FAILED, time.monotonic() - began, f"{type(error).__name__}: {error}")
+        return Outcome(file.kind, FAILED, running.clock() - began, f"{type(error).__name__}: {error}")
     finally:
         connection.close()
-    seconds = time.monotonic() - began
+    seconds = running.clock() - began
     if status == 200 and value["status"] == "ok":
         return Outcome(file.kind, ANSWERED, seconds)
     why = value.get("reason") or value.get("detail") or ""
@@ -137,8 +138,10 @@ def through_node(files: Sequence[Hostile], folder: Path, *model: str) -> Found:
         command = ("node", "--listen", port, "--folder", folder / "node" / "out", "--send", archive, *model)
         with Running(folder / "node", *command) as running:
             running.wait_for("listening on")
-            answers = list(_stored(files, port))
-            states = _worked(running)
+            with ThreadPoolExecutor(1) as pool:
+                sending = pool.submit(lambda: list(_stored(running, files, port)))
+                states = _worked(running, sending.done)
+            answers = sending.result()
             found = running.end()
     for number, (file, (status, seconds)) in enumerate(zip(files, answers, strict=True)):
         if status != 0:
@@ -168,18 +171,18 @@ def _archive() -> Iterator[str]:
         server.shutdown()
 
 
-def _stored(files: Iterable[Hostile], port: int) -> Iterator[tuple[int | None, float]]:
-    """Status of each file, None where there was no answer, and seconds until then."""
+def _stored(running: Running, files: Iterable[Hostile], port: int) -> Iterator[tuple[int | None, float]]:
+    """Status of each file, None where there was no answer, and seconds of the processor until then."""
     entity, association = AE(ae_title="SENDER"), None
     for syntax in TRANSFER_SYNTAXES:
         entity.add_requested_context(CR, syntax)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = LONGEST
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = PATIENCE
     for number, file in enumerate(files):
-        began = time.monotonic()
+        began = running.clock()
         if association is None or not association.is_established:
             association = entity.associate("127.0.0.1", port, ae_title="CXRSEG")
         status = _send(association, number, *data_set(file.content)) if association.is_established else None
-        yield status, time.monotonic() - began
+        yield status, running.clock() - began
     if association is not None and association.is_established:
         association.release()
 
@@ -220,26 +223,27 @@ def data_set(content: bytes) -> tuple[str, bytes]:
     return (syntax if syntax in TRANSFER_SYNTAXES else EXPLICIT), rest + bytes(len(rest) % 2) or bytes(2)
 
 
-def _worked(running: Running) -> dict[str, tuple[str, str, float]]:
-    """Instance to its state, its reason and the seconds of its work, once nothing is open or the node has ended.
+def _worked(running: Running, sent: Callable[[], bool]) -> dict[str, tuple[str, str, float]]:
+    """Instance to its state, its reason and the seconds of its work, once all is sent and nothing is open.
 
-    One thread works on the images in their order: one takes the time from the one before, or from its arrival.
+    One thread works on the images in their order: each takes at most the time from the end of the one before.
     """
     rows: list[Any] = []
     base = sqlite3.connect(f"file:{running.out / 'queue.sqlite'}?mode=ro", uri=True)
-    since: dict[str, float] = {}
+    since, began = dict[str, float](), running.clock()
     while running.process.poll() is None:
-        rows = base.execute("SELECT instance, state, reason, received, changed FROM images ORDER BY id").fetchall()
-        for instance, state, _, _, changed in rows:
-            if state != "waiting":
-                since.setdefault(instance, changed)  # later changes are of the sending
-        if all(state not in ("waiting", "made") for _, state, *_ in rows):
+        last = sent()
+        rows = base.execute("SELECT instance, state, reason FROM images ORDER BY id").fetchall()
+        for instance, state, _ in rows:
+            if state != "waiting" and instance not in since:
+                since[instance] = running.clock()  # later changes are of the sending
+        if last and all(state not in ("waiting", "made") for _, state, _ in rows):
             break
         time.sleep(0.05)
     base.close()
-    found, before = {}, 0.0
-    for instance, state, reason, received, changed in rows:
-        end = since.get(instance, changed)
-        found[instance] = state, reason, end - max(before, received)
-        before = end
+    found, before = {}, began
+    for instance, state, reason in rows:
+        end = since.get(instance, running.clock())
+        found[instance] = state, reason, end - before
+        before = max(before, end)
     return found

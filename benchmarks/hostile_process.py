@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -15,11 +16,16 @@ from typing import NamedTuple, Self
 import psutil
 
 ANSWERED, REFUSED, FAILED = "answered", "refused", "failed"
-LONGEST = 120.0  # seconds for which an answer is waited for: four times what is allowed
+LONGEST = 120.0  # seconds of the processor that a file may take: four times what is allowed
+PATIENCE = 1200.0  # seconds without an answer, on a machine that may be busy with other things
 
 
 class Outcome(NamedTuple):
-    """What became of a file: one of ANSWERED, REFUSED and FAILED, and the seconds from when it was sent."""
+    """What became of a file: one of ANSWERED, REFUSED and FAILED.
+
+    The seconds are those of the processor that the command used from when the file was sent to its answer, for this
+    file and what it did beside: at most what the file took, whatever else runs on the machine.
+    """
 
     kind: str
     what: str
@@ -59,7 +65,7 @@ class Running:
         self.out, self.log = folder / "out", folder.with_suffix(".log")
         for name in ("home", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        self._before, self.began = self._files(), time.monotonic()
+        self._before, self._clock = self._files(), 0.0
         places = {"HOME": folder / "home", "TMPDIR": folder / "tmp", "CXRSEG_CACHE": folder.with_suffix(".cache")}
         places["XDG_STATE_HOME"] = folder.with_suffix(".state")  # holds the key of `patient_id`
         with self.log.open("wb") as log:
@@ -79,6 +85,13 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
 
+    def clock(self) -> float:
+        """Seconds of the processor that it has used."""
+        with suppress(psutil.Error):
+            used = psutil.Process(self.process.pid).cpu_times()
+            self._clock = used.user + used.system
+        return self._clock
+
     def text(self) -> str:
         """What it has printed until now."""
         return self.log.read_text(encoding="utf-8", errors="replace")
@@ -96,7 +109,7 @@ class Running:
         alive = self.process.poll() is None
         self.process.terminate()
         try:
-            code: int | str = self.process.wait(LONGEST)
+            code: int | str = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = f"{self.process.wait()}, killed"
