@@ -67,7 +67,7 @@ def make_segmentation(
     algorithm = segment_algorithm(prediction)
     made = Segmentation(
         source_images=[header],
-        pixel_array=np.stack(list(masks.values()), axis=-1)[np.newaxis].astype(np.uint8),
+        pixel_array=np.stack([mask.view(np.uint8) for mask in masks.values()], axis=-1)[np.newaxis],
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _describe(number, name, header, kind, algorithm) for number, name in enumerate(masks, start=1)

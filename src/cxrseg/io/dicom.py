@@ -94,13 +94,12 @@ def read_dicom_geometry(path: Path | str) -> tuple[tuple[int, int], Orientation]
 def _read(path: Path, settings: ReadSettings) -> Radiograph:
     most = _BYTES_A_PIXEL * settings.max_pixels + HEADER_BYTES
     data = dcmread(BytesIO(explicit(_load(path, most), most)), force=True)
+    data.buffer = None  # all has been read from it; a large film would otherwise stay in memory twice
     _check_kind(data)
     tags = Tags(data)
     layout = layout_of(tags, _syntax(data), settings.max_pixels)
     stored, photometric = decode(tags, layout)
-    # From here on only the decoded pixels are needed; a large film would otherwise stay in memory three times.
-    del data[layout.keyword]
-    data.buffer = None
+    del data[layout.keyword]  # from here on only the decoded pixels are needed
     if stored.min() == stored.max():  # also what OpenJPEG makes of some damaged streams
         raise ImageError("is blank or damaged: all of its pixels have the same value; export it again")
     pixels, steps = to_unit_interval(stored, photometric, tags, layout, settings)
