@@ -71,7 +71,7 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
-    default=25_000_000,
+    default=20_000_000,
     show_default=True,
     help="Refuse images with more pixels.",
 )
