@@ -174,8 +174,8 @@ class _OpenVino:
         self.precision = allowed if allowed != "int8" or self.info.int8_ranges else "float32"
         if precision == "int8" and self.precision != "int8":
             raise ModelFileError(
-                f"{path} has no ranges for int8; 'cxrseg evaluate {path} --dataset DATASET --fit SPLIT' writes a file that "
-                f"has them"
+                f"{path} has no ranges for int8; 'cxrseg evaluate {path} --dataset DATASET --fit SPLIT' writes a "
+                f"file that has them"
             )
         self._local = threading.local()
         # OpenVINO's binding initialises itself at the first array it is handed, and two threads that do so at once wait
