@@ -1,4 +1,4 @@
-"""A process that the rights of files hold for, also where the tests run as root."""
+"""Processes that the rights of files hold for, also where the tests run as root."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import pytest
 _ROOTS_OWN = "-dac_override,-dac_read_search"
 
 
-def run_with_rights(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """`cxrseg` in a process that may not read what its user may not; the test is skipped where that cannot be had."""
+def with_rights(*arguments: object) -> list[str]:
+    """The command line of `cxrseg` in a process that may not read or write what its user may not.
+
+    The test is skipped where that cannot be had.
+    """
     command = [sys.executable, "-m", "cxrseg", *map(str, arguments)]
     if os.name != "posix":
         pytest.skip("this system has no rights of this kind")
@@ -23,4 +26,9 @@ def run_with_rights(*arguments: object, cwd: Path) -> subprocess.CompletedProces
         if setpriv is None:
             pytest.skip("root may read anything, and there is no setpriv")
         command = [setpriv, "--bounding-set", _ROOTS_OWN, *command]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return command
+
+
+def run_with_rights(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `with_rights` to its end."""
+    return subprocess.run(with_rights(*arguments), cwd=cwd, capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 import tempfile
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrseg.errors import CxrsegError, DiskFullError
+from cxrseg.io.locks import lock
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import IMAGE_SUFFIXES, is_dicom
 from cxrseg.io.write import write_atomic, write_mask
@@ -44,7 +46,8 @@ class Corrections:
     """A folder of corrected images: images/, infection masks/ and lung masks/.
 
     A name ends with a part of the hash of the image's content, so that two images with one name do not meet, and an
-    image that is corrected again replaces its first correction.
+    image that is corrected again replaces its first correction. The folder is locked until it is closed: two services
+    could remove each other's files.
 
     The files of a correction are written into a hidden folder, which then gets another name in one step: from there on
     the correction is saved, and its files are moved to their places, by the next start where the process is killed
@@ -54,7 +57,7 @@ class Corrections:
         folder: made where missing.
 
     Raises:
-        CxrsegError: it cannot be written.
+        CxrsegError: it cannot be written, or another service saves into it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,13 +65,34 @@ class Corrections:
         self._lock = threading.Lock()
         try:
             for name in _FOLDERS.values():
-                (folder / name).mkdir(parents=True, exist_ok=True)
-            for unfinished in folder.glob(f"{_WRITTEN}*"):
-                shutil.rmtree(unfinished)
-            for saved in folder.glob(f"{_SAVED}*"):
-                self._put_in_place(saved)
+                inside = folder / name
+                inside.mkdir(parents=True, exist_ok=True)
+                if not os.access(inside, os.R_OK | os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(inside))
+            self._locked = (folder / ".lock").open("ab")
+            try:
+                taken = f"another service saves corrections into {folder}; stop it, or give another --keep"
+                lock(self._locked, CxrsegError(taken))
+                self._finish()
+            except BaseException:
+                self._locked.close()
+                raise
         except OSError as error:
-            raise CxrsegError(f"{folder} cannot be written ({error.strerror}); give another --keep") from error
+            raise CxrsegError(
+                f"{error.filename or folder} cannot be written ({error.strerror}); change its permissions, or give "
+                "another --keep"
+            ) from error
+
+    def _finish(self) -> None:
+        """Remove what a process that was killed had not saved, and move what it had to its place."""
+        for unfinished in self.folder.glob(f"{_WRITTEN}*"):
+            shutil.rmtree(unfinished)
+        for saved in self.folder.glob(f"{_SAVED}*"):
+            self._put_in_place(saved)
+
+    def close(self) -> None:
+        """Let another service have the folder."""
+        self._locked.close()
 
     def marks(self) -> set[str]:
         """The `content_mark` of every image that is saved."""
@@ -85,6 +109,7 @@ class Corrections:
 
         Raises:
             DiskFullError: the disk is full.
+            CxrsegError: the folder cannot be written.
         """
         mark = content_mark(image)
         with self._lock:
@@ -92,18 +117,24 @@ class Corrections:
             target = known[0] if known else self._path("image", f"{safe_stem(name)}-{mark}{_suffix(image)}")
             masks = {"infection": infection, "lungs": lungs}
             paths = {kind: self._path(kind, f"{target.stem}.png") for kind in masks}
-            beside = self._new_folder()
             try:
-                for kind, mask in masks.items():
-                    write_mask(beside / _FOLDERS[kind] / paths[kind].name, radiograph.to_file(mask))
-                if not known:
-                    with image.open("rb") as content:
-                        copied = beside / _FOLDERS["image"] / target.name
-                        write_atomic(copied, lambda file: shutil.copyfileobj(content, file))
-            except BaseException:
-                shutil.rmtree(beside, ignore_errors=True)
-                raise
-            self._put_in_place(beside.rename(self.folder / beside.name.replace(_WRITTEN, _SAVED)))
+                beside = self._new_folder()
+                try:
+                    for kind, mask in masks.items():
+                        write_mask(beside / _FOLDERS[kind] / paths[kind].name, radiograph.to_file(mask))
+                    if not known:
+                        with image.open("rb") as content:
+                            copied = beside / _FOLDERS["image"] / target.name
+                            write_atomic(copied, lambda file: shutil.copyfileobj(content, file))
+                except BaseException:
+                    shutil.rmtree(beside, ignore_errors=True)
+                    raise
+                self._put_in_place(beside.rename(self.folder / beside.name.replace(_WRITTEN, _SAVED)))
+            except OSError as error:
+                raise CxrsegError(
+                    f"{self.folder} cannot be written ({error.strerror}); check its permissions and its disk, and save "
+                    "the correction again"
+                ) from error
         return Saved(*(path.relative_to(self.folder).as_posix() for path in (target, *paths.values())))
 
     def _new_folder(self) -> Path:

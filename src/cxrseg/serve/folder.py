@@ -17,6 +17,7 @@ from cxrseg.inference.input_sources import Input
 from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.io.system_faults import system_fault
 from cxrseg.serve.corrections import content_mark
 
 __all__ = ["Film", "Films", "Score", "uncertainty"]
@@ -175,7 +176,9 @@ class Films:
             prediction = self._segmenter.segment(self._read(film.item.path, film.item.name))
         except Exception as error:  # one image must not stop the others
             _log.debug("%s failed", film.item.path, exc_info=True)
-            return Score(film.stamp, mark, "failed", str(error) or type(error).__name__)
+            fault = system_fault(error)
+            reason = f"{film.item.name} {fault}" if fault else str(error) or type(error).__name__
+            return Score(film.stamp, mark, "failed", reason)
         severity = prediction.severity
         return Score(
             film.stamp,

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from fastapi import APIRouter, File, Form, Path, Query, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 
-from cxrseg.errors import DiskFullError, ImageError
+from cxrseg.errors import CxrsegError, ImageError
 from cxrseg.inference.prediction import Prediction
 from cxrseg.io.masks import read_mask
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import is_dicom
+from cxrseg.io.system_faults import system_fault
 from cxrseg.plots.overlay import resized_mask
 from cxrseg.serve import folder, schema
 from cxrseg.serve.answer import grid_of
@@ -58,7 +59,7 @@ async def images(request: Request) -> schema.Films:
 async def image(request: Request, id: _Id) -> Response:
     """The file of an image of the folder."""
     service: Service = request.app.state.service
-    path = await service.work.do(lambda: _found(service, id).item.path)
+    path = await service.work.do(lambda: _readable(_found(service, id)))
     kind = DICOM if is_dicom(path) else _TYPES.get(path.suffix.lower(), "image/jpeg")
     return FileResponse(path, media_type=kind, content_disposition_type="attachment", filename=path.name)
 
@@ -124,7 +125,7 @@ async def correct(
             if save and service.corrections is not None:
                 try:
                     saved.update(service.corrections.save(name, path, radiograph, **masks)._asdict())
-                except DiskFullError as error:
+                except CxrsegError as error:
                     raise Problem(507, str(error)) from None
                 service.metrics.corrections.inc()
             assert prediction.severity is not None
@@ -144,6 +145,16 @@ def _found(service: Service, wanted: str) -> folder.Film:
     if film is None:
         raise Problem(404, f"the folder has no image with the id {wanted}; ask /v1/images again")
     return film
+
+
+def _readable(film: folder.Film) -> FilePath:
+    """The file of an image, of which at least the beginning can be read."""
+    try:
+        with film.item.path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise Problem(422, f"{film.item.name} {system_fault(error)}") from None
+    return film.item.path
 
 
 def _marks(service: Service) -> set[str]:

@@ -25,7 +25,8 @@ def serve(settings: ServeSettings, ready: Callable[[str], object] = lambda _: No
         ready: called with the address, such as 'http://127.0.0.1:8000/', once requests are answered.
 
     Raises:
-        CxrsegError: the port is in use, or the address does not exist.
+        CxrsegError: the port is in use, or the address does not exist; or the folder of corrections cannot be
+            written, or is another service's.
         ModelFileError: a model file cannot be used.
     """
     listener = listen(settings)

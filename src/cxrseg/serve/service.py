@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -45,7 +45,7 @@ class Service:
 
     Raises:
         ModelFileError: a model file cannot be used, or does not support the task.
-        CxrsegError: the folder of corrections cannot be written.
+        CxrsegError: the folder of corrections cannot be written, or is another service's.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -53,12 +53,18 @@ class Service:
         self.metrics = ServeMetrics()
         options = settings.options
         on_batch = self.metrics.batches.observe
-        self.corrections = None if settings.keep is None else Corrections(settings.keep)
-        self._models = [
-            BatchedModel(Engine(path, precision=options.precision, device=options.device), settings.workers, on_batch)
-            for path in options.models or (shipped_model(),)
-        ]
-        self.segmenters = {options.task: self._segmenter(options.task)}
+        with ExitStack() as on_error:
+            self.corrections = None if settings.keep is None else Corrections(settings.keep)
+            if self.corrections is not None:
+                on_error.callback(self.corrections.close)
+            self._models = [
+                BatchedModel(
+                    Engine(path, precision=options.precision, device=options.device), settings.workers, on_batch
+                )
+                for path in options.models or (shipped_model(),)
+            ]
+            self.segmenters = {options.task: self._segmenter(options.task)}
+            on_error.pop_all()
         for task in TASKS:
             try:
                 self.segmenters.setdefault(task, self._segmenter(task))
@@ -184,13 +190,15 @@ class Service:
         return Response(content.getvalue(), media_type=DICOM)
 
     def close(self) -> None:
-        """End the threads and remove the folder of uploads."""
+        """End the threads, remove the folder of uploads, and let another service have the folder of corrections."""
         if self.films is not None:
             self.films.close()
         self.work.close()
         for model in self._models:
             model.close()
         self._folder.cleanup()
+        if self.corrections is not None:
+            self.corrections.close()
 
 
 def json_answer(value: Any) -> Response:

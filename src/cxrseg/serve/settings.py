@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,5 +56,7 @@ class ServeSettings:
             raise CxrsegError("expected a token of letters, digits and signs of ASCII, without spaces")
         if self.folder is not None and not self.folder.is_dir():
             raise CxrsegError(f"expected a folder of images at {self.folder}, found none; give another --folder")
+        if self.folder is not None and not os.access(self.folder, os.R_OK | os.X_OK):
+            raise CxrsegError(f"{self.folder} may not be read; change its permissions, or give another --folder")
         if self.folder is not None and self.keep is not None and self.folder.resolve() == self.keep.resolve():
             raise CxrsegError(f"{self.folder} is the folder of the images; give another --keep for the corrections")
