@@ -1,4 +1,4 @@
-"""A node whose disk fills up, whose clock is set back, and that is asked to end while it works."""
+"""A node whose disk fills up or may not be written, whose clock is set back, and that is asked to end."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from made_disk import fill, small_disk
 from made_films import make_film
 from made_models import chest, hand_model
 from made_node import archive, free_port, listens, running, settings_for, store, wait_for
+from made_rights import run_with_rights
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
@@ -61,6 +62,19 @@ def test_nothing_is_accepted_on_a_full_disk_and_nothing_accepted_is_lost(
             wait_for(lambda: sent(node) == 3, "all are sent")
         assert len({made.SOPInstanceUID for made in got}) == 6  # a segmentation and a report of each
         assert not list(disk.rglob("*.part"))
+
+
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    model, earlier = hand_model(tmp_path / "hand.onnx"), tmp_path / "earlier"
+    (tmp_path / "new").mkdir(mode=0o555)
+    earlier.mkdir()
+    Queue(earlier / "queue.sqlite").close()
+    (earlier / "queue.sqlite").chmod(0o444)
+    for folder, named in {"new": "new/received", "earlier": "earlier/queue.sqlite"}.items():
+        command = ("node", "--listen", free_port(), "--send", "A@127.0.0.1:104", "-m", model, "--folder", folder)
+        done = run_with_rights(*command, cwd=tmp_path)
+        assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+        assert f"Error: {named} cannot be written" in done.stderr and "change its permissions" in done.stderr
 
 
 def test_a_clock_that_was_set_back_holds_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

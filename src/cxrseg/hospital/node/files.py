@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -32,9 +33,15 @@ class NodeFiles:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._received.mkdir(exist_ok=True, mode=0o700)
             self._objects.mkdir(exist_ok=True, mode=0o700)
+            for one in (folder, self._received, self._objects):
+                if not os.access(one, os.R_OK | os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(one))
             self._lock = _locked(folder / "lock")
         except OSError as error:
-            raise CxrsegError(f"{folder} cannot be written ({error.strerror}); choose another --folder") from error
+            raise CxrsegError(
+                f"{error.filename or folder} cannot be written ({error.strerror}); change its permissions, or choose "
+                "another --folder"
+            ) from error
 
     def close(self) -> None:
         """Let another node have the folder."""
