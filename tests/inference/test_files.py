@@ -210,6 +210,32 @@ def test_resuming_looks_at_options_and_at_changed_files(options: Options, tmp_pa
     assert predict_files(tmp_path / "in", out, options, overwrite=True).resumed == 0
 
 
+def test_after_the_clock_was_set_back_a_resumed_run_does_what_changed_and_no_more(
+    options: Options, tmp_path: Path
+) -> None:
+    folder, out, tomorrow = tmp_path / "in", tmp_path / "out", time.time() + 86_400
+    for name in ("a.png", "b.png", "c.png"):
+        draw(folder / name)
+        os.utime(folder / name, (tomorrow, tomorrow))  # what a clock leaves that is a day ahead
+    predict_files(folder, out, options)
+    for path in out.rglob("*"):
+        os.utime(path, (tomorrow, tomorrow))
+    assert predict_files(folder, out, options, resume=True).resumed == 3
+    size = (folder / "b.png").stat().st_size
+    draw(folder / "b.png", infected=False)
+    with (folder / "b.png").open("ab") as file:  # as many bytes as before: only the time tells of the change
+        file.write(bytes(size - (folder / "b.png").stat().st_size))
+    assert (folder / "b.png").stat().st_size == size
+    seen: list[str] = []
+    result = predict_files(folder, out, options, resume=True, on_row=lambda row, *_: seen.append(row["path"]))
+    assert (seen, result.resumed) == (["b.png"], 2)
+    assert {name: row["grade"] for name, row in rows_of(out).items()} == {
+        "a.png": "mild",
+        "b.png": "none",
+        "c.png": "mild",
+    }
+
+
 def test_resuming_makes_masks_again_that_are_missing_or_cut_short(options: Options, tmp_path: Path) -> None:
     """As a power failure may leave them, since nobody waits until they are on the disk."""
     for name in ("a.png", "b.png", "c.png"):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +120,26 @@ def test_ctrl_c_ends_in_order_and_the_run_goes_on(
     run = train(recipe, dataset, folder.root, resume=True, device="cpu")
     assert not run.interrupted
     assert differing(folder.last, unbroken.folder.last) == []
+
+
+def test_a_clock_that_was_set_back_changes_nothing(
+    tmp_path: Path, dataset: Dataset, tiny_recipe: Callable[..., Recipe], unbroken: Run, unfinished: None
+) -> None:
+    recipe, folder = tiny_recipe(**EVERYTHING), RunFolder(tmp_path / "run")
+
+    def stop(row: dict[str, float | None]) -> None:
+        if row["epoch"] == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert train(recipe, dataset, folder.root, device="cpu", on_epoch=stop).interrupted
+    tomorrow = time.time() + 86_400
+    for path in (*folder.root.rglob("*"), folder.root):  # what a clock leaves that was a day ahead until now
+        os.utime(path, (tomorrow, tomorrow))
+    run = train(recipe, dataset, folder.root, resume=True, device="cpu")
+    assert differing(folder.last, unbroken.folder.last) == []
+    assert differing(folder.best, unbroken.folder.best) == []
+    assert without_clock(run.history) == without_clock(unbroken.history)
+    assert [row["epoch"] for row in read_history(folder)] == [str(epoch) for epoch in range(1, 9)]
 
 
 @pytest.mark.usefixtures("unfinished")
