@@ -27,7 +27,8 @@ class CrossValidation:
 
     Attributes:
         runs: the run folder of each fold.
-        evaluation: of all images, each by the model that did not learn from it; None where Ctrl-C ended it before.
+        evaluation: of all images, each by the model that did not learn from it; None where Ctrl-C or SIGTERM ended it
+            before.
     """
 
     runs: Sequence[RunFolder]
@@ -74,7 +75,7 @@ def cross_validate(
 
 
 def _trained(recipe: Recipe, dataset: Dataset, run: RunFolder, resume: bool, options: dict[str, Any]) -> bool:
-    """Train a fold, or find it trained; False where Ctrl-C ended it."""
+    """Train a fold, or find it trained; False where Ctrl-C or SIGTERM ended it."""
     begun = resume and run.recipe.exists()
     if begun and run.manifest.exists() and json.loads(run.manifest.read_text(encoding="utf-8"))["ended"] == "complete":
         return True

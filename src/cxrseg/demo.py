@@ -57,11 +57,16 @@ def run_demo(out: Path, *, progress: bool = False, on_step: Callable[[str], None
         out: the output folder; a demo that was interrupted there continues.
         progress: show progress bars.
         on_step: called with a line of text at the start of each step.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM ended the training.
     """
     on_step("making synthetic chest X-rays")
     dataset = open_dataset(write_phantoms(out / "phantoms", size=PHANTOM_SIZE))
     on_step(f"training on {dataset.describe()}")
     run = train(load_recipe("quick"), dataset, out / "run", resume=(out / "run").exists(), progress=progress)
+    if run.interrupted:
+        raise KeyboardInterrupt("stopped while it trained; run the same command again to continue")
     on_step("evaluating on the test images")
     test = dataset.select("test")
     evaluation = evaluate(run.folder.model, test)

@@ -21,7 +21,7 @@ from cxrseg.cli.options import (
     value_range_option,
 )
 from cxrseg.cli.predict_text import Progress
-from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console, stops_on_sigterm
+from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console
 from cxrseg.errors import CxrsegError
 
 if TYPE_CHECKING:
@@ -179,7 +179,6 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors, such as files that cannot be read.")
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each file.")
-@stops_on_sigterm()
 def predict(
     words: tuple[str, ...],
     sources: tuple[Path, ...],

@@ -26,7 +26,6 @@ __all__ = [
     "command",
     "group",
     "log_to_console",
-    "stops_on_sigterm",
 ]
 
 NOTICE = "Research use only. Not for diagnosis."
@@ -49,7 +48,7 @@ Exit codes:
        read or refused some, 'data check' found faults
   2    wrong usage
   3    the command failed; the message says why
-  130  stopped with Ctrl-C, or 'predict' by SIGTERM"""
+  130  stopped with Ctrl-C or SIGTERM; 'serve' and 'node' end with 0"""
 """At the end of `cxrseg --help`."""
 
 
@@ -76,11 +75,13 @@ class Commands(Listing):
             if hasattr(stream, "reconfigure"):  # a console may lack letters of a file's name: then \u0142 stands for it
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return super().invoke(ctx)
+            with _stops_on_sigterm():
+                return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
-        except KeyboardInterrupt:
-            click.echo("stopped with Ctrl-C", err=True)
+        except KeyboardInterrupt as stop:
+            again = "; continue with --resume" if self._can_resume(ctx) else ""
+            click.echo(str(stop) or f"stopped with Ctrl-C or SIGTERM{again}", err=True)
             ctx.exit(INTERRUPTED)
         except ArgumentError as error:
             raise click.UsageError(str(error), ctx) from error
@@ -93,9 +94,11 @@ class Commands(Listing):
         """What else to say where the disk is full: only some commands can continue what they began."""
         if not isinstance(error, DiskFullError):
             return ""
+        return f"; then run the same command again{', with --resume' if self._can_resume(ctx) else ''}"
+
+    def _can_resume(self, ctx: click.Context) -> bool:
         ran = self.get_command(ctx, ctx.invoked_subcommand or "")
-        can_resume = ran is not None and any(parameter.name == "resume" for parameter in ran.params)
-        return f"; then run the same command again{', with --resume' if can_resume else ''}"
+        return ran is not None and any(parameter.name == "resume" for parameter in ran.params)
 
 
 def _message(error: Exception) -> str:
@@ -115,7 +118,7 @@ def _message(error: Exception) -> str:
 
 
 @contextmanager
-def stops_on_sigterm() -> Iterator[None]:
+def _stops_on_sigterm() -> Iterator[None]:
     """While the block runs, SIGTERM, which schedulers and containers send, stops it as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers
         yield

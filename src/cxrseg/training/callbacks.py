@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ from cxrseg.io.write import write_csv
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.recipe import Recipe
 
-__all__ = ["History", "Patience", "callbacks_for", "history_columns"]
+__all__ = ["History", "Patience", "StopOnSigterm", "callbacks_for", "history_columns"]
 
 
 def history_columns(targets: tuple[str, ...], classification_head: bool = False) -> list[str]:
@@ -104,6 +106,19 @@ class Patience(EarlyStopping):
             trainer.should_stop = True
 
 
+class StopOnSigterm(Callback):
+    """SIGTERM stops the run as Ctrl-C does.
+
+    Lightning's own handler ends the process without an error, so with the exit code 0. In a run of several processes it
+    also sends a message to the others, in the middle of whatever they exchange.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace Lightning's handler, which is set by now; Lightning restores the earlier one at the end."""
+        if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class _Bar(TQDMProgressBar):
     """Counts epochs from 1, as the rows of the history do."""
 
@@ -126,7 +141,7 @@ def callbacks_for(recipe: Recipe, folder: Path, history: History, progress: bool
     """
     optimiser = recipe.optimiser
     best: dict[str, Any] = {"monitor": "val_choice", "mode": "max"}
-    found: list[Callback] = [history]
+    found: list[Callback] = [history, StopOnSigterm()]
     if progress:
         found.append(_Bar(leave=False))
     if optimiser.ema_decay is not None:

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from cxrseg.data.sample import Dataset
-from cxrseg.errors import OutOfMemoryError, TrainingError
+from cxrseg.errors import OutOfMemoryError
 from cxrseg.model_file import shipped_model
 from cxrseg.run_folder import RunFolder
 from cxrseg.training.batches import Batches, Pixels, load_pixels, select_samples, shuffled
@@ -46,7 +46,7 @@ class Run:
         folder: paths of the files that it wrote.
         history: one row of figures for each epoch, as in history.csv.
         best: the row of the epoch whose weights the model file holds.
-        interrupted: True where Ctrl-C ended it before its last epoch.
+        interrupted: True where Ctrl-C or SIGTERM ended it before its last epoch.
         is_main: False in the other processes of a run of several processes.
         best_by: which figure chose the best epoch: 'val Dice', or 'val loss' where there is no Dice, or it is 0 in all.
     """
@@ -98,6 +98,7 @@ def train(
             or weights do not fit.
         OutOfMemoryError: the batch does not fit into memory.
         DiskFullError: the disk is full; the last complete checkpoint is unchanged.
+        KeyboardInterrupt: Ctrl-C or SIGTERM ended it before its first epoch was complete.
     """
     samples = {split: select_samples(dataset, recipe.data, split) for split in ("train", "val")}
     used = replace(dataset, samples=(*samples["train"], *samples["val"]))
@@ -170,9 +171,9 @@ def _learner(
 def _best(history: History, folder: RunFolder) -> dict[str, float | None]:
     """The row of the epoch whose weights are kept, see `cxrseg.training.checkpoints.choice`."""
     if not history.rows:
-        raise TrainingError(
-            f"stopped before the first epoch was complete; {folder.root} does not hold a model yet: start again "
-            "with --resume"
+        raise KeyboardInterrupt(
+            f"stopped before the first epoch was complete; {folder.root} does not hold a model yet; continue with "
+            "--resume"
         )
     return max(history.rows, key=lambda row: choice(row["val_dice"], row["val_loss"]))
 
@@ -188,14 +189,16 @@ def _last_of(folder: RunFolder, history: History) -> Path | None:
 
 
 def _fit(trainer: Trainer, learner: Learner, checkpoint: Path | None) -> bool:
-    """Run; True where Ctrl-C ended it."""
+    """Run; True where Ctrl-C or SIGTERM ended it."""
     try:
         trainer.fit(learner, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as error:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        # Lightning has stopped cleanly on Ctrl-C, and now wants to exit before the best weights are exported.
+        # Lightning has stopped cleanly, and now wants to exit before the best weights are exported.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        # It has killed the processes that it started; a thread of its own would soon kill this one for that.
+        getattr(trainer.strategy.launcher, "procs", []).clear()
         return True
     return False
 
