@@ -135,7 +135,9 @@ def test_a_clock_that_was_set_back_changes_nothing(
     tomorrow = time.time() + 86_400
     for path in (*folder.root.rglob("*"), folder.root):  # what a clock leaves that was a day ahead until now
         os.utime(path, (tomorrow, tomorrow))
-    run = train(recipe, dataset, folder.root, resume=True, device="cpu")
+    trained: list[dict[str, float | None]] = []
+    run = train(recipe, dataset, folder.root, resume=True, device="cpu", on_epoch=trained.append)
+    assert [row["epoch"] for row in trained] == [4, 5, 6, 7, 8]  # it was stopped before the checkpoint of epoch 4
     assert differing(folder.last, unbroken.folder.last) == []
     assert differing(folder.best, unbroken.folder.best) == []
     assert without_clock(run.history) == without_clock(unbroken.history)
