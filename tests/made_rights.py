@@ -31,4 +31,4 @@ def with_rights(*arguments: object) -> list[str]:
 
 def run_with_rights(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run `with_rights` to its end."""
-    return subprocess.run(with_rights(*arguments), cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(with_rights(*arguments), cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
