@@ -148,6 +148,7 @@ OTHER_PROGRAMS = {
     "curl --data-binary": "tests/hospital/node/test_node_orthanc.py sends films to the same address of Orthanc",
     "docker ": "tests/test_deploy.py checks the Dockerfile; there is no Docker where these tests run",
     "curl -F": "tests/cli/test_serve.py sends these requests",
+    "export RAY_worker_niceness": "a setting of Ray for the benchmark after it",
     "python benchmarks/": "test_benchmarks_have_the_options_that_are_named; benchmarks take minutes to hours",
 }
 """Beginning of a command of another program to where it is run, or why not."""

@@ -36,6 +36,7 @@ def test_the_run_folder_is_complete(tiny_run: Run) -> None:
     assert len(events) == 1
     assert sorted(set(found) - set(events) - {"tensorboard/hparams.yaml"}) == sorted(
         [
+            ".lock",
             "checkpoints/best.ckpt",
             "checkpoints/last.ckpt",
             *(f"figures/{name}" for name in FIGURES),
