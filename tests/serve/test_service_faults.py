@@ -107,9 +107,12 @@ def test_a_service_goes_on_without_the_film_that_it_may_not_read_and_after_a_sav
         images.chmod(0o555)
         answer = correct(client, id=films["a.png"]["id"])
         assert (answer.status_code, "keep cannot be written" in answer.json()["detail"]) == (507, True)
-        assert not list((tmp_path / "keep").rglob("*.p*"))  # no mask without its image
+        assert not list((tmp_path / "keep").glob("[!.]*/*"))  # no mask without its image
         images.chmod(0o755)
-        assert correct(client, id=films["a.png"]["id"]).status_code == 200
+        assert correct(client, SMALLER, id=films["a.png"]["id"]).status_code == 200
+        assert [path.name for path in (tmp_path / "keep").glob(".*")] == [".lock"]
+    (sample,) = open_dataset(tmp_path / "keep").samples
+    assert np.array_equal(sample.read_mask("infection"), SMALLER)  # the later one, not the one that failed
 
 
 def test_a_second_service_on_a_folder_of_corrections_ends_at_once(options: Options, tmp_path: Path) -> None:

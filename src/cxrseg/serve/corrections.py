@@ -84,7 +84,7 @@ class Corrections:
             ) from error
 
     def _finish(self) -> None:
-        """Remove what a process that was killed had not saved, and move what it had to its place."""
+        """Remove what an interrupted save had not saved, and move what it had to its place."""
         for unfinished in self.folder.glob(f"{_WRITTEN}*"):
             shutil.rmtree(unfinished)
         for saved in self.folder.glob(f"{_SAVED}*"):
@@ -118,6 +118,7 @@ class Corrections:
             masks = {"infection": infection, "lungs": lungs}
             paths = {kind: self._path(kind, f"{target.stem}.png") for kind in masks}
             try:
+                self._finish()  # a save that could not move its files must not replace those of this one later
                 beside = self._new_folder()
                 try:
                     for kind, mask in masks.items():

@@ -99,13 +99,10 @@ class Queue:
             self._base.executescript(_SCHEMA)
             self._base.execute(f"PRAGMA user_version = {_VERSION}")
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-                raise CxrsegError(
-                    f"{path} cannot be written ({error}); change its permissions, or choose another folder"
-                ) from error
-            raise CxrsegError(
-                f"{path} is not a queue of cxrseg ({error}); move it away, or choose another folder"
-            ) from error
+            closed = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+            what = "cannot be written" if closed else "is not a queue of cxrseg"
+            advice = "change its permissions" if closed else "move it away"
+            raise CxrsegError(f"{path} {what} ({error}); {advice}, or choose another folder") from error
 
     def close(self) -> None:
         """Close the file."""
