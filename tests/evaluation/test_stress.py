@@ -52,6 +52,14 @@ def test_a_model_that_follows_brightness_holds_where_brightness_does(segmenter: 
     assert found.summaries()[0].movement.value == 0
 
 
+def test_a_model_without_lungs_has_no_dice_of_them(tmp_path: Path, films: Dataset) -> None:
+    model = hand_model(tmp_path / "hand.onnx", SIZE, lungs=False)
+    segmenter = Segmenter(model, input_check=False, precision="float32")
+    for one in stress(segmenter, films.samples, ways_named(["x2-bicubic"])).summaries():
+        assert one.infected_dice.value > 0.9
+        assert (one.lungs_dice.n, np.isnan(one.lungs_dice.value)) == (0, True)
+
+
 def test_it_says_where_the_answer_follows_the_file(segmenter: Segmenter, films: Dataset) -> None:
     brighter = Way("brighter", "twice as bright", lambda pixels, _: 2 * pixels)
     darker = Way("darker", "half as bright", lambda pixels, _: pixels / 2)

@@ -142,7 +142,8 @@ def _row(
     where = lungs if lungs is not None else masks.get("lungs")
     return {
         "dice": _dice(marked, infection, seen),
-        "lungs_dice": _dice(masks.get("lungs", nothing), lungs, seen),
+        # Blank where the model does not segment lungs; where the film was refused, there are no masks at all.
+        "lungs_dice": _dice(masks.get("lungs", nothing), lungs if "lungs" in masks or not masks else None, seen),
         "lungs_marked": None if where is None else infected_fraction(marked, where & seen),
         "infected": infection is not None and bool((infection & seen).any()),
         "fraction": _fraction(masks, seen),
