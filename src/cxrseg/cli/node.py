@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cxrseg.cli.options import models_option
+from cxrseg.cli.options import max_pixels_option, models_option
 from cxrseg.cli.shared import NOTICE, command
 
 __all__ = ["node"]
@@ -68,13 +68,7 @@ _KINDS = ("dicom_seg", "dicom_sr", "dicom_sc")
 @click.option(
     "--max-mb", type=click.IntRange(1, 512), default=128, show_default=True, help="Largest image in megabytes."
 )
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    default=20_000_000,
-    show_default=True,
-    help="Refuse images with more pixels.",
-)
+@max_pixels_option(20_000_000)
 @click.option(
     "--timeout", type=click.FloatRange(1), default=30.0, show_default=True, help="Network timeout in seconds."
 )

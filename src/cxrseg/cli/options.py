@@ -22,6 +22,7 @@ __all__ = [
     "device_option",
     "exclude_option",
     "mask_values_option",
+    "max_pixels_option",
     "models_option",
     "open_chosen",
     "quiet_option",
@@ -40,6 +41,13 @@ dataset_option = click.option(
     "--dataset", "dataset_path", required=True, type=PATH, help="Folder, .npz or .csv of images and masks."
 )
 """Which dataset."""
+
+
+def max_pixels_option(default: int, more: str = "") -> Callable[[Any], Any]:
+    """How large an image may be. `more` is said after that."""
+    about = f"Refuse images with more pixels{more}."
+    return click.option("--max-pixels", type=click.IntRange(1), default=default, show_default=True, help=about)
+
 
 categories_option = click.option(
     "--category",

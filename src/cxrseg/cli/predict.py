@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from cxrseg.cli.options import (
     device_option,
+    max_pixels_option,
     models_option,
     task_option,
     threshold_option,
@@ -151,13 +152,7 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
 @click.option(
     "--window", type=click.IntRange(0), default=0, show_default=True, help="View of DICOM files that offer several."
 )
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    default=MAX_PIXELS,
-    show_default=True,
-    help="Refuse images with more pixels; those of more than 50 million are reduced while they are read.",
-)
+@max_pixels_option(MAX_PIXELS, "; those of more than 50 million are reduced while they are read")
 @click.option("--save-probabilities", is_flag=True, help="Write the infection's probability map as a 16-bit PNG.")
 @click.option("--force", is_flag=True, help="Segment images that the input check refuses, with a warning.")
 @click.option("--allow-refused", is_flag=True, help="Exit with 0 also where images were refused, such as laterals.")

@@ -10,6 +10,7 @@ import click
 from cxrseg.cli.options import (
     FOLDER,
     device_option,
+    max_pixels_option,
     models_option,
     task_option,
     threshold_option,
@@ -34,13 +35,7 @@ __all__ = ["serve"]
 @click.option("--folder", type=FOLDER, help="List the images of this folder, and say which to correct next.")
 @click.option("--keep", type=FOLDER, help="Save corrections into this folder, as a dataset to train on.")
 @click.option("--max-mb", type=click.IntRange(1, 4096), default=64, show_default=True, help="Largest request.")
-@click.option(
-    "--max-pixels",
-    type=click.IntRange(1),
-    default=50_000_000,
-    show_default=True,
-    help="Refuse images with more pixels.",
-)
+@max_pixels_option(50_000_000)
 @click.option(
     "--max-waiting",
     type=click.IntRange(1),

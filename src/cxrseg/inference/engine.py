@@ -192,13 +192,15 @@ class _OpenVino:
 
 def _allowed(core: Any, precision: Precision) -> str:
     """What the network may be computed with on this processor; int8 needs ranges in the model file too."""
+    if precision == "float32":
+        return "float32"
     if precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return "bfloat16"
-    if precision == "float32" or not has_exact_int8():
-        if precision == "int8":
-            raise ArgumentError("this processor has no exact int8 (VNNI or AMX); use the precision auto or float32")
-        return "float32"
-    return "int8"
+    if has_exact_int8():
+        return "int8"
+    if precision == "int8":
+        raise ArgumentError("this processor has no exact int8 (VNNI or AMX); use the precision auto or float32")
+    return "float32"
 
 
 def _with_probabilities(graph: Any, temperature: float) -> Any:

@@ -81,9 +81,10 @@ def quantised(graph: Any, ranges: Ranges) -> Any:
 
 @cache
 def has_exact_int8() -> bool:
-    """Whether this processor adds up products of int8 without an overflow, as those with VNNI or AMX do.
+    """Whether OpenVINO computes convolutions in int8 on this processor, and adds their products up without an overflow.
 
-    Others add two products in 16 bits, which cuts off large ones: masks would differ, for little gain in speed. So the
+    Processors with VNNI or AMX do. Other x86 processors add two products in 16 bits, which cuts off large ones: masks
+    would differ, for little gain in speed. Where there is no int8, the rounding would only make float32 slower. So the
     largest products are computed once, and compared with what they should be.
     """
     openvino = load_openvino()
@@ -98,9 +99,11 @@ def has_exact_int8() -> bool:
         _round(convolution.input(0), np.float32(0), np.float32(1), 256)
         _round(convolution.input(1), -one, one, 255)
         model = openvino.Model([ops.result(convolution)], [pixels], "probe")
-        request = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        found = next(iter(request(np.ones((1, channels, 8, 8), np.float32)).values()))
-    return bool(np.allclose(found, channels, rtol=1e-3))
+        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        found = next(iter(compiled(np.ones((1, channels, 8, 8), np.float32)).values()))
+    about = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
+    formats = [str(one["runtimePrecision"].value) for one in about if one["layerType"].value == "Convolution"]
+    return formats in (["u8"], ["i8"]) and bool(np.allclose(found, channels, rtol=1e-3))
 
 
 def _round(place: Any, low: npt.NDArray[np.float32] | np.float32, high: Any, steps: int) -> None:

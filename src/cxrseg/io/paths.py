@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
-__all__ = ["JUNK", "is_file", "is_folder", "is_link", "visible_entries"]
+__all__ = ["JUNK", "check_writable", "is_file", "is_folder", "is_link", "visible_entries"]
 
 JUNK = frozenset({"__macosx", "desktop.ini", "thumbs.db"})
 """Names, in lower case, of what operating systems put into folders."""
@@ -24,6 +25,12 @@ def is_folder(path: Path) -> bool:
 def is_link(path: Path) -> bool:
     """`Path.is_symlink` without its errors."""
     return os.path.islink(path)  # noqa: PTH114
+
+
+def check_writable(folder: Path) -> None:
+    """Raise PermissionError, with the folder's name, where its files may not be listed, read and written."""
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
 
 
 def visible_entries(folder: Path | str) -> tuple[list[str], list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import tempfile
 import threading
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.io.locks import lock
+from cxrseg.io.paths import check_writable
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import IMAGE_SUFFIXES, is_dicom
 from cxrseg.io.write import write_atomic, write_mask
@@ -67,8 +67,7 @@ class Corrections:
             for name in _FOLDERS.values():
                 inside = folder / name
                 inside.mkdir(parents=True, exist_ok=True)
-                if not os.access(inside, os.R_OK | os.W_OK | os.X_OK):
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(inside))
+                check_writable(inside)
             self._locked = (folder / ".lock").open("ab")
             try:
                 taken = f"another service saves corrections into {folder}; stop it, or give another --keep"

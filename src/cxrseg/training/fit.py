@@ -6,14 +6,14 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from cxrseg.data.sample import Dataset
+from cxrseg.data.sample import Dataset, Sample
 from cxrseg.errors import OutOfMemoryError
 from cxrseg.model_file import shipped_model
 from cxrseg.run_folder import RunFolder
@@ -25,7 +25,7 @@ from cxrseg.training.export import export_model
 from cxrseg.training.figures import draw_figures
 from cxrseg.training.initial_weights import load_model_file
 from cxrseg.training.lightning_module import Learner
-from cxrseg.training.manifest import RunLock, check_run_folder, write_manifest, write_recipe
+from cxrseg.training.manifest import RunClaim, check_run_folder, write_manifest, write_recipe
 from cxrseg.training.memory import check_memory, check_network
 from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
@@ -102,36 +102,44 @@ def train(
     """
     samples = {split: select_samples(dataset, recipe.data, split) for split in ("train", "val")}
     used = replace(dataset, samples=(*samples["train"], *samples["val"]))
-    folder = RunFolder(Path(out))
-    distillation = Distillation([Path(run) for run in distill_from], recipe)
-    with RunLock(folder) as lock:
+    folder, distillation = RunFolder(Path(out)), Distillation([Path(run) for run in distill_from], recipe)
+    with RunClaim(folder, partial(check_run_folder, folder, recipe, used, resume, distillation.marks)) as claim:
         if getattr(rank_zero_only, "rank", 0) == 0:  # for the other processes the folder exists already
-            if folder.recipe.exists():
-                lock.take()
-            check_run_folder(folder, recipe, used, resume, distillation.marks)
-        complete = not recipe.loss.retention_weight
-        pixels = {split: load_pixels(chosen, recipe.data, complete=complete) for split, chosen in samples.items()}
-        learner = _learner(recipe, pixels, init_from, distillation)
+            claim.check()
+        learner = _learner(recipe, samples, init_from, distillation)
         history = History(folder.history, on_epoch)
         callbacks = callbacks_for(recipe, folder.checkpoints, history, progress)
         trainer = make_trainer(recipe, folder.root, callbacks, device=device, processes=processes, progress=progress)
-        place = str(trainer.strategy.root_device)
-        _check_fits(trainer, learner, len(pixels["train"]))
+        _check_fits(trainer, learner)
         if trainer.is_global_zero:
-            # Not earlier: a run that cannot start must not leave a folder that blocks the next attempt.
-            if lock.take():  # another run may have begun here since
-                check_run_folder(folder, recipe, used, resume, distillation.marks)
-            write_recipe(folder, recipe, used)
-            write_manifest(folder, recipe, used, place, ended=None, distilled_from=distillation.marks)
-        checkpoint = _last_of(folder, history) if resume else None
-        with hide_lightning_hints(), _memory_errors(recipe):
-            interrupted = _fit(trainer, learner, checkpoint)
-        run = _run_of(folder, history, interrupted, trainer.is_global_zero)
-        if run.is_main:
-            _finish(run, recipe, used, pixels["val"])
-            figures: dict[str, Any] = {"best": run.best, "best_by": run.best_by, "distilled_from": distillation.marks}
-            write_manifest(folder, recipe, used, place, ended=run.ended, **figures)
-        return run
+            claim.take()  # not earlier: a run that cannot start must not leave a folder that blocks the next attempt
+        return _carry_out(trainer, learner, history, folder, used, distillation.marks, resume=resume)
+
+
+def _carry_out(
+    trainer: Trainer,
+    learner: Learner,
+    history: History,
+    folder: RunFolder,
+    used: Dataset,
+    marks: Sequence[Mapping[str, str]],
+    *,
+    resume: bool,
+) -> Run:
+    """Train the network that is set up, and write what the folder holds of it."""
+    recipe = learner.recipe
+    about = partial(write_manifest, folder, recipe, used, str(trainer.strategy.root_device), distilled_from=marks)
+    if trainer.is_global_zero:
+        write_recipe(folder, recipe, used)
+        about(ended=None)
+    checkpoint = _last_of(folder, history) if resume else None
+    with hide_lightning_hints(), _memory_errors(recipe):
+        interrupted = _fit(trainer, learner, checkpoint)
+    run = _run_of(folder, history, interrupted, trainer.is_global_zero)
+    if run.is_main:
+        _finish(run, recipe, used, learner.pixels["val"])
+        about(ended=run.ended, best=run.best, best_by=run.best_by)
+    return run
 
 
 def _run_of(folder: RunFolder, history: History, interrupted: bool, is_main: bool) -> Run:
@@ -141,18 +149,23 @@ def _run_of(folder: RunFolder, history: History, interrupted: bool, is_main: boo
     return Run(folder, history.rows, best, interrupted, is_main, best_by)
 
 
-def _check_fits(trainer: Trainer, learner: Learner, images: int) -> None:
+def _check_fits(trainer: Trainer, learner: Learner) -> None:
     """Raise an error where the network does not take a batch, or the memory does not hold one."""
     recipe = learner.recipe
-    check_network(learner.network, recipe, min(recipe.optimiser.batch_size, images))
+    check_network(learner.network, recipe, min(recipe.optimiser.batch_size, len(learner.pixels["train"])))
     if trainer.strategy.root_device.type == "cpu":
         check_memory(learner.network, recipe, trainer.world_size)
 
 
 def _learner(
-    recipe: Recipe, pixels: Mapping[str, Pixels], init_from: Sequence[Path | str], distillation: Distillation
+    recipe: Recipe,
+    samples: Mapping[str, Sequence[Sample]],
+    init_from: Sequence[Path | str],
+    distillation: Distillation,
 ) -> Learner:
     """The network with its initial weights, its data and its loss."""
+    complete = not recipe.loss.retention_weight
+    pixels = {split: load_pixels(chosen, recipe.data, complete=complete) for split, chosen in samples.items()}
     torch.manual_seed(recipe.seed)
     learner = Learner(recipe, pixels["train"], pixels["val"], distillation)
     sources = [Path(source) for source in init_from]

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from cxrseg.run_folder import RunFolder
 from cxrseg.training.recipe import Recipe
 from cxrseg.training.recipe_file import load_recipe
 
-__all__ = ["RunLock", "check_run_folder", "write_manifest", "write_recipe"]
+__all__ = ["RunClaim", "check_run_folder", "write_manifest", "write_recipe"]
 
 EXTENDABLE = ("constant", "plateau")
 """Schedules whose learning rate does not depend on the number of epochs, so that a run can be extended."""
@@ -63,32 +63,44 @@ def check_run_folder(
         unfinished.unlink()
 
 
-class RunLock:
-    """Keeps other processes from training in a run folder, until it is closed or this process ends.
+class RunClaim:
+    """Keeps other processes from training in a run folder, until the `with` block or this process ends.
 
     Args:
         folder: of the run.
+        check: raises where the run may not begin there, see `check_run_folder`.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, check: Callable[[], None]) -> None:
+        self._folder, self._check = folder, check
         self._file: IO[bytes] | None = None
 
-    def take(self) -> bool:
-        """Lock the folder, which is made where missing; False where it was locked by this already.
+    def check(self) -> None:
+        """Check the folder without a change to one that holds no run; one that holds a run is locked first.
 
         Raises:
-            TrainingError: another process trains in the folder.
+            TrainingError: the run may not begin there, or another process trains there.
         """
-        if self._file is not None:
-            return False
-        self._folder.root.mkdir(parents=True, exist_ok=True)
+        if self._folder.recipe.exists():
+            self._lock()
+        self._check()
+
+    def take(self) -> None:
+        """Lock the folder, which is made where missing, and check again what another process may have changed.
+
+        Raises:
+            TrainingError: as for `check`.
+        """
+        if self._file is None:
+            self._lock()
+            self._check()
+
+    def _lock(self) -> None:
+        root = self._folder.root
+        root.mkdir(parents=True, exist_ok=True)
         self._file = self._folder.lock.open("ab")
-        taken = (
-            f"another process trains in {self._folder.root}; wait until it has ended, or name another folder with -o"
-        )
+        taken = f"another process trains in {root}; wait until it has ended, or name another folder with -o"
         lock(self._file, TrainingError(taken))
-        return True
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO
 
 from cxrseg.errors import CxrsegError
 from cxrseg.io.locks import lock
+from cxrseg.io.paths import check_writable
 from cxrseg.io.write import write_bytes
 
 __all__ = ["NodeFiles"]
@@ -34,8 +34,7 @@ class NodeFiles:
             self._received.mkdir(exist_ok=True, mode=0o700)
             self._objects.mkdir(exist_ok=True, mode=0o700)
             for one in (folder, self._received, self._objects):
-                if not os.access(one, os.R_OK | os.W_OK | os.X_OK):
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(one))
+                check_writable(one)
             self._lock = _locked(folder / "lock")
         except OSError as error:
             raise CxrsegError(
