@@ -8,11 +8,11 @@ import torch
 from click.testing import CliRunner
 
 from cxrseg.cli import main
-from cxrseg.data.sample import Dataset
+from cxrseg.data.sample import CATEGORIES, Dataset
 from cxrseg.errors import TrainingError
-from cxrseg.training.batches import load_pixels, select_samples
+from cxrseg.training.batches import Batch, SoftTargets, load_pixels, select_samples
 from cxrseg.training.checkpoints import load_weights, read_checkpoint
-from cxrseg.training.distillation import Distillation
+from cxrseg.training.distillation import EVIDENCE, LARGEST_SHIFT, Distillation, fit_to_categories
 from cxrseg.training.fit import Run, train
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.networks import build_network
@@ -33,16 +33,63 @@ def probabilities(run: Run, recipe: Recipe, features: int, images: torch.Tensor)
     return found
 
 
+def as_floats(batch: Batch) -> SoftTargets:
+    """The soft targets as a step gets them."""
+    assert batch.soft_targets is not None
+    return batch.soft_targets._replace(maps=batch.soft_targets.maps / 255)
+
+
 def test_soft_targets_are_the_mean_of_the_networks_probabilities(
-    tiny_run: Run, other_run: Run, tiny_recipe: Callable[..., Recipe]
+    dataset: Dataset, tiny_run: Run, other_run: Run, tiny_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = tiny_recipe()
-    images = torch.rand(2, 1, 64, 64)
-    soft_targets = Distillation([tiny_run.folder.root, other_run.folder.root], recipe)(images)
+    pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
+    soft = Distillation([tiny_run.folder.root, other_run.folder.root], recipe).soften(pixels).soft_targets
+    assert soft is not None
+    ill = pixels.categories != CATEGORIES.index("Normal")
+    images = pixels.images[ill].float() / 255
     each = [probabilities(tiny_run, recipe, 4, images), probabilities(other_run, recipe, 6, images)]
-    torch.testing.assert_close(soft_targets.maps, (each[0] + each[1]) / 2)
-    assert not torch.allclose(each[0], each[1], atol=1e-3)
-    assert soft_targets.categories is None
+    torch.testing.assert_close(soft.maps[ill] / 255, (each[0] + each[1]) / 2, atol=0.5 / 255, rtol=0)
+    assert not torch.allclose(each[0], each[1], atol=1e-2)
+    assert soft.categories is None
+
+
+def test_soft_targets_do_not_contradict_the_category(dataset: Dataset, tiny_recipe: Callable[..., Recipe]) -> None:
+    recipe = tiny_recipe(data={"targets": ["infection", "opacity", "lungs"]})
+    pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
+    batch = pixels.batch(torch.tensor([0, 0, 0, 0]))
+    numbers = [CATEGORIES.index(name) for name in ("Normal", "Non-COVID", "Non-COVID", "COVID-19")]
+    present = torch.tensor([[True, shown, True] for shown in (True, False, False, True)])
+    batch = batch._replace(categories=torch.tensor(numbers), present=present)
+    torch.manual_seed(0)
+    maps = 0.2 * torch.rand(4, 3, 64, 64)
+    maps[2] *= 0.02  # hardly anything seen
+    normal, other, faint, covid = fit_to_categories(maps, batch, recipe)
+    assert torch.equal(covid, maps[3])
+    assert not normal[:2].any() and torch.equal(normal[2], maps[0, 2])
+    assert torch.equal(other[::2], maps[1, ::2])
+    highest = other[1].flatten().topk(round(0.02 * 64 * 64)).values
+    assert highest.logit().mean().sigmoid().item() == pytest.approx(EVIDENCE, abs=1e-4)
+    assert torch.equal(other[1].flatten().argsort(), maps[1, 1].flatten().argsort())
+    assert faint[1].max().logit() - maps[2, 1].max().logit() == pytest.approx(LARGEST_SHIFT, abs=1e-4)
+
+
+def test_soft_masks_move_with_the_image(
+    dataset: Dataset, tiny_run: Run, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(augment={"flip": 1.0})
+    pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
+    learner = Learner(recipe, pixels, pixels)
+    batch = Distillation([tiny_run.folder.root], recipe).soften(pixels).batch(torch.arange(4))
+    assert batch.soft_targets is not None
+    seen = {}
+    monkeypatch.setattr(learner, "log", lambda *_, **__: None)
+    monkeypatch.setattr(learner, "_step", lambda *given: seen.update(enumerate(given)) or torch.zeros(()))
+    learner.scores["train"].loss, learner.scores["train"].batches = torch.zeros(()), torch.ones(())
+    learner.training_step(batch, 0)
+    assert torch.equal(seen[1], batch.images.flip(3) / 255)
+    assert torch.equal(seen[2], batch.masks.flip(3).float())
+    assert torch.equal(seen[4].maps, batch.soft_targets.maps.flip(3) / 255)
 
 
 def test_a_distilled_run_differs_and_its_checkpoint_has_no_other_weights(
@@ -76,10 +123,10 @@ def test_distillation_gives_soft_masks_to_images_without_masks(
 ) -> None:
     recipe = tiny_recipe(seed=3, loss={"name": "bce", "distillation_weight": weight})
     pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
-    learner = Learner(recipe, pixels, pixels, Distillation([tiny_run.folder.root], recipe))
-    batch = pixels.batch(torch.arange(4))
+    learner = Learner(recipe, pixels, pixels)
+    batch = Distillation([tiny_run.folder.root], recipe).soften(pixels).batch(torch.arange(4))
     bare = batch._replace(present=torch.zeros_like(batch.present))
-    learner._step("train", batch.images.float() / 255, batch.masks.float(), bare).backward()
+    learner._step("train", batch.images.float() / 255, batch.masks.float(), bare, as_floats(batch)).backward()
     slopes = [parameter.grad for parameter in learner.network.parameters() if parameter.grad is not None]
     assert any((slope != 0).any() for slope in slopes) == learns
 
@@ -90,13 +137,12 @@ def test_images_that_only_fill_the_batch_are_not_counted(
     recipe = tiny_recipe(seed=3)
     pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
     learner = Learner(recipe, pixels, pixels)
-    distillation = Distillation([tiny_run.folder.root], recipe)
+    softened = Distillation([tiny_run.folder.root], recipe).soften(pixels)
     learner.eval()
 
     def distance(indices: list[int]) -> float:
-        batch = pixels.batch(torch.tensor(indices))
-        images = batch.images.float() / 255
-        return learner._distance(learner.network(images), distillation(images), batch.real).item()
+        batch = softened.batch(torch.tensor(indices))
+        return learner._distance(learner.network(batch.images.float() / 255), as_floats(batch), batch.real).item()
 
     assert distance([3, 4, -1]) == pytest.approx(distance([3, 4]))
     assert distance([3, 4, 0]) != pytest.approx(distance([3, 4]))
@@ -122,14 +168,14 @@ def test_categories_are_distilled_too(
     assert CliRunner().invoke(main, [*given, "-o", str(first)]).exit_code == 0
     distilled = CliRunner().invoke(main, [*given, "-o", str(second), "--distill-from", str(first)])
     assert distilled.exit_code == 0, distilled.output
-    soft_targets = Distillation([first, second], classifying_recipe)(torch.rand(2, 1, 64, 64))
-    assert soft_targets.categories is not None
-    torch.testing.assert_close(soft_targets.categories.sum(1), torch.ones(2))
     pixels = load_pixels(select_samples(dataset, classifying_recipe.data, "train"), classifying_recipe.data)
-    learner = Learner(classifying_recipe, pixels, pixels, Distillation([first], classifying_recipe))
-    batch = pixels.batch(torch.arange(4))
+    batch = Distillation([first, second], classifying_recipe).soften(pixels).batch(torch.arange(4))
+    soft_targets = as_floats(batch)
+    assert soft_targets.categories is not None
+    torch.testing.assert_close(soft_targets.categories.sum(1), torch.ones(4))
+    learner = Learner(classifying_recipe, pixels, pixels)
     unknown = batch._replace(categories=torch.full((4,), -1))
-    learner._step("train", batch.images.float() / 255, batch.masks.float(), unknown).backward()
+    learner._step("train", batch.images.float() / 255, batch.masks.float(), unknown, soft_targets).backward()
     head = learner.network.head
     assert head is not None
     assert all((parameter.grad != 0).any() for parameter in head.parameters())  # only the soft targets have a category

@@ -210,3 +210,20 @@ def test_what_the_initial_weights_know_of_missing_masks_is_kept(
     whole = load_pixels(dataset.select("train").samples, recipe.data).batch(torch.arange(4))
     assert learner._forgotten(learner.network(images), images, whole).item() == 0
     assert not any("initial" in key for key in learner.state_dict())
+
+
+def test_bfloat16_leaves_the_augmented_images_exact(
+    dataset: Dataset, tiny_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(augment={"storage": 1.0, "rotation": 10.0})
+    pixels = load_pixels(select_samples(dataset, recipe.data, "train"), recipe.data)
+    learner = Learner(recipe, pixels, pixels)
+    monkeypatch.setattr(learner, "log", lambda *_, **__: None)
+    learner.scores["train"].loss, learner.scores["train"].batches = torch.zeros(()), torch.ones(())
+    seen: list[Tensor] = []
+    monkeypatch.setattr(learner, "_step", lambda _, images, *rest: seen.append(images) or torch.zeros(()))
+    for lower in (False, True):
+        torch.manual_seed(4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            learner.training_step(pixels.batch(torch.arange(8)), 0)
+    assert seen[0].dtype == torch.float32 and torch.equal(*seen)

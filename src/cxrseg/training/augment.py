@@ -37,18 +37,18 @@ class Augment(nn.Module):
 
         Args:
             images: (N, 1, H, W) float32 in [0, 1].
-            masks: (N, C, H, W) float32, 0 or 1.
+            masks: (N, C, H, W) float32, 0 or 1, or probabilities.
 
         Returns:
-            Images in [0, 1] and masks of 0 and 1, of the same shapes. What moves in from outside is black, or with the
-            probability `recipe.border` of one gray value drawn at random, and no mask.
+            Images in [0, 1] and masks of the same values, of the same shapes. What moves in from outside is black, or
+            with the probability `recipe.border` of one gray value drawn at random, and no mask.
         """
         images = self.appearance(images)
         if self.geometry is None:
             return self.intensity(images).clamp(0, 1), masks
         inside = torch.ones_like(images)
         images, moved = self.geometry(images, torch.cat([masks, inside], 1))
-        masks, inside = (moved[:, :-1] >= 0.5).float(), moved[:, -1:]
+        masks, inside = moved[:, :-1], moved[:, -1:]
         images = self.intensity(images).clamp(0, 1)
         count = len(images)
         # Black, white or gray: borders come in all of them.

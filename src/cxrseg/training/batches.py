@@ -17,7 +17,27 @@ from cxrseg.errors import CxrsegError, DatasetError
 from cxrseg.preprocessing import content_box, mask_to_input, to_input
 from cxrseg.training.recipe import DataRecipe
 
-__all__ = ["Batch", "Batches", "Pixels", "epoch_seed", "load_pixels", "select_samples", "shuffled"]
+__all__ = ["Batch", "Batches", "Pixels", "SoftTargets", "epoch_seed", "load_pixels", "select_samples", "shuffled"]
+
+
+class SoftTargets(NamedTuple):
+    """What trained networks say of images, see `cxrseg.training.distillation`.
+
+    maps: (N, C, H, W), probabilities of each target: uint8, times 255, in memory, and float32 once they are augmented.
+    categories: (N, 3) float32, probabilities of `cxrseg.data.sample.CATEGORIES`, or None where none of the networks has
+    a classification head.
+    """
+
+    maps: Tensor
+    categories: Tensor | None
+
+    def to(self, device: torch.device) -> SoftTargets:
+        """The same in the memory of `device`."""
+        return SoftTargets(self.maps.to(device), None if self.categories is None else self.categories.to(device))
+
+    def batch(self, places: Tensor) -> SoftTargets:
+        """Those of some images."""
+        return SoftTargets(self.maps[places], None if self.categories is None else self.categories[places])
 
 
 class Batch(NamedTuple):
@@ -25,7 +45,8 @@ class Batch(NamedTuple):
 
     images: (N, 1, H, W) uint8. masks: (N, C, H, W) uint8, 0 or 1. present: (N, C) bool, False where an image lacks
     that kind of mask, or only fills the last batch. categories: (N) int64, index in `cxrseg.data.sample.CATEGORIES`,
-    -1 where unknown. real: (N) bool, False where an image only fills the last batch.
+    -1 where unknown. real: (N) bool, False where an image only fills the last batch. soft_targets: of other networks,
+    or None.
     """
 
     images: Tensor
@@ -33,6 +54,7 @@ class Batch(NamedTuple):
     present: Tensor
     categories: Tensor
     real: Tensor
+    soft_targets: SoftTargets | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +67,7 @@ class Pixels:
         masks: (N, C, H, W) uint8, 0 or 1, in the recipe's order of targets.
         present: (N, C) bool.
         categories: (N) int64, index in `cxrseg.data.sample.CATEGORIES`, -1 where unknown.
+        soft_targets: what other networks say of the images, or None.
     """
 
     names: tuple[str, ...]
@@ -52,14 +75,21 @@ class Pixels:
     masks: Tensor
     present: Tensor
     categories: Tensor
+    soft_targets: SoftTargets | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def to(self, device: torch.device) -> Pixels:
         """The same images in the memory of `device`."""
-        tensors = (self.images, self.masks, self.present, self.categories)
-        return Pixels(self.names, *(tensor.to(device) for tensor in tensors))
+        return Pixels(
+            self.names,
+            self.images.to(device),
+            self.masks.to(device),
+            self.present.to(device),
+            self.categories.to(device),
+            None if self.soft_targets is None else self.soft_targets.to(device),
+        )
 
     def batch(self, indices: Tensor) -> Batch:
         """Gather some images; an index of -1 gives image 0 with nothing present."""
@@ -70,6 +100,7 @@ class Pixels:
             self.present[places] & real[:, None],
             self.categories[places].where(real, -1),
             real,
+            None if self.soft_targets is None else self.soft_targets.batch(places),
         )
 
 

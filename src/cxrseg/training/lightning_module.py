@@ -17,10 +17,10 @@ from torch.optim.swa_utils import update_bn
 
 from cxrseg.data.sample import CATEGORIES
 from cxrseg.training.augment import Augment
-from cxrseg.training.batches import Batch, Batches, Pixels, epoch_seed, shuffled
+from cxrseg.training.batches import Batch, Batches, Pixels, SoftTargets, epoch_seed, shuffled
 from cxrseg.training.checkpoints import choice
 from cxrseg.training.depthwise import FastDepthwise
-from cxrseg.training.distillation import Distillation, SoftTargets
+from cxrseg.training.distillation import Distillation
 from cxrseg.training.losses import build_loss, evidence_loss, masked_mean
 from cxrseg.training.networks import Found, Network, build_network
 from cxrseg.training.recipe import OptimiserRecipe, Recipe
@@ -82,12 +82,11 @@ class Learner(LightningModule):
         )
 
     def on_fit_start(self) -> None:
-        """Move the networks that this one learns from to the device."""
+        """Move the initial network to the device, and ask the networks that this one learns from."""
         for network in self.initial:
             network.to(self.device)
         if self.distillation:
-            layout = torch.channels_last if self.recipe.optimiser.channels_last else torch.preserve_format
-            self.distillation.to(self.device, layout)
+            self.pixels["train"] = self.distillation.soften(self.pixels["train"].to(self.device))
 
     def on_train_epoch_start(self) -> None:
         """Seed augmentation and dropout of this epoch."""
@@ -107,8 +106,15 @@ class Learner(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """One step; logs the running loss, Dice and RMSE to the progress bar."""
-        images, masks = self.augment(batch.images.float() / 255, batch.masks.float())
-        loss = self._step("train", images, masks, batch)
+        images, masks, soft_targets = batch.images.float() / 255, batch.masks.float(), batch.soft_targets
+        if soft_targets is not None:
+            masks = torch.cat([masks, soft_targets.maps.float() / 255], 1)
+        with torch.autocast(self.device.type, enabled=False):
+            images, masks = self.augment(images, masks)
+        if soft_targets is not None:
+            masks, maps = masks.chunk(2, 1)
+            soft_targets = soft_targets._replace(maps=maps)
+        loss = self._step("train", images, masks, batch, soft_targets)
         running = self.scores["train"]
         self.log("loss", running.loss / running.batches, prog_bar=True, logger=False)
         self.log("Dice", running.dice[0] / running.infected[0].clamp(min=1), prog_bar=True, logger=False)
@@ -124,10 +130,11 @@ class Learner(LightningModule):
         """Score one batch of validation images."""
         self._step("val", batch.images.float() / 255, batch.masks.float(), batch)
 
-    def _step(self, split: str, images: Tensor, masks: Tensor, batch: Batch) -> Tensor:
+    def _step(
+        self, split: str, images: Tensor, masks: Tensor, batch: Batch, soft_targets: SoftTargets | None = None
+    ) -> Tensor:
         if self.recipe.optimiser.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        soft_targets = self.distillation(images) if self.distillation and split == "train" else None
         with FastDepthwise() if self._is_slow_in_bfloat16() else nullcontext():
             found = self.network(images)
         maps, scores = found.maps.float(), self.scores[split]

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from kornia.filters import gaussian_blur2d
@@ -20,6 +21,9 @@ __all__ = ["StorageChanges"]
 
 _MODES = (("bilinear", True), ("bicubic", True), ("area", False), ("nearest", False))
 """Filters that shrink an image: mode of `interpolate`, and whether it avoids aliasing."""
+
+_TOGETHER = 4
+"""Images that are resampled in the same way: a call for each one would take a GPU longer than the network does."""
 
 
 class StorageChanges(nn.Module):
@@ -45,52 +49,59 @@ class StorageChanges(nn.Module):
             (0.35, _noisy),
             (0.3, _as_jpeg),
         )
-        stored = []
-        for image in torch.split(images, 1):
-            for probability, change in changes:
-                if torch.rand(()).item() < probability * self.strength:
-                    image = change(image).clamp(0, 1)  # noqa: PLW2901
-            stored.append(image)
-        return torch.cat(stored)
+        for probability, change in changes:
+            chosen = (torch.rand(len(images)) < probability * self.strength).nonzero().flatten().to(images.device)
+            if len(chosen):
+                images = images.index_copy(0, chosen, change(images[chosen]).clamp(0, 1))
+        return images
 
 
-def _between(low: float, high: float) -> float:
-    return low + (high - low) * torch.rand(()).item()
+def _between(low: float, high: float, images: Tensor) -> Tensor:
+    """A number for each image, (N, 1, 1, 1)."""
+    return low + (high - low) * torch.rand(len(images), 1, 1, 1, device=images.device)
 
 
-def _resampled(image: Tensor) -> Tensor:
-    scale = _between(0.35, 1.0)
-    size = [max(1, round(side * scale)) for side in image.shape[2:]]
+def _resampled(images: Tensor) -> Tensor:
+    return torch.cat([_resampled_alike(some) for some in torch.split(images, _TOGETHER)])
+
+
+def _resampled_alike(images: Tensor) -> Tensor:
+    scale = 0.35 + 0.65 * torch.rand(()).item()
+    size = [max(1, round(side * scale)) for side in images.shape[2:]]
     mode, antialias = _MODES[int(torch.randint(len(_MODES), ()))]
-    small = F.interpolate(image, size, mode=mode, antialias=antialias)
+    small = F.interpolate(images, size, mode=mode, antialias=antialias)
     back = ("bilinear", "bicubic")[int(torch.randint(2, ()))]
-    return F.interpolate(small, image.shape[2:], mode=back, align_corners=False)
+    return F.interpolate(small, images.shape[2:], mode=back, align_corners=False)
 
 
-def _blurred(image: Tensor) -> Tensor:
-    return _gaussian(image, _between(0.3, 1.2))
+def _blurred(images: Tensor) -> Tensor:
+    return _gaussian(images, _between(0.3, 1.2, images))
 
 
-def _sharpened(image: Tensor) -> Tensor:
-    return image + _between(0.3, 1.5) * (image - _gaussian(image, _between(0.5, 1.5)))
+def _sharpened(images: Tensor) -> Tensor:
+    return images + _between(0.3, 1.5, images) * (images - _gaussian(images, _between(0.5, 1.5, images)))
 
 
-def _noisy(image: Tensor) -> Tensor:
-    noise = torch.randn_like(image)
-    if torch.rand(()).item() < 0.5:
-        noise = _gaussian(noise, _between(0.4, 1.0))
-        noise = noise / noise.std().clamp(min=1e-6)
-    return image + _between(0.0, 0.04) * noise
+def _noisy(images: Tensor) -> Tensor:
+    white = torch.randn_like(images)
+    smooth = _gaussian(white, _between(0.4, 1.0, images))
+    smooth = smooth / smooth.std((2, 3), keepdim=True).clamp(min=1e-6)
+    noise = torch.where(_between(0.0, 1.0, images) < 0.5, smooth, white)
+    return images + _between(0.0, 0.04, images) * noise
 
 
-def _gaussian(image: Tensor, sigma: float) -> Tensor:
-    side = 2 * int(3 * sigma + 0.5) + 1
-    return gaussian_blur2d(image, (side, side), (sigma, sigma))
+def _gaussian(images: Tensor, sigma: Tensor) -> Tensor:
+    """Blur each image with its own sigma, (N, 1, 1, 1), up to 1.5 pixels."""
+    return gaussian_blur2d(images, (11, 11), sigma.flatten()[:, None].expand(-1, 2))
 
 
-def _as_jpeg(image: Tensor) -> Tensor:
-    pixels = (image[0, 0] * 255).round().to(torch.uint8).cpu().numpy()
+def _as_jpeg(images: Tensor) -> Tensor:
+    pixels = (images[:, 0] * 255).round().to(torch.uint8).cpu().numpy()
+    read = np.stack([_through_jpeg(image, int(torch.randint(20, 96, ()))) for image in pixels])
+    return torch.from_numpy(read)[:, None].to(images) / 255
+
+
+def _through_jpeg(pixels: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=round(_between(20, 95)))
-    read = np.asarray(Image.open(file), dtype=np.float32) / np.float32(255)
-    return torch.from_numpy(read)[None, None].to(image)
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.array(Image.open(file))
