@@ -20,7 +20,7 @@ from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
 
 NETWORKS: list[dict[str, Any]] = [
-    {"name": "unet"},
+    {"name": "unet", "smoothing": 2, "standard_exposure": True},
     {"name": "attention-unet"},
     {"name": "unet++"},
     {"name": "residual-unet"},

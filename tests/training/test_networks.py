@@ -129,6 +129,21 @@ def test_the_standard_exposure_is_part_of_the_network(photograph: Tensor) -> Non
     torch.testing.assert_close(network(film**1.4).maps, network(film).maps, atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize(("smoothing", "left"), [(0, 1.0), (1, 1 / 3), (2, 1 / 9)])
+def test_the_network_sees_the_mean_of_neighbours(photograph: Tensor, smoothing: int, left: float) -> None:
+    network = build_network(recipe("unet", smoothing=smoothing), ("infection",)).eval()
+    seen: list[Tensor] = []
+    network.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    network(photograph)
+    # Every second column lighter: the highest frequency, of which a mean of three leaves a third, its sign turned.
+    network(photograph + 0.1 * torch.tensor([1.0, -1.0]).repeat(112))
+    grain = (seen[1] - seen[0])[:, :, 8:-8, 8:-8].abs()
+    torch.testing.assert_close(grain, torch.full_like(grain, 0.1 * left), atol=1e-6, rtol=0)
+    even = torch.full((1, 1, 32, 32), 0.3)
+    network(even)
+    torch.testing.assert_close(seen[2], even)  # at the border too
+
+
 @pytest.mark.parametrize(
     ("name", "encoder", "expected"),
     [("unet", None, (0, 1)), ("smp/unet", LITE0, (0.5, 0.5)), ("smp/unet", "resnet18", (0.449, 0.226))],

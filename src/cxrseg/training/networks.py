@@ -44,6 +44,7 @@ class Network(nn.Module):
         head: from the encoder's deepest features to (N, 3) logits, or None.
         within: the channel of the lungs, within which all others are kept, or None.
         standard_exposure: whether pixels are brought to one exposure first; see `standard_exposure`.
+        smoothing: how often each pixel is first replaced by the mean of 3x3 pixels.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Network(nn.Module):
         head: nn.Module | None,
         within: int | None,
         standard_exposure: bool = False,
+        smoothing: int = 0,
     ) -> None:
         super().__init__()
         self.network = body
@@ -62,9 +64,12 @@ class Network(nn.Module):
         self.head = head
         self.within = within
         self.standard_exposure = standard_exposure
+        self.smoothing = smoothing
 
     def forward(self, pixels: Tensor) -> Found:
         """(N, 1, H, W) float32 in [0, 1] to logits."""
+        for _ in range(self.smoothing):
+            pixels = F.avg_pool2d(pixels, 3, stride=1, padding=1, count_include_pad=False)
         if self.standard_exposure:
             pixels = standard_exposure(pixels)
         normalised = (pixels - self.mean) / self.std
@@ -163,7 +168,7 @@ def build_network(recipe: NetworkRecipe, targets: Sequence[str]) -> Network:
     body: Any = (_from_scratch if recipe.encoder is None else _from_smp)(recipe, len(targets))
     within = targets.index("lungs") if recipe.within_lungs else None
     head = _classification_head(body.encoder.out_channels[-1], recipe.dropout) if recipe.classification_head else None
-    return Network(body, mean, std, head, within, recipe.standard_exposure)
+    return Network(body, mean, std, head, within, recipe.standard_exposure, recipe.smoothing)
 
 
 def _classification_head(features: int, dropout: float) -> nn.Module:

@@ -84,6 +84,10 @@ class NetworkRecipe(Section):
     standard_exposure: bool = False
     """Bring every image to one exposure inside the network, also in the model file: gamma, brightness and contrast of
     the stored image then change little."""
+    smoothing: int = Field(0, ge=0, le=8)
+    """How often each pixel is replaced by the mean of 3x3 pixels inside the network, also in the model file, before
+    anything else. Twice is a blur of 1.15 pixels: the sharpness, the grain and the compression of a file then change
+    little."""
     within_lungs: bool = False
     """Multiply the probability of infection by that of the lungs, so that there is nearly none outside of the lungs."""
     classification_head: bool = False
