@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import get_args
 
 from cxrseg.inference.engine import Precision
-from cxrseg.inference.segmenter import TASKS, Segmenter
+from cxrseg.inference.segmenter import Segmenter
+from cxrseg.inference.tasks import TASKS
 from cxrseg.io.write import write_csv, write_json
 from elsewhere_films import Figure, Row
 from elsewhere_sources import SOURCES

@@ -22,13 +22,13 @@ from cxrseg.inference.input_check import (
     check_view,
 )
 from cxrseg.inference.prediction import ModelMark, Prediction
-from cxrseg.inference.tasks import TASKS, covid19_threshold, normal_threshold, ranking_score
+from cxrseg.inference.tasks import Limits, ranking_score
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocessing import content_box, to_input, to_source
 
-__all__ = ["NO_LUNGS", "SYNTHETIC", "TASKS", "Prediction", "Segmenter"]
+__all__ = ["NO_LUNGS", "SYNTHETIC", "Prediction", "Segmenter"]
 
 SYNTHETIC = "the model was trained on synthetic X-rays only: its masks mean nothing on a patient's image"
 """The warning on every prediction of a model that was trained on phantoms."""
@@ -110,9 +110,8 @@ class Segmenter:
             for one in each
         ]
         self._tta, self._force, self._input_check = tta, force, input_check
-        self._covid19_threshold = covid19_threshold(task, [engine.info for engine in self.engines])
+        self._limits = Limits.of(task, [engine.info for engine in self.engines])
         self.task = task
-        self._normal_threshold = normal_threshold(task, [engine.info for engine in self.engines])
         given = sum(self._threshold(engine.info) for engine in self.engines) / len(self.engines)
         infection = given if threshold is None else threshold
         if not 0 < infection < 1:
@@ -262,24 +261,10 @@ class Segmenter:
 
     def _why_emptied(self, output: _Output) -> tuple[str, float] | None:
         """Why the infection map is emptied, and the probability that this is wrong; None where the map is kept."""
-        if "infection" not in output.maps or output.categories is None:
+        if "infection" not in output.maps:
             return None
-        covid19, limit = output.categories["COVID-19"], self._covid19_threshold
-        if limit is not None and covid19 < limit:
-            return (
-                f"the infection map was emptied: the probability that the whole image shows COVID-19 is {covid19:.2f}, "
-                f"below {limit:.2f}",
-                covid19,
-            )
-        normal = output.categories["Normal"]
-        marked = output.maps["infection"].max(initial=0) >= self.thresholds["infection"]
-        if normal > self._normal_threshold and marked:
-            return (
-                f"the opacity map was emptied: the probability that the whole image is normal is {normal:.2f}, above "
-                f"{self._normal_threshold:.2f}",
-                1 - normal,
-            )
-        return None
+        marked = bool(output.maps["infection"].max(initial=0) >= self.thresholds["infection"])
+        return self._limits.why_emptied(marked, output.categories)
 
 
 def _place(model: Path | str | LoadedModel) -> Path | LoadedModel:

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from cxrseg._version import __version__
 from cxrseg.data.sample import CATEGORIES
 from cxrseg.errors import CxrsegError
-from cxrseg.inference.segmenter import TASKS
+from cxrseg.inference.tasks import TASKS
 from cxrseg.io.read import is_dicom
 from cxrseg.io.value_range import parse_value_range
 from cxrseg.phantom.generate import make_phantom

@@ -19,7 +19,8 @@ from cxrseg.errors import ImageError, ModelFileError
 from cxrseg.inference.engine import Engine
 from cxrseg.inference.pixel_budget import PixelBudget
 from cxrseg.inference.prediction import Prediction
-from cxrseg.inference.segmenter import TASKS, Segmenter
+from cxrseg.inference.segmenter import Segmenter
+from cxrseg.inference.tasks import TASKS
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.read import IMAGE_SUFFIXES, read_radiograph, read_size
 from cxrseg.model_file import shipped_model
