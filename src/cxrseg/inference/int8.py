@@ -25,12 +25,16 @@ Ranges: TypeAlias = Mapping[str, tuple[float, float]]
 _TAIL = 0.05
 """The most extreme 5% of the images do not widen a range: what they have beyond it is cut off."""
 
+_FIRST = 4
+"""The first convolutions stay as they are: every other one depends on them. With all but one of them in int8, the
+shipped weights lose 0.0030 of Dice on Val, and 0.0006 without."""
+
 _CHANNEL_AXES = {"Convolution": 1, "GroupConvolution": 2}
 """Operation to the number of leading axes of its weights that make one output channel each."""
 
 
 def measure_ranges(graph: Any, images: Iterable[npt.NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
-    """Measure what enters each convolution but the first and the last.
+    """Measure what enters each convolution but the first ones and the last.
 
     Args:
         graph: of `cxrseg.model_file.read_model`; it is not changed.
@@ -41,7 +45,7 @@ def measure_ranges(graph: Any, images: Iterable[npt.NDArray[np.float32]]) -> dic
 
     copy = graph.clone()
     axes = ops.constant(np.arange(4))
-    inner = _convolutions(copy)[1:-1]
+    inner = _convolutions(copy)[_FIRST:-1]
     if not inner:
         return {}
     extremes = [
