@@ -117,9 +117,10 @@ def test_a_gpu_does_not_take_it(bright_model: Path) -> None:
 
 def test_auto_takes_what_the_processor_has(bright_model: Path) -> None:
     bfloat16 = "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    shipped = "bfloat16" if bfloat16 else "int8" if has_exact_int8() else "float32"
-    assert Engine(shipped_model(), precision="auto").precision == shipped
-    assert Engine(bright_model, precision="auto").precision == ("bfloat16" if bfloat16 else "float32")
+    other = "bfloat16" if bfloat16 else "float32"
+    for _ in range(2):  # also from the cache
+        assert Engine(shipped_model(), precision="auto").precision == ("int8" if has_exact_int8() else other)
+        assert Engine(bright_model, precision="auto").precision == other
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="only x86 has processors without exact int8")

@@ -146,7 +146,7 @@ _INPUT_VARIABLES = ("MERCURE_IN_DIR", "HOLOSCAN_INPUT_PATH", "MONAI_INPUTPATH")
     type=click.Choice(["auto", "float32", "int8"]),
     default="auto",
     show_default=True,
-    help="Number format. auto: bfloat16 or int8 where the processor is faster with it.",
+    help="Number format. auto: int8 or bfloat16 where the processor is faster with it.",
 )
 @value_range_option
 @click.option(

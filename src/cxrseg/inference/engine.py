@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -18,8 +19,9 @@ from cxrseg.model_file import LOADING, VIEW_OUTPUT, ModelInfo, load_openvino, mo
 __all__ = ["Engine", "LoadedModel", "Precision", "Result"]
 
 Precision = Literal["auto", "float32", "int8"]
-"""Number format on the CPU: 'auto' is bfloat16 where the processor supports it; else int8 where the processor computes
-it exactly and the model file has ranges for it; else float32."""
+"""Number format on the CPU: 'auto' is int8 where the processor computes it exactly and the model file has ranges for
+it; else bfloat16 where the processor supports it; else float32. With the shipped weights, int8 is faster than bfloat16
+and closer to float32, see docs/results.md."""
 
 _Pixels = npt.NDArray[np.float32]
 
@@ -152,31 +154,7 @@ class _OpenVino:
     """A model compiled for this machine's CPU."""
 
     def __init__(self, path: Path, sha256: str, precision: Precision, streams: int) -> None:
-        openvino = load_openvino()
-        core = openvino.Core()
-        allowed = _allowed(core, precision)
-        # Without the hint OpenVINO takes bfloat16 where the processor has it.
-        hint = "bf16" if allowed == "bfloat16" else "f32"
-        settings = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": str(streams or 1)}
-        if not streams:
-            settings["INFERENCE_NUM_THREADS"] = "1"
-        processor = core.get_property("CPU", "FULL_DEVICE_NAME")
-        made_by = (sha256, openvino.__version__, processor, allowed, *map("=".join, settings.items()))
-        found = read_compiled(made_by, lambda blob: core.import_model(blob, "CPU", settings))
-        if found is None:
-            graph, info = read_model(path)
-            if allowed == "int8":
-                graph = quantised(graph, info.int8_ranges)
-            compiled = core.compile_model(_with_probabilities(graph, info.temperature), "CPU", settings)
-            write_compiled(made_by, info, compiled.export_model)
-            found = compiled, info
-        self._compiled, self.info = found
-        self.precision = allowed if allowed != "int8" or self.info.int8_ranges else "float32"
-        if precision == "int8" and self.precision != "int8":
-            raise ModelFileError(
-                f"{path} has no ranges for int8; 'cxrseg evaluate {path} --dataset DATASET --fit SPLIT' writes a "
-                f"file that has them"
-            )
+        self._compiled, self.info, self.precision = _compiled(path, sha256, precision, streams)
         self._local = threading.local()
         # OpenVINO's binding initialises itself at the first array it is handed, and two threads that do so at once wait
         # for each other for ever: one for the interpreter's lock, one for the initialisation.
@@ -190,17 +168,48 @@ class _OpenVino:
         return tuple(np.array(output, dtype=np.float32) for output in result.values())
 
 
-def _allowed(core: Any, precision: Precision) -> str:
-    """What the network may be computed with on this processor; int8 needs ranges in the model file too."""
+def _compiled(path: Path, sha256: str, precision: Precision, streams: int) -> tuple[Any, ModelInfo, str]:
+    """The compiled model, the metadata of its file, and what it computes with; from the cache, or made now."""
+    openvino = load_openvino()
+    core = openvino.Core()
+    # Without the hint OpenVINO takes bfloat16 where the processor has it.
+    hints = {name: "bf16" if name == "bfloat16" else "f32" for name in _formats(core, precision)}
+    settings = {"NUM_STREAMS": str(streams or 1)} | ({} if streams else {"INFERENCE_NUM_THREADS": "1"})
+    # The variable hides instructions of the processor.
+    machine = core.get_property("CPU", "FULL_DEVICE_NAME"), os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    made_by, of = (sha256, openvino.__version__, *machine, *map("=".join, settings.items())), "INFERENCE_PRECISION_HINT"
+    for name, hint in hints.items():
+        found = read_compiled((*made_by, name), partial(_imported, core, settings | {of: hint}))
+        if found is not None:
+            return *found, name
+    graph, info = read_model(path)
+    usable = [name for name in hints if name != "int8" or info.int8_ranges]
+    if not usable:
+        raise ModelFileError(
+            f"{path} has no ranges for int8; 'cxrseg evaluate {path} --dataset DATASET --fit SPLIT' writes a "
+            f"file that has them"
+        )
+    name = usable[0]
+    graph = _with_probabilities(quantised(graph, info.int8_ranges) if name == "int8" else graph, info.temperature)
+    compiled = core.compile_model(graph, "CPU", settings | {of: hints[name]})
+    write_compiled((*made_by, name), info, compiled.export_model)
+    return compiled, info, name
+
+
+def _imported(core: Any, settings: dict[str, str], blob: bytes) -> Any:
+    return core.import_model(blob, "CPU", settings)
+
+
+def _formats(core: Any, precision: Precision) -> list[str]:
+    """What a network may be computed with on this processor, the best first; int8 needs ranges in the file too."""
     if precision == "float32":
-        return "float32"
-    if precision == "auto" and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return "bfloat16"
-    if has_exact_int8():
-        return "int8"
+        return ["float32"]
+    exact = ["int8"] if has_exact_int8() else []
     if precision == "int8":
-        raise ArgumentError("this processor has no exact int8 (VNNI or AMX); use the precision auto or float32")
-    return "float32"
+        if not exact:
+            raise ArgumentError("this processor has no exact int8 (VNNI or AMX); use the precision auto or float32")
+        return exact
+    return [*exact, "bfloat16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "float32"]
 
 
 def _with_probabilities(graph: Any, temperature: float) -> Any:

@@ -63,7 +63,7 @@ class Segmenter:
             tasks need the memory of one; `precision`, `device` and `streams` are then theirs.
         threshold: probability from which a pixel is infection; None takes the mean of the model files' thresholds.
         tta: test-time augmentation: average with the prediction for the mirrored image.
-        precision: 'auto' uses bfloat16 or int8 where the processor is faster with it, 'float32' never does; see
+        precision: 'auto' uses int8 or bfloat16 where the processor is faster with it, 'float32' never does; see
             `cxrseg.inference.engine.Precision`.
         force: warn where the input check would refuse the image.
         input_check: False segments every image as it is: the image is never refused or inverted, without warnings.
