@@ -66,14 +66,14 @@ class Limits:
         covid19, normal = categories["COVID-19"], categories["Normal"]
         if self.covid19 is not None and covid19 < self.covid19:
             return (
-                f"the infection map was emptied: the probability that the whole image shows COVID-19 is {covid19:.2f}, "
-                f"below {self.covid19:.2f}",
+                f"the infection map was emptied: the probability that the whole image shows COVID-19 is {covid19:.3f}, "
+                f"below {self.covid19:.3f}",
                 covid19,
             )
         if marked and normal > self.normal:
             return (
-                f"the opacity map was emptied: the probability that the whole image is normal is {normal:.2f}, above "
-                f"{self.normal:.2f}",
+                f"the opacity map was emptied: the probability that the whole image is normal is {normal:.3f}, above "
+                f"{self.normal:.3f}",
                 1 - normal,
             )
         return None
