@@ -65,12 +65,13 @@ def test_evaluate_without_a_model_judges_it(tmp_path: Path, phantoms: Path) -> N
 
 
 @pytest.mark.skipif(not CHEST.exists(), reason="the real radiograph in ../shared is not here")
-@pytest.mark.parametrize("task", ["opacity", "covid19"])
-def test_a_real_radiograph_is_taken(tmp_path: Path, task: str) -> None:
+@pytest.mark.parametrize(("task", "most"), [("opacity", 0.1), ("covid19", 0.01)])
+def test_a_real_radiograph_is_taken(tmp_path: Path, task: str, most: float) -> None:
+    # Nobody has said what it shows: the most under 'opacity' is what these weights find, and a half more.
     result = CliRunner().invoke(main, ["predict", "-i", str(CHEST), "-o", str(tmp_path), "-p", "-ta", task])
     assert result.exit_code == 0, result.output
     with (tmp_path / "statistics.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["status"], row["model"]) == ("ok", "cxrseg")
-    assert float(row["infected_fraction"]) < 0.1  # it shows little, if anything
+    assert float(row["infected_fraction"]) < most
     assert (tmp_path / "chest-ap_preview.png").exists()

@@ -172,18 +172,19 @@ def _compiled(path: Path, sha256: str, precision: Precision, streams: int) -> tu
     """The compiled model, the metadata of its file, and what it computes with; from the cache, or made now."""
     openvino = load_openvino()
     core = openvino.Core()
-    # Without the hint OpenVINO takes bfloat16 where the processor has it.
-    hints = {name: "bf16" if name == "bfloat16" else "f32" for name in _formats(core, precision)}
-    settings = {"NUM_STREAMS": str(streams or 1)} | ({} if streams else {"INFERENCE_NUM_THREADS": "1"})
     # The variable hides instructions of the processor.
     machine = core.get_property("CPU", "FULL_DEVICE_NAME"), os.environ.get("ONEDNN_MAX_CPU_ISA", "")
-    made_by, of = (sha256, openvino.__version__, *machine, *map("=".join, settings.items())), "INFERENCE_PRECISION_HINT"
-    for name, hint in hints.items():
-        found = read_compiled((*made_by, name), partial(_imported, core, settings | {of: hint}))
+    settings = {name: _settings(name, streams) for name in _formats(core, precision)}
+    made_by = {
+        name: (sha256, openvino.__version__, *machine, name, *map("=".join, chosen.items()))
+        for name, chosen in settings.items()
+    }
+    for name, chosen in settings.items():
+        found = read_compiled(made_by[name], partial(core.import_model, device_name="CPU", config=chosen))
         if found is not None:
             return *found, name
     graph, info = read_model(path)
-    usable = [name for name in hints if name != "int8" or info.int8_ranges]
+    usable = [name for name in settings if name != "int8" or info.int8_ranges]
     if not usable:
         raise ModelFileError(
             f"{path} has no ranges for int8; 'cxrseg evaluate {path} --dataset DATASET --fit SPLIT' writes a "
@@ -191,13 +192,15 @@ def _compiled(path: Path, sha256: str, precision: Precision, streams: int) -> tu
         )
     name = usable[0]
     graph = _with_probabilities(quantised(graph, info.int8_ranges) if name == "int8" else graph, info.temperature)
-    compiled = core.compile_model(graph, "CPU", settings | {of: hints[name]})
-    write_compiled((*made_by, name), info, compiled.export_model)
+    compiled = core.compile_model(graph, "CPU", settings[name])
+    write_compiled(made_by[name], info, compiled.export_model)
     return compiled, info, name
 
 
-def _imported(core: Any, settings: dict[str, str], blob: bytes) -> Any:
-    return core.import_model(blob, "CPU", settings)
+def _settings(name: str, streams: int) -> dict[str, str]:
+    """OpenVINO's settings for a number format. Without the hint it takes bfloat16 where the processor has it."""
+    settings = {"INFERENCE_PRECISION_HINT": "bf16" if name == "bfloat16" else "f32", "NUM_STREAMS": str(streams or 1)}
+    return settings if streams else settings | {"INFERENCE_NUM_THREADS": "1"}
 
 
 def _formats(core: Any, precision: Precision) -> list[str]:

@@ -24,7 +24,8 @@ from cxrseg.training.recipe_file import load_recipe
 __all__ = ["Distillation", "fit_to_categories"]
 
 EVIDENCE = 0.7
-"""Probability of the opacity that an image which shows one gets at its clearest place."""
+"""Probability of the opacity that an image which shows one gets at its clearest place. Less than what
+`loss.evidence_target` asks for: the place is a guess."""
 LARGEST_SHIFT = 3.0
 """Largest change of the logits for it: of a place that was held for 5% likely, 50%."""
 
@@ -92,16 +93,16 @@ def fit_to_categories(maps: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
     Returns:
         The same shape.
     """
-    targets = recipe.data.targets
+    maps, targets = maps.clone(), recipe.data.targets
     normal = batch.categories == CATEGORIES.index("Normal")
-    fitted = []
-    for target, probabilities in zip(targets, maps.unbind(1), strict=True):
-        if target == "opacity":
-            present = batch.present[:, targets.index(target)]
-            shown = (batch.categories >= 0) & ~normal & ~present
-            probabilities = torch.where(shown[:, None, None], _raised(probabilities, recipe), probabilities)  # noqa: PLW2901
-        fitted.append(probabilities if target == "lungs" else probabilities * ~normal[:, None, None])
-    return torch.stack(fitted, 1)
+    if "opacity" in targets:
+        opacity = targets.index("opacity")
+        shown = (batch.categories >= 0) & ~normal & ~batch.present[:, opacity]
+        maps[shown, opacity] = _raised(maps[shown, opacity], recipe)
+    for channel, target in enumerate(targets):
+        if target != "lungs":
+            maps[normal, channel] = 0
+    return maps
 
 
 def _raised(probabilities: Tensor, recipe: Recipe) -> Tensor:
