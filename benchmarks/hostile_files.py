@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cxrseg.inference.files import processors
+from cxrseg.inference.work import processors
 from hostile_corpus import KINDS, Hostile, corpus, sound_film
 from hostile_interfaces import SOUND, through_node, through_predict, through_serve
 from hostile_process import ANSWERED, FAILED, REFUSED, Found

@@ -20,8 +20,8 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import StoragePresentationContexts
 
-from cxrseg.inference.files import processors
 from cxrseg.inference.input_files import find_inputs
+from cxrseg.inference.work import processors
 from cxrseg.io.dicom_layout import TRANSFER_SYNTAXES
 from hostile_corpus import KINDS, TEXT_NAMES, Hostile
 from hostile_dicom import CR, EXPLICIT, ROOT

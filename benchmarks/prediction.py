@@ -34,8 +34,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cxrseg.data.layout import open_dataset
 from cxrseg.inference.engine import Engine, Precision
-from cxrseg.inference.files import Options, predict_files, processors
+from cxrseg.inference.files import Options, predict_files
 from cxrseg.inference.int8 import has_exact_int8
+from cxrseg.inference.work import processors
 from cxrseg.io.masks import read_mask
 from cxrseg.metrics.segmentation import count
 from cxrseg.model_file import ModelInfo, read_model

@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from cxrseg.data.layout import open_dataset
 from cxrseg.data.sample import Dataset, Sample
-from cxrseg.inference.files import processors
 from cxrseg.inference.int8 import measure_ranges, quantised
+from cxrseg.inference.work import processors
 from cxrseg.metrics.segmentation import MARKED_LIMIT, count
 from cxrseg.model_file import ModelInfo, load_openvino, read_model
 from cxrseg.preprocessing import content_box, to_input, to_source

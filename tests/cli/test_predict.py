@@ -22,7 +22,7 @@ from PIL import Image
 
 from cxrseg.cli import main
 from cxrseg.errors import CxrsegError
-from cxrseg.inference import files
+from cxrseg.inference import files, work
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.journal import LockedError
 from made_films import make_film
@@ -86,7 +86,7 @@ def test_a_fault_of_ours_is_an_error_with_the_name_of_the_file(
     def breaking(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr(files, "read_radiograph", breaking)
+    monkeypatch.setattr(work, "read_radiograph", breaking)
     done = invoke(model, draw(tmp_path / "a.png"), "-o", tmp_path / "out", "-q")
     assert done.exit_code == 1
     assert "Error: a.png: unexpected ZeroDivisionError: a fault of ours" in done.stderr

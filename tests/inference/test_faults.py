@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from cxrseg.errors import DiskFullError
-from cxrseg.inference import files
+from cxrseg.inference import local
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.journal import Journal
 from made_disk import fill, small_disk
@@ -27,7 +27,7 @@ from made_models import chest, hand_model
 def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads, so that at most four files are on their way when a row arrives."""
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setattr(files, "processors", lambda: 1)
+    monkeypatch.setattr(local, "processors", lambda: 1)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from cxrseg.errors import CxrsegError, DiskFullError, ImageError
-from cxrseg.inference import files
+from cxrseg.inference import local, work
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.input_files import find_inputs
 from cxrseg.inference.journal import Journal
@@ -136,14 +137,14 @@ def test_failures_are_rows_and_leave_no_masks(
     (tmp_path / "in" / "bad.png").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (200, 200), 90).save(tmp_path / "in" / "blank.png")
     draw(tmp_path / "in" / "broken.png", infected=False)
-    read = files.read_radiograph
+    read = work.read_radiograph
 
     def breaking(path: Path, **settings: Any) -> Any:
         if path.stem == "broken":  # which was changed too, so that it is read again
             raise ZeroDivisionError("a fault of ours")
         return read(path, **settings)
 
-    monkeypatch.setattr(files, "read_radiograph", breaking)
+    monkeypatch.setattr(work, "read_radiograph", breaking)
     result = predict_files(tmp_path / "in", out, options, resume=True)
     assert result.counts == {"ok": 1, "refused": 1, "failed": 2}
     table = rows_of(out)
@@ -152,7 +153,7 @@ def test_failures_are_rows_and_leave_no_masks(
     assert table["broken.png"]["reason"] == "ZeroDivisionError: a fault of ours"
     assert table["blank.png"]["infected_fraction"] == "" and table["blank.png"]["grade"] == ""
     assert [name for name, _ in everything(out) if name.endswith(".png")] == ["good_infection.png", "good_lungs.png"]
-    monkeypatch.setattr(files, "read_radiograph", read)
+    monkeypatch.setattr(work, "read_radiograph", read)
     again = predict_files(tmp_path / "in", out, options, resume=True)
     assert (again.counts["ok"], again.resumed) == (2, 2)  # what failed is tried again
 
@@ -259,7 +260,7 @@ def test_a_full_disk_ends_the_run(options: Options, tmp_path: Path, monkeypatch:
         tried.append(stem)
         raise DiskFullError("no room left")
 
-    monkeypatch.setattr(files, "write_outputs", full)
+    monkeypatch.setattr(work, "write_outputs", full)
     with pytest.raises(DiskFullError):
         predict_files(tmp_path / "in", tmp_path / "out", options)
     assert len(tried) < 30
@@ -280,11 +281,12 @@ def test_few_files_are_on_their_way_at_any_time(options: Options, tmp_path: Path
             given.append(number)
             yield number
 
-    results = files._each(lambda number: number, items(), 2)  # type: ignore[arg-type, return-value, type-var]
-    taken = [next(results)]
-    assert len(given) <= 5
-    taken += list(results)
-    assert sorted(taken) == list(range(50))  # type: ignore[type-var]
+    with ThreadPoolExecutor(2) as pool:
+        results = local._each(pool, lambda number: number, items(), 2)
+        taken = [next(results)]
+        assert len(given) <= 5
+        taken += list(results)
+    assert sorted(taken) == list(range(50))
 
 
 def test_a_damaged_journal_keeps_what_comes_before(tmp_path: Path) -> None:

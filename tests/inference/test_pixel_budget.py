@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrseg.inference import files
+from cxrseg.inference import local, work
 from cxrseg.inference.files import Options, predict_files
 from cxrseg.inference.pixel_budget import PixelBudget, pixels_of
 from cxrseg.io.radiograph import Radiograph
@@ -93,9 +93,9 @@ def test_pixels_are_counted_by_the_header(tmp_path: Path) -> None:
 
 def test_large_films_of_a_batch_are_processed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(files, "processors", lambda: 3)
-    monkeypatch.setattr(files, "PixelBudget", lambda threads: PixelBudget(threads, each=10_000))
-    crowd, real = Crowd(), files.write_outputs
+    monkeypatch.setattr(local, "processors", lambda: 3)
+    monkeypatch.setattr(local, "PixelBudget", lambda threads: PixelBudget(threads, each=10_000))
+    crowd, real = Crowd(), work.write_outputs
 
     def read(path: Path, **settings: object) -> Radiograph:
         crowd.enter(1)
@@ -105,8 +105,8 @@ def test_large_films_of_a_batch_are_processed_alone(tmp_path: Path, monkeypatch:
         real(*arguments)  # type: ignore[arg-type]
         crowd.leave(1)
 
-    monkeypatch.setattr(files, "read_radiograph", read)
-    monkeypatch.setattr(files, "write_outputs", write)
+    monkeypatch.setattr(work, "read_radiograph", read)
+    monkeypatch.setattr(work, "write_outputs", write)
     for number in range(8):
         path = tmp_path / "in" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)

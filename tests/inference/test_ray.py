@@ -17,8 +17,10 @@ from PIL import Image
 from cxrseg.cli import main
 from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.inference import ray as ray_backend
-from cxrseg.inference.files import JOURNAL, Options, Work, predict_files
+from cxrseg.inference import work
+from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.input_sources import Input
+from cxrseg.inference.work import Work
 from made_models import chest, hand_model
 
 # Ray warns of its own defaults; a warning of ours is still an error.
@@ -174,18 +176,18 @@ def test_files_that_take_their_worker_with_them_are_failed_rows(
         for item in todo:
             lost = item.name == "even/4.png" or (group > 1 and item.name == "even/2.png")
             for _ in range(0 if lost else 2):  # each of the others even comes twice
-                _, stamp, row = cluster.predict_one(item, out, segmenter, options)
+                _, stamp, row = work.predict_one(item, out, segmenter, options)
                 yield {"name": item.name, "stamp": stamp, "row": row}
 
     monkeypatch.setattr(ray_backend, "_results", results)
     names: list[str] = []
 
-    def work(*given: Any) -> Iterator[Any]:
+    def by_hand(*given: Any) -> Iterator[Any]:
         for done in cluster._every(*given):
             names.append(done[0].name)
             yield done
 
-    result = predict_files(images, tmp_path, options, work=Work("ray", work))
+    result = predict_files(images, tmp_path, options, work=Work("ray", by_hand))
     assert rounds == [8, 1] and len(set(names)) == len(names) == FILES
     assert result.counts == {"ok": FILES - 2, "refused": 0, "failed": 2}
     rows = {row["path"]: row for row in json.loads((tmp_path / "statistics.json").read_text())}
@@ -214,7 +216,7 @@ def test_a_worker_answers_errors_that_end_the_run(
     def full(*given: Any) -> None:
         raise DiskFullError("no room left")
 
-    monkeypatch.setattr(ray_backend, "predict_one", full)
+    monkeypatch.setattr(work, "predict_one", full)
     assert answer()["error"] == "DiskFullError" and "no room left" in answer()["message"]
     gone = ray_backend._Worker(tmp_path, Options((tmp_path / "gone.onnx",)), settings)
     assert json.loads(gone(batch)["answer"][0])["error"] == "ModelFileError"

@@ -14,6 +14,7 @@ from cxrseg.inference.segmenter import SYNTHETIC, Segmenter
 from cxrseg.io.radiograph import Radiograph
 from cxrseg.preprocessing import content_box, to_input, to_source
 from cxrseg.training.fit import Run
+from made_models import chest, hand_model
 
 
 def radiograph(shape: tuple[int, int], seed: int = 0) -> Radiograph:
@@ -51,6 +52,18 @@ def test_a_mark_is_found_where_it_is(bright_model: Path) -> None:
     assert (found & truth).sum() / (found | truth).sum() > 0.93
     assert not found[:27].any()
     assert not found[93:].any()
+
+
+@pytest.mark.parametrize(("size", "kept"), [(6, False), (30, True)])
+def test_specks_away_from_the_lungs_are_neither_lung_nor_infection(tmp_path: Path, size: int, kept: bool) -> None:
+    pixels, _, lungs = chest((200, 200))
+    for column, value in ((60, 0.2), (140, 0.95)):  # the second one is as bright as an infection
+        pixels[165 : 165 + size, column : column + size] = value
+    found = Segmenter(hand_model(tmp_path / "model.onnx"), input_check=False).segment(Radiograph(pixels))
+    mask = found.mask("lungs")
+    assert mask[166 : 164 + size, 61 : 59 + size].all() == mask[166 : 164 + size, 141 : 139 + size].all() == kept
+    assert mask[160:].any() == kept and found.mask("infection")[160:].any() == kept
+    assert (mask & lungs).sum() > 0.95 * lungs.sum()
 
 
 def test_the_threshold_is_of_the_infection_only(tiny_run: Run) -> None:

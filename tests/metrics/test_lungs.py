@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cxrseg.metrics.lungs import find_lungs, split_lungs
+from cxrseg.metrics.lungs import find_lungs, specks_of, split_lungs
 
 ROWS, COLUMNS = np.mgrid[:100, :120]
 
@@ -66,6 +66,15 @@ def test_both_lungs_on_one_half_of_the_image() -> None:
     left, right = split_lungs(np.hstack([LEFT | RIGHT, beside]))
     assert (left == np.hstack([LEFT, beside])).all()
     assert (right == np.hstack([RIGHT, beside])).all()
+
+
+def test_specks_are_pieces_that_are_too_small_for_a_lung() -> None:
+    speck, half = np.zeros_like(LEFT), LEFT & (ROWS > 60)
+    speck[97:99, 50:54] = True
+    assert specks_of(LEFT | RIGHT) is None and specks_of(half | RIGHT) is None
+    assert specks_of(np.zeros_like(LEFT)) is None
+    found = specks_of(half | RIGHT | speck)
+    assert found is not None and (found == speck).all()
 
 
 def test_islands_go_to_the_nearest_lung_and_do_not_stretch_it() -> None:

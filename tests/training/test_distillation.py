@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cxrseg.cli import main
 from cxrseg.data.sample import CATEGORIES, Dataset
 from cxrseg.errors import TrainingError
-from cxrseg.training.batches import Batch, SoftTargets, load_pixels, select_samples
+from cxrseg.training.batches import Batch, Pixels, SoftTargets, load_pixels, select_samples
 from cxrseg.training.checkpoints import load_weights, read_checkpoint
 from cxrseg.training.distillation import EVIDENCE, LARGEST_SHIFT, Distillation, fit_to_categories
 from cxrseg.training.fit import Run, train
@@ -104,6 +104,27 @@ def test_a_distilled_run_differs_and_its_checkpoint_has_no_other_weights(
     assert (tiny_run.folder.root.name) in distilled.folder.manifest.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_trained_networks_compute_with_the_precision_of_the_recipe(
+    tmp_path: Path,
+    dataset: Dataset,
+    tiny_run: Run,
+    tiny_recipe: Callable[..., Recipe],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    seen, soften = [], Distillation.soften
+
+    def watched(self: Distillation, pixels: Pixels) -> Pixels:
+        seen.append("bfloat16" if torch.is_autocast_enabled("cpu") else "float32")
+        return soften(self, pixels)
+
+    monkeypatch.setattr(Distillation, "soften", watched)
+    recipe = tiny_recipe(optimiser={"epochs": 1, "precision": precision})
+    train(recipe, dataset, tmp_path / "run", distill_from=[tiny_run.folder.root], device="cpu")
+    assert seen == [precision]
+
+
 def test_resuming_with_other_models_to_distill_from_is_an_error(
     tmp_path: Path, dataset: Dataset, tiny_run: Run, other_run: Run, tiny_recipe: Callable[..., Recipe]
 ) -> None:
@@ -163,11 +184,12 @@ def test_categories_are_distilled_too(
     tmp_path: Path, phantoms: Path, dataset: Dataset, classifying_recipe: Recipe
 ) -> None:
     (tmp_path / "recipe.yaml").write_text(classifying_recipe.to_yaml(), encoding="utf-8")
-    given = ["train", str(tmp_path / "recipe.yaml"), "--dataset", str(phantoms), "-d", "cpu", "-q"]
+    given = ["train", str(tmp_path / "recipe.yaml"), "--dataset", str(phantoms), "-d", "cpu"]
     first, second = tmp_path / "first", tmp_path / "second"
-    assert CliRunner().invoke(main, [*given, "-o", str(first)]).exit_code == 0
+    alone = CliRunner().invoke(main, [*given, "-o", str(first)])
+    assert alone.exit_code == 0 and "--distill-from" not in alone.output
     distilled = CliRunner().invoke(main, [*given, "-o", str(second), "--distill-from", str(first)])
-    assert distilled.exit_code == 0, distilled.output
+    assert distilled.exit_code == 0 and "the networks of --distill-from see all images first" in distilled.output
     pixels = load_pixels(select_samples(dataset, classifying_recipe.data, "train"), classifying_recipe.data)
     batch = Distillation([first, second], classifying_recipe).soften(pixels).batch(torch.arange(4))
     soft_targets = as_floats(batch)

@@ -26,7 +26,8 @@ from cxrseg.cli.shared import INTERRUPTED, SOME_NOT, command, log_to_console
 from cxrseg.errors import CxrsegError
 
 if TYPE_CHECKING:
-    from cxrseg.inference.files import BatchResult, Options, Work
+    from cxrseg.inference.files import BatchResult, Options
+    from cxrseg.inference.work import Work
 
 __all__ = ["predict"]
 
@@ -233,12 +234,14 @@ def predict(
     sys.exit(SOME_NOT if bad else 0)
 
 
-def _work(engine: str, ray_address: str | None) -> Work | None:
-    if engine != "ray":
-        return None
-    from cxrseg.inference.ray import on_ray
+def _work(engine: str, ray_address: str | None) -> Work:
+    if engine == "ray":
+        from cxrseg.inference.ray import on_ray
 
-    return on_ray(ray_address)
+        return on_ray(ray_address)
+    from cxrseg.inference.local import on_processes
+
+    return on_processes()
 
 
 def _with_objects(options: Options) -> Options:

@@ -115,6 +115,8 @@ def train(
     if is_main and not quiet:
         for line in plan.lines():
             click.echo(line)
+        if options["distill_from"]:
+            click.echo("note     the networks of --distill-from see all images first, which takes minutes on a CPU")
     folder = out or Path("runs") / chosen.name
     options["progress"] = not quiet and sys.stderr.isatty()
     options["on_epoch"] = None if quiet else _print_epoch

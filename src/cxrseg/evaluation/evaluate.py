@@ -20,9 +20,9 @@ from cxrseg.evaluation.image_scores import Callback, EvaluatedImage, evaluate_im
 from cxrseg.evaluation.severity_agreement import summarise_severity
 from cxrseg.evaluation.stored_predictions import StoredPredictions
 from cxrseg.evaluation.text_table import summary_lines
-from cxrseg.inference.files import processors
 from cxrseg.inference.pixel_budget import PixelBudget, pixels_of
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.inference.work import processors
 from cxrseg.io.write import write_csv, write_json
 from cxrseg.metrics.intervals import LEVEL, RESAMPLES, SEED
 from cxrseg.metrics.segmentation import ImageScore

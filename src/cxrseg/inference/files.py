@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-from cxrseg.errors import ArgumentError, DiskFullError, ImageError, UnreadableImageError
+from cxrseg.errors import ArgumentError
 from cxrseg.inference.input_files import find_inputs, input_root
 from cxrseg.inference.input_sources import Input
 from cxrseg.inference.journal import Journal
-from cxrseg.inference.options import DICOM_TYPES, Options, settings_of
+from cxrseg.inference.local import on_threads
+from cxrseg.inference.options import Options, settings_of
 from cxrseg.inference.output_folder import JOURNAL, open_output
-from cxrseg.inference.outputs import are_whole, empty_row, row_of, write_outputs
-from cxrseg.inference.pixel_budget import PixelBudget, pixels_of
+from cxrseg.inference.outputs import are_whole
 from cxrseg.inference.run_tables import RunSummary, manifest, summarise, write_statistics
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.inference.work import Done, Row, Work, processors
 from cxrseg.io.patient_key import hashed
-from cxrseg.io.quiet import quiet
-from cxrseg.io.read import read_radiograph
 from cxrseg.io.text import printable
 from cxrseg.io.write import write_json
 
-__all__ = [
-    "JOURNAL",
-    "BatchResult",
-    "Done",
-    "Options",
-    "Work",
-    "predict_files",
-    "predict_one",
-    "processors",
-]
-
-_log = logging.getLogger(__name__)
-
-Row = Mapping[str, Any]
-
-Done = tuple[Input, Any, Row]
-"""A file, its stamp (see `Input.stamp`) before it was read, and its row."""
-
-_Result = TypeVar("_Result")
-
-
-class Work(NamedTuple):
-    """A way to process files: in threads of this process, or on a cluster.
-
-    name: for the manifest. do: processes files in any order: (files, output folder, models, options) to the finished
-    files.
-    """
-
-    name: str
-    do: Callable[[Sequence[Input], Path, Segmenter, Options], Iterator[Done]]
+__all__ = ["JOURNAL", "BatchResult", "Options", "predict_files"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +80,7 @@ def predict_files(
         excel: write statistics.csv with a byte order mark.
         on_row: called in this thread with (row, finished files, all files) after each file.
         work: how the files are processed: in a few threads of this process where None;
-            `cxrseg.inference.ray.on_ray()` uses a Ray cluster.
+            `cxrseg.inference.local.on_processes()` uses processes, `cxrseg.inference.ray.on_ray()` a Ray cluster.
 
     Raises:
         ArgumentError: both `resume` and `overwrite` are set.
@@ -127,7 +94,7 @@ def predict_files(
     if resume and overwrite:
         raise ArgumentError("expected resume or overwrite, got both; one keeps what the other removes")
     started, clock = datetime.now(UTC), time.monotonic()
-    work = work or Work("local", _on_threads)
+    work = work or on_threads()
     inputs, left_out = find_inputs(sources, out)
     segmenter = options.segmenter(streams=min(len(inputs), processors()))
     settings = settings_of(segmenter, options)
@@ -199,94 +166,3 @@ def _without_identity(row: Row, options: Options) -> Row:
     if options.identities or not row.get("patient_id"):
         return row
     return {**row, "patient_id": hashed(row["patient_id"])}
-
-
-def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
-    """Process files in a few threads of this process, so that reading, segmenting and writing overlap."""
-    if todo:
-        workers = min(len(todo), processors() + 1)
-        budget = PixelBudget(workers)
-        with quiet():  # once, instead of for each file
-            yield from _each(lambda item: predict_one(item, out, segmenter, options, budget), todo, workers)
-
-
-def predict_one(
-    item: Input, out: Path, segmenter: Segmenter, options: Options, budget: PixelBudget | None = None
-) -> Done:
-    """Process one file, from reading to writing; any error but a full disk becomes its row.
-
-    Args:
-        item: the file.
-        out: the output folder.
-        segmenter: the loaded models.
-        options: which files are written.
-        budget: of the pixels that the threads of this process hold; None where no other thread reads files.
-
-    Raises:
-        DiskFullError: the disk is full.
-    """
-    return item, item.stamp(), _predict(item, out, segmenter, options, budget or PixelBudget(1))
-
-
-def _predict(item: Input, out: Path, segmenter: Segmenter, options: Options, budget: PixelBudget) -> Row:
-    """Read, segment and write one file; any error but a full disk becomes its row."""
-    status, path = "failed", item.path
-    try:
-        with item.file() as path, budget.hold(pixels_of(path)):
-            return _segment(item, path, out, segmenter, options)
-    except DiskFullError:
-        raise
-    except ImageError as error:
-        status = "failed" if isinstance(error, UnreadableImageError) else "refused"
-        reason = str(error)
-    except Exception as error:  # one file must not stop a run over thousands
-        _log.error("%s: unexpected %s: %s", item.name, type(error).__name__, printable(str(error)))
-        _log.debug("%s failed", item.name, exc_info=True)
-        reason = f"{type(error).__name__}: {error}"
-    try:
-        write_outputs(out, item.stem, None, None, options)
-    except OSError as error:
-        reason += f"; the files of an earlier run cannot be removed ({error.strerror or error})"
-    reason = " ".join(reason.replace(str(path), item.name).split())
-    return empty_row(item.name, status, reason, segmenter.mark, segmenter.thresholds.get("infection"))
-
-
-def _segment(item: Input, path: Path, out: Path, segmenter: Segmenter, options: Options) -> Row:
-    radiograph = read_radiograph(
-        path, window=options.window, value_range=options.value_range, max_pixels=options.max_pixels
-    )
-    prediction = segmenter.segment(radiograph)
-    write_outputs(out, item.stem, radiograph, prediction, options)
-    wanted = [kind for kind in DICOM_TYPES if kind in options.output_types]
-    if wanted and options.write_objects is not None and prediction.status == "ok":
-        options.write_objects(out, item.stem, path, radiograph, prediction, wanted)
-    return row_of(item.name, radiograph, prediction, identities=True)  # see `_without_identity`
-
-
-def _each(function: Callable[[Input], _Result], items: Iterable[Input], workers: int) -> Iterator[_Result]:
-    """Results in the order in which they finish; at most two items for each thread are in progress at any time.
-
-    After Ctrl-C the items in progress are finished, and their results come before the KeyboardInterrupt.
-    """
-    waiting: set[Future[_Result]] = set()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                if len(waiting) >= 2 * workers:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-                waiting.add(pool.submit(function, item))
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            yield from (future.result() for future in waiting if not future.cancelled() and future.exception() is None)
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def processors() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A limit to the pixels that several threads hold at once, so that large films do not fill the memory."""
+"""A limit to the pixels that threads or processes hold at once, so that large films do not fill the memory."""
 
 from __future__ import annotations
 
@@ -6,16 +6,48 @@ import ctypes
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from cxrseg.errors import ImageError
 from cxrseg.io.read import read_size
 
-__all__ = ["PIXELS_A_THREAD", "PixelBudget", "pixels_of"]
+__all__ = ["PIXELS_A_THREAD", "Budget", "OneLargeFilm", "PixelBudget", "pixels_of"]
 
 PIXELS_A_THREAD = 20_000_000
 """Pixels for each thread: the largest digital radiographs have so many, so only larger films ever wait."""
+
+
+class Budget(Protocol):
+    """What a film's pixels are taken from before it is read."""
+
+    def hold(self, pixels: int) -> AbstractContextManager[None]:
+        """Wait until so many pixels may be held, and hold them while the block runs."""
+        ...
+
+
+class OneLargeFilm:
+    """Processes, one film at a time in each, take turns with films of more than `PIXELS_A_THREAD`.
+
+    Args:
+        lock: that the processes share.
+    """
+
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
+        self._lock = lock
+
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        """Wait for the other processes' large film where this one is large, and hold it while the block runs."""
+        if pixels <= PIXELS_A_THREAD:
+            yield
+            return
+        with self._lock:
+            try:
+                yield
+            finally:
+                _return_memory()
 
 
 class PixelBudget:

@@ -15,11 +15,11 @@ from typing import Any
 
 from cxrseg import errors
 from cxrseg.errors import CxrsegError, MissingExtraError
-from cxrseg.inference.files import Done, Work, predict_one, processors
 from cxrseg.inference.input_sources import Input
 from cxrseg.inference.options import Options, settings_of
 from cxrseg.inference.outputs import empty_row, outputs_of, write_outputs
 from cxrseg.inference.segmenter import Segmenter
+from cxrseg.inference.work import Done, Work, Worker, processors
 from cxrseg.io.write import remove_parts
 
 __all__ = ["on_ray"]
@@ -139,18 +139,8 @@ def _results(
             yield value
 
 
-class _Worker:
-    """Runs in a process of the cluster: takes files and returns rows.
-
-    Args:
-        out: the output folder.
-        options: of the run.
-        settings: all that the rows depend on, in the process that started the run.
-    """
-
-    def __init__(self, out: Path, options: Options, settings: Mapping[str, Any]) -> None:
-        self._out, self._options, self._settings = out, options, settings
-        self._segmenter: Segmenter | None = None
+class _Worker(Worker):
+    """Runs in a process of the cluster: takes files and returns rows, both as JSON."""
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         return {"answer": [json.dumps(self._answer(*json.loads(file))) for file in batch["file"]]}
@@ -158,29 +148,12 @@ class _Worker:
     def _answer(
         self, path: str, name: str, stem: str, member: str = "", stated: Sequence[int] | None = None
     ) -> dict[str, Any]:
+        item = Input(Path(path), name, stem, member, None if stated is None else (stated[0], stated[1]))
         try:
-            if self._segmenter is None:  # not in __init__, whose errors Ray does not return
-                self._segmenter = self._loaded()
-            item = Input(Path(path), name, stem, member, None if stated is None else (stated[0], stated[1]))
-            _, stamp, row = predict_one(item, self._out, self._segmenter, self._options)
+            _, stamp, row = self.predict(item)
         except CxrsegError as error:  # a full disk, or other models: stops the run
             return {"error": type(error).__name__, "message": f"on {socket.gethostname()}: {error}"}
         return {"name": name, "stamp": stamp, "row": row}
-
-    def _loaded(self) -> Segmenter:
-        options = self._options
-        segmenter = options.segmenter(streams=0)
-        found = settings_of(segmenter, options)
-        other = [
-            f"{key} {found[key]} (not {self._settings[key]})" for key in found if found[key] != self._settings[key]
-        ]
-        if other:
-            raise CxrsegError(
-                f"this worker has other settings than the process that started the run: {', '.join(other)}; install "
-                f"the same cxrseg and models everywhere, and use --precision float32 where only some processors "
-                f"support bfloat16"
-            )
-        return segmenter
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from cxrseg.inference.prediction import ModelMark, Prediction
 from cxrseg.inference.tasks import Limits, ranking_score
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
+from cxrseg.metrics.lungs import specks_of
 from cxrseg.model_file import ModelInfo, shipped_model
 from cxrseg.preprocessing import content_box, to_input, to_source
 
@@ -196,7 +197,8 @@ class Segmenter:
         box = content_box(pixels)
         for engine in self.engines:
             result = self._run_engine(engine, to_input(pixels[box], engine.info.size))
-            for channel, map_ in self._maps_of_task(engine.info, result.maps).items():
+            found = self._without_specks(self._maps_of_task(engine.info, result.maps))
+            for channel, map_ in found.items():
                 maps[channel].append(to_source(map_, (pixels.shape[0], pixels.shape[1]), box))
             if result.categories is not None:
                 categories.append(dict(zip(engine.info.categories, result.categories.tolist(), strict=True)))
@@ -218,6 +220,13 @@ class Segmenter:
         named = dict(zip(info.channels, maps, strict=True))
         opacity = named.pop("opacity", None)
         return named if opacity is None or self.task != "opacity" else named | {"infection": opacity}
+
+    def _without_specks(self, maps: dict[str, _Pixels]) -> dict[str, _Pixels]:
+        """A model's maps with 0 where it found specks of lung away from the lungs, such as over the abdomen."""
+        specks = specks_of(maps["lungs"] >= self.thresholds["lungs"]) if "lungs" in maps else None
+        if specks is None:
+            return maps
+        return {channel: np.where(specks, np.float32(0), map_) for channel, map_ in maps.items()}
 
     def _run_engine(self, engine: LoadedModel, pixels: _Pixels) -> Result:
         """Run one model on one image: (C, h, w) maps, (K) categories, and (V) views of the image as it is."""

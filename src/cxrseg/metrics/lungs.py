@@ -15,13 +15,16 @@ import numpy.typing as npt
 from cxrseg.metrics.components import Components, find_components
 from cxrseg.metrics.surface import boundary_pixels, nearest
 
-__all__ = ["Lung", "find_lungs", "split_lungs"]
+__all__ = ["Lung", "find_lungs", "specks_of", "split_lungs"]
 
 _Mask = npt.NDArray[np.bool_]
 _Labels = npt.NDArray[np.signedinteger]
 
 _ISLAND = 0.05
 """A connected piece below this fraction of the largest piece is an island: it belongs to the nearest lung."""
+
+_SPECK = 0.02
+"""A connected piece below this fraction of the largest piece is a speck; on films of Val it is rarely lung."""
 
 _VALLEY = 0.8
 """A connected piece is two lungs where a column between two peaks is below this fraction of the lower peak."""
@@ -66,6 +69,20 @@ def split_lungs(lungs: _Mask) -> tuple[_Mask, _Mask]:
     """
     left, right = find_lungs(lungs)
     return left.mask, right.mask
+
+
+def specks_of(lungs: _Mask) -> _Mask | None:
+    """The pieces of a lung mask that are too small to be a lung or a part of one.
+
+    Args:
+        lungs: (H, W) bool.
+
+    Returns:
+        (H, W) bool, or None where there is none.
+    """
+    pieces = find_components(lungs)
+    small = np.flatnonzero(pieces.sizes < _SPECK * pieces.sizes.max(initial=0))
+    return pieces.mask(small) if small.size else None
 
 
 def find_lungs(lungs: _Mask) -> tuple[Lung, Lung]:

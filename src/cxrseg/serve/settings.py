@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cxrseg.errors import CxrsegError
-from cxrseg.inference.files import processors
 from cxrseg.inference.options import Options
+from cxrseg.inference.work import processors
 
 __all__ = ["LOOPBACK", "ServeSettings"]
 

@@ -131,4 +131,6 @@ def _network(run: Path, recipe: Recipe) -> Network:
         )
     network = build_network(theirs.network.model_copy(update={"pretrained": False}), theirs.data.targets)
     load_weights(network, run)
+    if recipe.optimiser.channels_last:
+        network.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)

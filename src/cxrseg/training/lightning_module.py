@@ -86,7 +86,8 @@ class Learner(LightningModule):
         for network in self.initial:
             network.to(self.device)
         if self.distillation:
-            self.pixels["train"] = self.distillation.soften(self.pixels["train"].to(self.device))
+            with self.trainer.precision_plugin.forward_context():
+                self.pixels["train"] = self.distillation.soften(self.pixels["train"].to(self.device))
 
     def on_train_epoch_start(self) -> None:
         """Seed augmentation and dropout of this epoch."""
