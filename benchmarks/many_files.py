@@ -33,13 +33,13 @@ def link(images: list[Path], folder: Path, count: int) -> None:
 
 
 def watched(command: list[str]) -> tuple[float, list[float]]:
-    """Seconds that a command takes, and its memory in MB at each second."""
+    """Seconds that a command takes, and the memory of all its processes in MB at each second."""
     began, memory = time.perf_counter(), []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         seen = psutil.Process(process.pid)
         while process.poll() is None:
             try:
-                memory.append(seen.memory_info().rss / 1e6)
+                memory.append(sum(one.memory_info().rss for one in (seen, *seen.children(recursive=True))) / 1e6)
             except psutil.NoSuchProcess:
                 break
             time.sleep(1)

@@ -1,6 +1,6 @@
 """Files per second from image files to mask files: `cxrseg predict` against PyTorch, ONNX Runtime and the machine.
 
-    python benchmarks/prediction.py MODEL.onnx --dataset COVID-QU-EX [--weights RUN] [--count 900] [--rounds 3]
+    python benchmarks/prediction.py MODEL.onnx --dataset COVID-QU-EX [--weights RUN] [--count 2000] [--rounds 3]
 
 Every way gets the same PNG files and writes the same infection mask PNG. 'PyTorch, plain loop' is what most published
 scripts do: open, resize, run the eager float32 network on one image, resize, threshold, save; 'ONNX Runtime, plain
@@ -36,8 +36,7 @@ from cxrseg.data.layout import open_dataset
 from cxrseg.inference.engine import Engine, Precision
 from cxrseg.inference.files import Options, predict_files
 from cxrseg.inference.int8 import has_exact_int8
-from cxrseg.inference.local import on_processes, on_threads
-from cxrseg.inference.work import Work, processors
+from cxrseg.inference.work import processors
 from cxrseg.io.masks import read_mask
 from cxrseg.metrics.segmentation import count
 from cxrseg.model_file import ModelInfo, read_model
@@ -92,15 +91,15 @@ def plain_loop(run: Run, info: ModelInfo) -> Way:
     return way
 
 
-def command(model: Path) -> Way:
-    """`cxrseg predict` as a user calls it, with its start."""
-    return lambda images, out: _predict(model, images, out)
+def command(model: Path, precision: Precision) -> Way:
+    """`cxrseg predict` as a user calls it, with its start; it uses processes where there are many files."""
+    return lambda images, out: _predict(model, images, out, precision)
 
 
-def called(model: Path, precision: Precision, work: Work) -> Way:
-    """The same without the start of Python, since the plain loops are measured without theirs."""
+def called(model: Path, precision: Precision) -> Way:
+    """`predict_files` in threads, without a start, since the plain loops are measured without theirs."""
     options = Options((model,), "infection", precision=precision, force=True)  # the map that the peers threshold
-    return lambda images, out: (predict_files(images, out, options, work=work), None)[1]
+    return lambda images, out: (predict_files(images, out, options), None)[1]
 
 
 def race(ways: dict[str, Way], images: Path, scratch: Path, rounds: int) -> dict[str, list[float]]:
@@ -165,8 +164,8 @@ def cold_start(model: Path, image: Path) -> list[float]:
     return seconds[1:]
 
 
-def _predict(model: Path, source: Path, out: Path) -> None:
-    places = ["-i", str(source), "-o", str(out), "-m", str(model)]
+def _predict(model: Path, source: Path, out: Path, precision: Precision = "auto") -> None:
+    places = ["-i", str(source), "-o", str(out), "-m", str(model), "--precision", precision]
     subprocess.run(
         [sys.executable, "-m", "cxrseg", "predict", *places, "-q", "--force", "--task", "infection"], check=True
     )
@@ -193,18 +192,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="train")
     parser.add_argument("--weights", type=Path, help="run folder or checkpoint of the model, for PyTorch")
-    parser.add_argument("--count", type=int, default=900)
+    parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     info = read_model(given.model)[1]
     network = network_of(info, given.weights)
     ways = {
-        COMMAND: command(given.model),
-        "the same, called": called(given.model, "auto", on_processes()),
-        **{f"  {one}": called(given.model, one, on_processes()) for one in precisions(info) if one != "auto"},
-        "  in threads": called(given.model, "auto", on_threads()),
+        COMMAND: command(given.model, "auto"),
+        "  in float32": command(given.model, "float32"),
+        "in threads, called": called(given.model, "auto"),
+        "  in float32, called": called(given.model, "float32"),
         EAGER: plain_loop(eager_run(network), info),
         "ONNX Runtime, plain loop": plain_loop(onnx_run(given.model), info),
     }

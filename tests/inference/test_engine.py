@@ -46,6 +46,14 @@ def test_eight_threads_find_what_one_finds(tiny_run: Run) -> None:
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
+@pytest.mark.parametrize("streams", [0, 1, 2])
+def test_the_processors_are_left_to_the_system(bright_model: Path, streams: int) -> None:
+    """OpenVINO would hold its threads on the first processors, and so those of every other process."""
+    runner = Engine(bright_model, streams=streams)._runner
+    assert isinstance(runner, _OpenVino)
+    assert runner._compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
 def test_a_result_is_the_callers_own(tiny_run: Run) -> None:
     engine = Engine(tiny_run.folder.model)
     first = engine.run(noise(1)).maps

@@ -199,7 +199,11 @@ def _compiled(path: Path, sha256: str, precision: Precision, streams: int) -> tu
 
 def _settings(name: str, streams: int) -> dict[str, str]:
     """OpenVINO's settings for a number format. Without the hint it takes bfloat16 where the processor has it."""
-    settings = {"INFERENCE_PRECISION_HINT": "bf16" if name == "bfloat16" else "f32", "NUM_STREAMS": str(streams or 1)}
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16" if name == "bfloat16" else "f32",
+        "NUM_STREAMS": str(streams or 1),
+        "ENABLE_CPU_PINNING": "NO",  # every process would take the first processors
+    }
     return settings if streams else settings | {"INFERENCE_NUM_THREADS": "1"}
 
 

@@ -25,7 +25,7 @@ from cxrseg.io.quiet import quiet
 
 __all__ = ["on_processes", "on_threads"]
 
-FEWEST = 500
+FEWEST = 1000
 """From so many files on, processes are faster than threads, although each must load the models first."""
 
 _GROUP = 8
