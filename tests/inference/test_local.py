@@ -152,7 +152,7 @@ def test_a_killed_process_ends_the_run_with_a_reason(images: Path, options: Opti
     os.kill(children(process.pid)[0], signal.SIGKILL)
     errors = process.communicate()[1].decode()
     assert process.returncode == 1
-    assert "a process of this run was killed" in errors and "--resume" in errors
+    assert "a process of this run ended early" in errors and "--resume" in errors
     done = program(images, out, options, "resume")
     assert done.communicate()[1] == b"" and done.returncode == 0
     predict_files(images, tmp_path / "whole", options)
