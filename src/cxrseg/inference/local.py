@@ -89,9 +89,9 @@ def _on_processes(todo: Sequence[Input], out: Path, segmenter: Segmenter, option
                 yield from group
         except BrokenProcessPool as error:
             raise CxrsegError(
-                "a process of this run ended early: it ran out of memory, a decoder crashed, or the script that started "
-                "the run has no 'if __name__ == \"__main__\":'; finished files are kept, continue with --resume, and with "
-                "--engine ray if a file does this each time"
+                "a process of this run ended early: it ran out of memory, a decoder crashed, or the script that "
+                "started the run has no 'if __name__ == \"__main__\":'; finished files are kept, continue with "
+                "--resume, and with --engine ray if a file does this each time"
             ) from error
 
 
