@@ -175,7 +175,7 @@ def test_a_killed_run_leaves_no_process(images: Path, options: Options, tmp_path
 
 
 def test_a_full_disk_in_a_process_ends_the_run(images: Path, options: Options, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 100) as disk, pytest.raises(DiskFullError, match="no room left|is full"):
+    with small_disk(tmp_path / "disk", 100) as disk, pytest.raises(DiskFullError, match=r"no room left|is full"):
         predict_files(images, disk / "out", options, work=on_processes(1))
 
 
