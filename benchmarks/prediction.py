@@ -35,7 +35,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from cxrseg.data.layout import open_dataset
 from cxrseg.inference.engine import Engine, Precision
 from cxrseg.inference.files import Options, predict_files
-from cxrseg.inference.int8 import has_exact_int8
 from cxrseg.inference.work import processors
 from cxrseg.io.masks import read_mask
 from cxrseg.metrics.segmentation import count
@@ -138,18 +137,13 @@ def inference_rate(run: Callable[[], object], threads: int) -> float:
         return count / min(_seconds(lambda: list(pool.map(lambda _: run(), range(count)))) for _ in range(4))
 
 
-def precisions(info: ModelInfo) -> tuple[Precision, ...]:
-    """Those that this processor and the model file support."""
-    return ("float32", "int8", "auto") if info.int8_ranges and has_exact_int8() else ("float32", "auto")
-
-
 def inference_rates(model: Path, info: ModelInfo, network: Network) -> Iterator[tuple[str, str, float]]:
     """(engine, what it computes with, images a second) of the network alone."""
     image = np.random.default_rng(0).random((1, 1, *info.size), dtype=np.float32)
     eager, session = eager_run(network), onnx_run(model)
     yield "PyTorch eager", "float32", inference_rate(lambda: eager(image), 1)
     yield "ONNX Runtime", "float32", inference_rate(lambda: session(image), 1)
-    for precision in precisions(info):
+    for precision in ("float32", "auto"):
         engine = Engine(model, precision=precision, streams=processors())
         rate = inference_rate(lambda: engine.run(image[0]), processors())  # noqa: B023
         yield "cxrseg", engine.precision, rate

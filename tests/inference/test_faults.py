@@ -19,8 +19,8 @@ from cxrseg.errors import DiskFullError
 from cxrseg.inference import local
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.journal import Journal
+from made_batches import draw
 from made_disk import fill, small_disk
-from made_models import chest, hand_model
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +28,6 @@ def one_at_a_time(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     """Two threads, so that at most four files are on their way when a row arrives."""
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setattr(local, "processors", lambda: 1)
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
-
-
-def draw(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.rint(chest((180, 200))[0] * 255).astype(np.uint8)).save(path)
-    return path
 
 
 def rows_of(out: Path) -> dict[str, dict[str, str]]:

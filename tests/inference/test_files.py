@@ -23,7 +23,7 @@ from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.input_files import find_inputs
 from cxrseg.inference.journal import Journal
 from cxrseg.io.masks import read_mask
-from made_models import chest, hand_model
+from made_batches import draw, everything
 
 COLUMNS = (
     "path,status,reason,warnings,steps,width,height,spacing_mm,"
@@ -40,26 +40,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
-
-
-def draw(path: Path, infected: bool = True, shape: tuple[int, int] = (180, 200)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.rint(chest(shape, infected)[0] * 255).astype(np.uint8)).save(path)
-
-
 def rows_of(out: Path) -> dict[str, dict[str, str]]:
     with (out / "statistics.csv").open(newline="") as file:
         return {row["path"]: row for row in csv.DictReader(file)}
-
-
-def everything(out: Path) -> Iterator[tuple[str, bytes]]:
-    """All that a run leaves, but for its times."""
-    for path in sorted(out.rglob("*")):
-        if path.is_file() and path.name not in (JOURNAL, "manifest.json"):
-            yield path.relative_to(out).as_posix(), path.read_bytes()
 
 
 def test_files_and_columns_are_named_as_promised(options: Options, tmp_path: Path) -> None:
@@ -69,7 +52,7 @@ def test_files_and_columns_are_named_as_promised(options: Options, tmp_path: Pat
     result = predict_files(tmp_path / "in", out, Options(options.models, preview=True, save_probabilities=True))
     kinds = ("infection", "lungs", "preview", "probability")
     expected = [*(f"sub/one_{kind}.png" for kind in kinds), *(f"two_{kind}.png" for kind in kinds)]
-    found = [name for name, _ in everything(out)]
+    found = list(everything(out))
     assert found == sorted([*expected, "statistics.csv", "statistics.json"])
     assert (out / "statistics.csv").read_text().splitlines()[0] == COLUMNS
     table, listed = rows_of(out), json.loads((out / "statistics.json").read_text())
@@ -94,7 +77,7 @@ def test_inputs_with_one_name_stay_apart(options: Options, tmp_path: Path) -> No
     out = tmp_path / "out"
     assert predict_files(tmp_path / "in", out, options).counts["ok"] == 5
     stems = ["a/x", "b/x.jpg", "b/x.png", "b/x.png.png", "x"]
-    assert {name for name, _ in everything(out) if "infection" in name} == {f"{stem}_infection.png" for stem in stems}
+    assert {name for name in everything(out) if "infection" in name} == {f"{stem}_infection.png" for stem in stems}
     assert [bool(read_mask(out / f"{stem}_infection.png").any()) for stem in stems] == [True, True, False, True, True]
 
 
@@ -152,7 +135,7 @@ def test_failures_are_rows_and_leave_no_masks(
     assert "blank" in table["blank.png"]["reason"] and table["blank.png"]["width"] == "200"
     assert table["broken.png"]["reason"] == "ZeroDivisionError: a fault of ours"
     assert table["blank.png"]["infected_fraction"] == "" and table["blank.png"]["grade"] == ""
-    assert [name for name, _ in everything(out) if name.endswith(".png")] == ["good_infection.png", "good_lungs.png"]
+    assert [name for name in everything(out) if name.endswith(".png")] == ["good_infection.png", "good_lungs.png"]
     monkeypatch.setattr(work, "read_radiograph", read)
     again = predict_files(tmp_path / "in", out, options, resume=True)
     assert (again.counts["ok"], again.resumed) == (2, 2)  # what failed is tried again
@@ -186,7 +169,7 @@ def test_a_killed_run_goes_on_to_the_same_end(options: Options, tmp_path: Path) 
     predict_files(tmp_path / "in", whole, options)
     assert [path.name for path in out.rglob("*.part")] == [".mine.part"]
     (out / ".mine.part").unlink()
-    assert list(everything(out)) == list(everything(whole))
+    assert everything(out) == everything(whole)
     assert len(rows_of(out)) == count + 1
 
 

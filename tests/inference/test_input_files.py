@@ -10,32 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from cxrseg.inference.files import Options, predict_files
 from cxrseg.inference.input_files import find_inputs
-from made_models import chest, hand_model
+from made_batches import draw
 from made_rights import run_with_rights
 
 LEVELS = 1200
 
 
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
-
-
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXRSEG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-def draw(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.rint(chest((180, 200))[0] * 255).astype(np.uint8)).save(path)
-    return path
 
 
 def rows_of(out: Path) -> dict[str, dict[str, Any]]:

@@ -1,18 +1,16 @@
 """A run in processes: the same results as in threads, Ctrl-C, and processes that are killed."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from cxrseg.errors import CxrsegError, DiskFullError
 from cxrseg.inference import local
@@ -20,8 +18,8 @@ from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.local import on_processes
 from cxrseg.inference.options import settings_of
 from cxrseg.inference.pixel_budget import PIXELS_A_THREAD, OneLargeFilm
+from made_batches import draw, everything
 from made_disk import small_disk
-from made_models import chest, hand_model
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -35,25 +33,13 @@ def two_processors(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Chests of many sizes, and a file that is no image."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(FILES - 1):
-        pixels = chest((180 + number, 200), infected=number % 3 > 0)[0]
-        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(folder / f"{number}.png")
+        draw(folder / f"{number}.png", number % 3 > 0, (180 + number, 200))
     (folder / "broken.png").write_bytes(b"no image")
     return folder
-
-
-def everything(out: Path) -> dict[str, bytes]:
-    """All that a run leaves, but for its times."""
-    kept = (path for path in out.iterdir() if path.name not in (JOURNAL, "manifest.json") and path.suffix)
-    return {path.name: path.read_bytes() for path in kept}
 
 
 def program(images: Path, out: Path, options: Options, *more: str) -> subprocess.Popen[bytes]:
@@ -118,14 +104,14 @@ def test_few_files_stay_in_this_process(
         predict_files(images, tmp_path / "other", options, work=on_processes(FILES))
 
 
-def test_what_processes_log_is_logged_here(
-    options: Options, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_what_goes_wrong_in_a_process_is_logged_in_this_one(
+    images: Path, options: Options, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("cxrseg.test").addHandler(caplog.handler)
-    record = logging.LogRecord("cxrseg.test", logging.ERROR, "", 0, "of %s", ("a child",), None)
-    local._Relay().emit(record)
-    logging.getLogger("cxrseg.test").removeHandler(caplog.handler)
-    assert "of a child" in caplog.messages
+    # divmod is a function that any process can load, and takes two arguments
+    faulty = replace(options, output_types=("png", "dicom_seg"), write_objects=divmod)  # type: ignore[arg-type]
+    result = predict_files(images, tmp_path / "out", faulty, work=on_processes(1))
+    assert result.counts["failed"] == FILES
+    assert sum("unexpected TypeError" in message for message in caplog.messages) == FILES - 1
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
 
 from cxrseg.cli import main
 from cxrseg.errors import CxrsegError, DiskFullError
@@ -21,7 +19,7 @@ from cxrseg.inference import work
 from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.input_sources import Input
 from cxrseg.inference.work import Work
-from made_models import chest, hand_model
+from made_batches import draw, everything
 
 # Ray warns of its own defaults; a warning of ours is still an error.
 pytestmark = [
@@ -35,19 +33,11 @@ FILES = 30
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
-    return Options((hand_model(tmp_path_factory.mktemp("model") / "hand.onnx"),))
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """30 chests of as many sizes in two folders, and a file that is no image."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(FILES - 1):
-        path = folder / ("even", "odd")[number % 2] / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        pixels = chest((180 + number, 200), infected=number % 3 > 0)[0]
-        Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(path)
+        draw(folder / ("even", "odd")[number % 2] / f"{number}.png", number % 3 > 0, (180 + number, 200))
     (folder / "broken.png").write_bytes(b"no image")
     return folder
 
@@ -78,12 +68,6 @@ def two_workers() -> Iterator[None]:
     )
     yield
     ray.shutdown()
-
-
-def everything(out: Path) -> dict[str, bytes]:
-    """All that a run leaves, hidden files too, but for its times."""
-    kept = (path for path in out.rglob("*") if path.is_file() and path.name not in (JOURNAL, "manifest.json"))
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in kept}
 
 
 def test_a_cluster_that_does_not_answer_is_named(images: Path, options: Options, tmp_path: Path) -> None:

@@ -6,15 +6,14 @@ import errno
 import logging
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from cxrseg.errors import ArgumentError, CxrsegError, DiskFullError
+from cxrseg.io.signals import handled
 
 __all__ = [
     "EXIT_CODES",
@@ -75,7 +74,8 @@ class Commands(Listing):
             if hasattr(stream, "reconfigure"):  # a console may lack letters of a file's name: then \u0142 stands for it
                 stream.reconfigure(errors="backslashreplace")
         try:
-            with _stops_on_sigterm():
+            # SIGTERM, which schedulers and containers send, stops a command as Ctrl-C does.
+            with handled(signal.SIGTERM, signal.default_int_handler):
                 return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
@@ -115,19 +115,6 @@ def _message(error: Exception) -> str:
         return "the memory is full; close other programs, or use smaller images"
     traceback.print_exception(error)
     return f"{type(error).__name__}: {error}. This is a fault in cxrseg: please report it with the lines above"
-
-
-@contextmanager
-def _stops_on_sigterm() -> Iterator[None]:
-    """While the block runs, SIGTERM, which schedulers and containers send, stops it as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # no other thread may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Console(logging.Handler):

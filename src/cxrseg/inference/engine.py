@@ -202,7 +202,7 @@ def _settings(name: str, streams: int) -> dict[str, str]:
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if name == "bfloat16" else "f32",
         "NUM_STREAMS": str(streams or 1),
-        "ENABLE_CPU_PINNING": "NO",  # every process would take the first processors
+        "ENABLE_CPU_PINNING": "NO",  # or every process binds its threads to the first processors
     }
     return settings if streams else settings | {"INFERENCE_NUM_THREADS": "1"}
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from logging.handlers import QueueHandler, QueueListener
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -22,6 +22,7 @@ from cxrseg.inference.pixel_budget import OneLargeFilm, PixelBudget
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.inference.work import Done, Work, Worker, predict_one, processors
 from cxrseg.io.quiet import quiet
+from cxrseg.io.signals import handled
 
 __all__ = ["on_processes", "on_threads"]
 
@@ -83,7 +84,8 @@ def _on_processes(todo: Sequence[Input], out: Path, segmenter: Segmenter, option
         listener.start()
         stack.callback(listener.stop)
         try:
-            with _ctrl_c_ignored():
+            # Ctrl-C ends the run in this process alone.
+            with handled(signal.SIGINT, signal.SIG_IGN):
                 pool.submit(int)  # starts all processes
             for group in _each(pool, _predict, groups, workers):
                 yield from group
@@ -127,19 +129,6 @@ class _Relay(logging.Handler):
         logging.getLogger(record.name).handle(record)
 
 
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Processes that are started meanwhile ignore Ctrl-C: it ends the run in the process that started them."""
-    if threading.current_thread() is not threading.main_thread():  # others cannot set it, and never get it
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 _worker: Worker
 """Of this process, where it is one of a pool."""
 
@@ -151,12 +140,12 @@ def _start(out: Path, options: Options, settings: Mapping[str, Any], lock: Any, 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger(_LOGGER).addHandler(QueueHandler(records))
     logging.getLogger(_LOGGER).setLevel(level)
-    quiet().__enter__()
     _worker = Worker(out, options, settings, OneLargeFilm(lock))
 
 
 def _predict(items: Sequence[Input]) -> list[Done]:
-    return [_worker.predict(item) for item in items]
+    with quiet():
+        return [_worker.predict(item) for item in items]
 
 
 def _end_with_parent() -> None:
