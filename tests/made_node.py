@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import socket
 import threading
 import time
@@ -20,11 +23,16 @@ from cxrseg.hospital.node.settings import Address, Destination, NodeSettings
 from cxrseg.inference.options import Options
 from made_models import hand_model
 
+_PORTS = itertools.count(20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """A port that nobody takes before the test does: of this worker, and below those that a system gives to clients."""
+    for port in _PORTS:
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError  # the count has no end
 
 
 def wait_for(true: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:

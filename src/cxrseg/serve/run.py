@@ -16,6 +16,9 @@ from cxrseg.serve.settings import ServeSettings
 
 __all__ = ["listen", "serve"]
 
+_WAITING = 2048
+"""Connections that may wait, as uvicorn has it."""
+
 
 def serve(settings: ServeSettings, ready: Callable[[str], object] = lambda _: None) -> None:
     """Serve until the process gets SIGINT or SIGTERM.
@@ -66,7 +69,10 @@ def _ignore(*_: Any) -> None:
 
 
 def listen(settings: ServeSettings) -> socket.socket:
-    """A socket that is bound to the address of the settings.
+    """A socket that listens at the address of the settings.
+
+    Connections wait from here on until the service answers them. A socket that is bound only would refuse them, and
+    would let a second service bind to the same port.
 
     Raises:
         CxrsegError: the port is in use, or the address does not exist.
@@ -78,6 +84,7 @@ def listen(settings: ServeSettings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen(_WAITING)
         except OSError:
             listener.close()
             raise
