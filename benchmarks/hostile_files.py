@@ -8,7 +8,7 @@ process: one batch, uploads over 4 connections with hostile names in the header,
 the end a sound film must be answered. 'refused' is an answer with a reason; 'failed' is all else: an internal error, a
 status of 500 or more, a traceback, no answer, a lost file. The time of a file is that of the processor, and what it
 took at most: it counts what the process did beside. `serve` has a long --timeout, for busy machines.
-The memory is the largest resident one of the process and its children; its threads are the workers.
+The memory is the largest resident one of the process and its children, which a batch of 1,000 files or more has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ INTERFACES: Mapping[str, tuple[Callable[..., Found], int]] = {
     "serve": (through_serve, processors() + 2),
     "node": (through_node, 1),
 }
-"""Name of each interface to what sends the corpus through it, and the number of its workers."""
+"""Name of each interface to what sends the corpus through it, and the number of its threads that read files."""
 
 
 def files_of(count: int, seed: int = 0, *, large: bool = True) -> list[Hostile]:
@@ -65,13 +65,13 @@ def main() -> None:
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     ends = []
     for name in [given.only] if given.only else INTERFACES:
-        through, workers = INTERFACES[name]
+        through, _ = INTERFACES[name]
         with tempfile.TemporaryDirectory() as folder:
             found = through(files, Path(folder), *model)
         print(table(name, found), flush=True)
         ends.append(
             f"{name}: {found.ended}; {found.log.count('Traceback')} tracebacks; at most {found.megabytes:.0f} MB, "
-            f"{workers} workers; files outside: {', '.join(found.outside) or 'none'}"
+            f"{found.processes} processes; files outside: {', '.join(found.outside) or 'none'}"
         )
         for place, one in enumerate(found.outcomes) if given.show else ():
             if one.what == FAILED or one.seconds > 5:

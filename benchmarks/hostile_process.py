@@ -41,6 +41,7 @@ class Found:
         outcomes: one for each file.
         ended: how the process ended, or that it still ran.
         megabytes: the largest memory of the process and its children.
+        processes: how many these were at most.
         outside: files that appeared outside of the output folder.
         log: what the process has printed.
     """
@@ -48,6 +49,7 @@ class Found:
     outcomes: list[Outcome] = field(default_factory=list)
     ended: str = ""
     megabytes: float = 0.0
+    processes: int = 1
     outside: list[str] = field(default_factory=list)
     log: str = ""
 
@@ -86,10 +88,15 @@ class Running:
         self.process.kill()
 
     def clock(self) -> float:
-        """Seconds of the processor that it has used."""
+        """Seconds of the processor that it and its children have used."""
         with suppress(psutil.Error):
-            used = psutil.Process(self.process.pid).cpu_times()
-            self._clock = used.user + used.system
+            process = psutil.Process(self.process.pid)
+            ended = process.cpu_times()
+            used = ended.children_user + ended.children_system
+            for each in (process, *process.children(recursive=True)):
+                times = each.cpu_times()
+                used += times.user + times.system
+            self._clock = max(self._clock, used)
         return self._clock
 
     def text(self) -> str:
@@ -125,7 +132,9 @@ class Running:
         while self.process.poll() is None:
             try:
                 peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
-                with_children = sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+                family = [process, *process.children(recursive=True)]
+                self.found.processes = max(self.found.processes, len(family))
+                with_children = sum(each.memory_info().rss for each in family)
                 now = max(int(peak[1]) * 1024 if peak else 0, with_children)
                 self.found.megabytes = max(self.found.megabytes, now / 1e6)
             except (OSError, psutil.Error):

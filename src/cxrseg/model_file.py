@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import os
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cxrseg._version import __version__
 from cxrseg.errors import MissingExtraError, ModelFileError
 from cxrseg.io.write import write_bytes
+from cxrseg.loading import LOADING
 from cxrseg.model_checksum import checked_sha256, ends_with_checksum, with_checksum
 from cxrseg.model_graph import check_nodes, check_shapes
 from cxrseg.model_metadata import parse_metadata
@@ -31,7 +30,6 @@ __all__ = [
     "FRONTAL_VIEWS",
     "INPUT",
     "INVERTED_VIEW",
-    "LOADING",
     "METADATA_KEY",
     "OUTPUT",
     "VIEW_OUTPUT",
@@ -67,13 +65,6 @@ FRONTAL_VIEWS = ("frontal", "mirrored")
 
 INVERTED_VIEW = "inverted"
 """The view of a frontal chest radiograph whose black and white are exchanged."""
-
-LOADING = threading.RLock()
-"""Held while OpenVINO is imported or a model is loaded. Two threads that do so at once see a half-imported module, or
-wait for each other for ever. A fork waits for it too, so that no child starts in the middle of loading."""
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=LOADING.acquire, after_in_parent=LOADING.release, after_in_child=LOADING.release)
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
+from made_dicom import PIXELS, j2k, make, saved
 from made_models import hand_model
 
-PIXELS = "pixels = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)"
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+CHEST = "pixels = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)"
 
 
 def run(script: str, model: Path) -> str:
     """What a new Python process prints; a hang is ended after a minute."""
-    code = f"import os, sys\nimport numpy as np\nmodel = sys.argv[1]\n{PIXELS}\n{script}"
+    code = f"import os, sys\nimport numpy as np\nmodel = sys.argv[1]\n{CHEST}\n{script}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(model)], capture_output=True, text=True, timeout=120, check=False
     )
@@ -47,7 +51,7 @@ with ThreadPoolExecutor(8) as pool:
     assert run(script, hand_model(tmp_path / "model.onnx")) == "{'ok'}"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 def test_a_forked_child_finds_what_its_parent_finds(tmp_path: Path) -> None:
     script = """
 import signal, warnings
@@ -63,6 +67,114 @@ else:
     os._exit(0 if same else 1)
 """
     assert run(script, hand_model(tmp_path / "model.onnx")) == "0"
+
+
+FORK = """
+import importlib.abc, signal, threading, time, warnings
+warnings.simplefilter("ignore")  # Python's own, of forking a process that has threads
+began = threading.Event()
+
+def pause():
+    began.set()
+    time.sleep(0.5)
+
+def in_thread(work, daemon=False):
+    threading.Thread(target=work, daemon=daemon).start()
+    assert began.wait(60)
+
+def forked(work):
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    else:
+        signal.alarm(20)
+        os._exit(0 if work() else 1)
+"""
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    ("film", "module"),
+    [
+        ("image.dcm", "pydicom"),
+        ("image.dcm", "imagecodecs"),
+        ("image.dcm", "imagecodecs._jpeg2k"),
+        ("image.tif", "tifffile"),
+    ],
+)
+def test_a_fork_waits_for_a_thread_that_imports_a_reader(tmp_path: Path, film: str, module: str) -> None:
+    saved(tmp_path, make(syntax=".4.90", frame=j2k(PIXELS)))
+    tifffile.imwrite(tmp_path / "image.tif", PIXELS)
+    script = f"""
+from cxrseg.io.read import read_radiograph
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r} and not began.is_set():
+            pause()
+sys.meta_path.insert(0, Finder())
+def read():
+    return read_radiograph({str(tmp_path / film)!r}).pixels.shape == {PIXELS.shape}
+in_thread(read)
+forked(read)
+"""
+    assert run(FORK + script, tmp_path) == "0"
+
+
+def test_reading_a_raster_image_imports_nothing_late(tmp_path: Path) -> None:
+    for name in ("image.png", "image.jpg", "image.bmp", "image.webp"):
+        Image.fromarray((PIXELS >> 4).astype(np.uint8)).save(tmp_path / name)
+    script = f"""
+from pathlib import Path
+from cxrseg.io.read import read_radiograph
+before = set(sys.modules)
+for path in Path({str(tmp_path)!r}).iterdir():
+    read_radiograph(path)
+print(sorted(set(sys.modules) - before))
+"""
+    assert run(script, tmp_path) == "[]"
+
+
+SEGMENTER = """
+import cxrseg
+segmenter = cxrseg.Segmenter(model, input_check=False)
+runner, left = segmenter.engines[0]._runner, []
+class Slow:
+    def run(self, given):
+        pause()
+        found = runner.run(given)
+        left.append("left")
+        return found
+segmenter.engines[0]._runner = Slow()
+in_thread(lambda: segmenter.segment(pixels), daemon=True)
+"""
+
+
+@needs_fork
+def test_a_fork_waits_for_a_thread_that_computes(tmp_path: Path) -> None:
+    script = 'forked(lambda: left == ["left"] and segmenter.segment(pixels).status == "ok")'
+    assert run(FORK + SEGMENTER + script, hand_model(tmp_path / "model.onnx")) == "0"
+
+
+def test_the_end_of_the_program_waits_for_a_daemon_thread_that_computes(tmp_path: Path) -> None:
+    script = "import atexit\natexit.register(lambda: print(left))\n"  # the last one, since it is registered first
+    assert run(FORK + script + SEGMENTER, hand_model(tmp_path / "model.onnx")) == "['left']"
+
+
+@needs_fork
+def test_a_fork_while_another_thread_measures_a_prediction(tmp_path: Path) -> None:
+    script = """
+import cxrseg
+from cxrseg.inference import prediction
+first, second = (cxrseg.segment(pixels, model, input_check=False) for _ in range(2))
+measure = prediction.measure_severity
+def slow(*given, **named):
+    if not began.is_set():
+        pause()
+    return measure(*given, **named)
+prediction.measure_severity = slow
+in_thread(lambda: first.severity)
+forked(lambda: second.severity is not None)
+"""
+    assert run(FORK + script, hand_model(tmp_path / "model.onnx")) == "0"
 
 
 def test_a_pickled_segmenter_loads_the_same_model_with_the_same_options(

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from cxrseg.errors import ArgumentError, ModelFileError
 from cxrseg.inference.compiled_cache import read_compiled, write_compiled
 from cxrseg.inference.int8 import has_exact_int8, quantised
-from cxrseg.model_file import LOADING, VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
+from cxrseg.loading import LOADING, computing
+from cxrseg.model_file import VIEW_OUTPUT, ModelInfo, load_openvino, model_sha256, read_model
 
 __all__ = ["Engine", "LoadedModel", "Precision", "Result"]
 
@@ -135,7 +136,8 @@ class Engine:
         """
         if self._process != os.getpid():
             self._load_after_fork()
-        maps, *others = self._runner.run(pixels)
+        with computing():
+            maps, *others = self._runner.run(pixels)
         categories = others.pop(0) if self.info.categories else None
         return Result(maps, categories, others.pop(0) if self.info.views else None)
 

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from cxrseg.model_file import LOADING, load_openvino
+from cxrseg.loading import LOADING
+from cxrseg.model_file import load_openvino
 
 __all__ = ["Ranges", "has_exact_int8", "measure_ranges", "quantised"]
 

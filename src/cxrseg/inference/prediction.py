@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -161,6 +163,17 @@ class Prediction:
         if self.chance_of_more is not None:
             return 1.0 - self.chance_of_more
         return soft_dice(self.probabilities["infection"], self.thresholds["infection"])
+
+
+def _renew_locks() -> None:
+    """In a forked child: Python 3.11 has one lock for a property of all predictions, which another thread may hold."""
+    for value in vars(Prediction).values():
+        if isinstance(value, cached_property):
+            vars(value)["lock"] = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def soft_dice(probability: npt.NDArray[np.float32], threshold: float) -> float:

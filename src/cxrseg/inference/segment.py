@@ -15,7 +15,8 @@ from cxrseg.inference.prediction import Prediction
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.array_input import radiograph_of
 from cxrseg.io.radiograph import Radiograph
-from cxrseg.model_file import LOADING, shipped_model
+from cxrseg.loading import LOADING
+from cxrseg.model_file import shipped_model
 
 __all__ = ["segment"]
 

@@ -10,19 +10,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 from cxrseg.errors import ImageError, UnreadableImageError
+from cxrseg.io.codecs import codec
 from cxrseg.io.jpeg import check_length, decode_jpeg, jpeg_header
 from cxrseg.io.orientation import exif_orientation
 from cxrseg.io.quiet import quiet
 from cxrseg.io.settings import MAX_PIXELS, reduction
 from cxrseg.io.system_faults import system_fault
 from cxrseg.io.write import RESULT_MARK
+from cxrseg.loading import LOADING
 
 __all__ = ["Decoded", "channels_of", "decode_raster", "read_size"]
 
-_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+# Pillow's readers, which it would import at the first file of a kind: in a thread, perhaps, while another one forks.
+Image.preinit()
+_FORMATS = ("BMP", "JPEG", "PNG", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format)
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 _ORIENTATION = 274  # TIFF and EXIF tag
@@ -123,7 +127,8 @@ def read_size(path: Path | str) -> tuple[int, int]:
     with _reasons(path):
         start = _start(path)
         if start.startswith(_TIFF_STARTS):
-            from cxrseg.io.tiff import tiff_layout
+            with LOADING:
+                from cxrseg.io.tiff import tiff_layout
 
             layout = tiff_layout(path)
             return layout.height, layout.width
@@ -171,7 +176,8 @@ def _start(path: Path) -> bytes:
 
 
 def _decode_tiff(path: Path, max_pixels: int) -> Decoded | None:
-    from cxrseg.io.tiff import decode_tiff, tiff_layout
+    with LOADING:
+        from cxrseg.io.tiff import decode_tiff, tiff_layout  # here, since few files need it
 
     layout = tiff_layout(path)
     if layout.pages > 1:
@@ -206,15 +212,13 @@ def _decode_deep_jpeg(path: Path, max_pixels: int) -> Decoded | None:
 
 def _decode_deep_png(path: Path, start: bytes, max_pixels: int) -> Decoded:
     """16-bit colour and gray with alpha, of which Pillow keeps only the upper 8 bits."""
-    import imagecodecs
-
     width, height = int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
     reduction(height, width, max_pixels)
     channels = {2: 3, 4: 2, 6: 4}[start[25]]
     if height * width * channels > max_pixels:  # of 2 bytes each, and they are only decoded all at once
         raise ImageError(f"has {width}x{height} pixels of {channels} values of 16 bits, too many; save it as gray")
     _check_sums(path)
-    values = imagecodecs.png_decode(path.read_bytes())
+    values = codec("png_decode")(path.read_bytes())
     with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
         _check_pages(image)
         values, steps = _turned(values, _orientation(image))

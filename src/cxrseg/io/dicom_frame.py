@@ -19,6 +19,7 @@ from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 
 from cxrseg.errors import ImageError, UnreadableImageError
+from cxrseg.io.codecs import codec
 from cxrseg.io.dicom_layout import FLOATS, RLE, UNCOMPRESSED, Layout
 from cxrseg.io.dicom_tags import Tags
 from cxrseg.io.jpeg import check_length, jpeg_header
@@ -127,8 +128,6 @@ def _decode_plain(tags: Tags, pixels: bytes, layout: Layout) -> npt.NDArray[Any]
 
 
 def _decode_frame(frame: bytes, layout: Layout) -> tuple[npt.NDArray[Any], _Header]:
-    import imagecodecs  # here, since few files need it and it takes a tenth of a second
-
     # A codec fills what is missing with gray or black; only the end marker tells a whole stream from a cut
     # one.
     frame = frame.rstrip(b"\0\xff")
@@ -144,15 +143,15 @@ def _decode_frame(frame: bytes, layout: Layout) -> tuple[npt.NDArray[Any], _Head
             f"{header.columns}x{header.rows}x{header.samples}; export it again"
         )
     if in_2000:
-        values = imagecodecs.jpeg2k_decode(frame)
+        values = codec("jpeg2k_decode")(frame)
     elif "JPEG-LS" in layout.syntax_name:
-        values = imagecodecs.jpegls_decode(frame)
+        values = codec("jpegls_decode")(frame)
     else:
         # Without a JFIF or (whole) Adobe mark, libjpeg takes three components for YCbCr, whatever the file says.
         unmarked = b"JFIF" not in frame[:64] and b"\xff\xee\x00\x0eAdobe" not in frame[:4096]
         as_stored = layout.samples == 3 and (not header.lossy or (layout.photometric == "RGB" and unmarked))
         space = "RGB" if as_stored else None
-        values = imagecodecs.jpeg8_decode(frame, colorspace=space, outcolorspace=space)
+        values = codec("jpeg8_decode")(frame, colorspace=space, outcolorspace=space)
     shape = (layout.rows, layout.columns) + ((3,) if layout.samples == 3 else ())
     if values.shape != shape or values.dtype.kind not in "iu":
         raise UnreadableImageError("has compressed pixels that do not fit their own header; export it again")

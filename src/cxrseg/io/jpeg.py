@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from cxrseg.errors import UnreadableImageError
+from cxrseg.io.codecs import codec
 
 __all__ = ["JpegHeader", "check_length", "decode_jpeg", "jpeg_header"]
 
@@ -94,10 +95,7 @@ def decode_jpeg(stream: bytes) -> npt.NDArray[Any]:
         UnreadableImageError: it is cut short; the message goes on after the file's name.
         Exception: what the decoder raises.
     """
-    import imagecodecs  # here, since few files need it and it takes a tenth of a second
-
     stream = stream.rstrip(b"\0\xff")
     if not stream.endswith(b"\xff\xd9"):  # a codec fills what is missing with gray; only the end marker tells
         raise UnreadableImageError("is cut short: its JPEG stream has no end marker; copy it again")
-    values: npt.NDArray[Any] = imagecodecs.jpeg8_decode(stream)
-    return values
+    return codec("jpeg8_decode")(stream)

@@ -9,6 +9,7 @@ from cxrseg.io.radiograph import Radiograph
 from cxrseg.io.raster import RASTER_SUFFIXES, read_raster
 from cxrseg.io.raster import read_size as read_raster_size
 from cxrseg.io.settings import MAX_PIXELS, ReadSettings
+from cxrseg.loading import LOADING
 
 __all__ = [
     "DICOM_SUFFIXES",
@@ -58,7 +59,8 @@ def read_radiograph(
     settings = ReadSettings(window, value_range, max_pixels)
     if not is_dicom(path):
         return read_raster(path, settings)
-    from cxrseg.io.dicom import read_dicom  # here, since importing pydicom takes longer than reading a PNG
+    with LOADING:
+        from cxrseg.io.dicom import read_dicom  # here, since importing pydicom takes longer than reading a PNG
 
     return read_dicom(path, settings)
 
@@ -74,7 +76,8 @@ def read_size(path: Path | str) -> tuple[int, int]:
     """
     if not is_dicom(path):
         return read_raster_size(path)
-    from cxrseg.io.dicom import read_dicom_geometry
+    with LOADING:
+        from cxrseg.io.dicom import read_dicom_geometry
 
     return read_dicom_geometry(path)[0]
 
@@ -87,7 +90,8 @@ def read_orientation(path: Path | str) -> Orientation:
     """
     if not is_dicom(path):
         return UPRIGHT
-    from cxrseg.io.dicom import read_dicom_geometry
+    with LOADING:
+        from cxrseg.io.dicom import read_dicom_geometry
 
     return read_dicom_geometry(path)[1]
 

@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tifffile
 
 from cxrseg.errors import ImageError, UnreadableImageError
 from cxrseg.io.orientation import exif_orientation
-
-if TYPE_CHECKING:
-    from tifffile import TiffPage
 
 __all__ = ["TiffImage", "TiffLayout", "decode_tiff", "tiff_layout"]
 
@@ -78,8 +76,6 @@ def tiff_layout(path: Path) -> TiffLayout:
     Raises:
         Exception: what tifffile raises; the file is broken.
     """
-    import tifffile  # here, since few files need it
-
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
         pages = _pictures(tiff)
         page = pages[0]
@@ -103,8 +99,6 @@ def decode_tiff(path: Path) -> TiffImage:
             message goes on after the file's name.
         Exception: what tifffile and the decoders raise; the file is broken.
     """
-    import tifffile
-
     content = path.read_bytes()
     with tifffile.TiffFile(BytesIO(content)) as tiff:
         page = _pictures(tiff)[0]
@@ -156,19 +150,19 @@ def _pages(tiff: Any) -> Iterator[Any]:
         yield page
 
 
-def _orientation(page: TiffPage) -> int:
+def _orientation(page: tifffile.TiffPage) -> int:
     tag = page.tags.get(_TAG_ORIENTATION)
     return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
 
-def _photometric(page: TiffPage) -> int:
+def _photometric(page: tifffile.TiffPage) -> int:
     # Pages without the tag are met; black is zero in nearly all of them.
     if _TAG_PHOTOMETRIC not in page.tags:
         return _RGB if page.samplesperpixel >= 3 else _BLACK_IS_ZERO
     return int(page.photometric)
 
 
-def _kind(page: TiffPage) -> str:
+def _kind(page: tifffile.TiffPage) -> str:
     """The sample format in words, such as 'float16 gray'."""
     names = {_UNSIGNED: "uint", _SIGNED: "int", _FLOAT: "float", 5: "complex int", 6: "complex"}
     photometric = _photometric(page)
@@ -176,7 +170,7 @@ def _kind(page: TiffPage) -> str:
     return f"{names.get(page.sampleformat, 'unknown')}{page.bitspersample} {model}"
 
 
-def _check_whole(page: TiffPage, size: int) -> None:
+def _check_whole(page: tifffile.TiffPage, size: int) -> None:
     """tifffile fills missing parts with zeros and says nothing."""
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
     missing = not ends or any(count == 0 for count in page.databytecounts)
@@ -185,7 +179,7 @@ def _check_whole(page: TiffPage, size: int) -> None:
 
 
 def _channels_last(
-    values: npt.NDArray[Any], page: TiffPage, kind: str, photometric: int
+    values: npt.NDArray[Any], page: tifffile.TiffPage, kind: str, photometric: int
 ) -> tuple[npt.NDArray[Any], list[str]]:
     samples = page.samplesperpixel
     values = values.reshape((samples, *values.shape[-2:])) if page.planarconfig == 2 and samples > 1 else values
