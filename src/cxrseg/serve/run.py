@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from cxrseg.errors import CxrsegError
+from cxrseg.io.signals import handled
 from cxrseg.serve.app import create_app
 from cxrseg.serve.service import Service
 from cxrseg.serve.settings import ServeSettings
@@ -43,12 +44,8 @@ def serve(settings: ServeSettings, ready: Callable[[str], object] = lambda _: No
             )
             server = _Server(config, lambda: ready(f"http://{shown}:{port}/"))
             # uvicorn raises the signal once more when it has ended; it must not end the process with an error.
-            before = [(number, signal.signal(number, _ignore)) for number in (signal.SIGINT, signal.SIGTERM)]
-            try:
+            with handled(signal.SIGINT, _ignore), handled(signal.SIGTERM, _ignore):
                 server.run(sockets=[listener])
-            finally:
-                for number, handler in before:
-                    signal.signal(number, handler)
         finally:
             service.close()
 
