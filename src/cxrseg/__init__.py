@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cxrseg._version import __version__
+from cxrseg.loading import LOADING
 
 if TYPE_CHECKING:
     from cxrseg.data.layout import open_dataset
@@ -89,7 +90,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'cxrseg' has no attribute {name!r}")
-    return getattr(import_module(f"cxrseg.{_MODULES[name]}"), name)
+    with LOADING:
+        return getattr(import_module(f"cxrseg.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

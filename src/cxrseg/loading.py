@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401  # it registers functions for a fork: not while one waits for LOADING
 import os
 import threading
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from contextlib import contextmanager
 __all__ = ["LOADING", "computing"]
 
 LOADING = threading.RLock()
-"""Held while OpenVINO, pydicom or a codec is imported, or a model is loaded. Two threads that do so at once see a
-half-imported module, or wait for each other for ever."""
+"""Held while something is imported at its first use, such as OpenVINO, pydicom or a codec, or while a model is loaded.
+Two threads that do so at once see a half-imported module, or wait for each other for ever; so does a child that is
+forked meanwhile."""
 
 _PATIENCE = 60.0
 """Seconds after which a fork or the end goes on although a network computes."""

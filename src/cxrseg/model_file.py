@@ -175,7 +175,8 @@ def shipped_model() -> Path:
     Raises:
         ModelFileError: this installation of cxrseg has none.
     """
-    path = Path(str(resources.files("cxrseg") / "weights" / "cxrseg.onnx"))
+    with LOADING:  # the first use of resources imports parts of it
+        path = Path(str(resources.files("cxrseg") / "weights" / "cxrseg.onnx"))
     if not path.is_file():
         raise ModelFileError(f"this installation of cxrseg has no weights ({path} is missing); name a model file")
     return path

@@ -17,7 +17,7 @@ from PIL import Image
 from cxrseg.errors import ModelFileError
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.io.radiograph import Radiograph
-from made_dicom import PIXELS, j2k, make, saved
+from made_dicom import LOSSLESS, PIXELS, j2k, make, saved
 from made_models import hand_model
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -30,7 +30,7 @@ def run(script: str, model: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code, str(model)], capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not done.stderr, done.stderr
     return done.stdout.strip()
 
 
@@ -119,18 +119,37 @@ forked(read)
     assert run(FORK + script, tmp_path) == "0"
 
 
-def test_reading_a_raster_image_imports_nothing_late(tmp_path: Path) -> None:
+def test_what_a_first_use_imports_is_imported_under_the_lock(tmp_path: Path) -> None:
     for name in ("image.png", "image.jpg", "image.bmp", "image.webp"):
         Image.fromarray((PIXELS >> 4).astype(np.uint8)).save(tmp_path / name)
+    for compression in (None, "lzw", "zlib", "zstd", "jpeg2000"):
+        settings = {"predictor": True} if compression == "lzw" else {}
+        tifffile.imwrite(tmp_path / f"{compression}.tif", PIXELS, compression=compression, **settings)
+    saved(tmp_path, make(), "plain.dcm")
+    for name, (syntax, encode) in LOSSLESS.items():
+        saved(tmp_path, make(syntax=syntax, frame=encode(PIXELS)), f"{name}.dcm")
+    hand_model(tmp_path / "model.onnx")
     script = f"""
+import importlib.abc
 from pathlib import Path
-from cxrseg.io.read import read_radiograph
-before = set(sys.modules)
-for path in Path({str(tmp_path)!r}).iterdir():
-    read_radiograph(path)
-print(sorted(set(sys.modules) - before))
+import cxrseg
+from cxrseg.loading import LOADING
+from cxrseg.model_file import shipped_model
+late = []
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if not LOADING._is_owned():
+            late.append(name)
+sys.meta_path.insert(0, Finder())
+shipped_model()
+for path in sorted(Path({str(tmp_path)!r}).iterdir()):
+    if path.suffix != ".onnx":
+        assert cxrseg.read_radiograph(path).pixels.shape == {PIXELS.shape}
+found = cxrseg.segment(pixels, model, input_check=False)
+found.severity, found.overlay(), found._repr_html_(), str(found)
+print(late)
 """
-    assert run(script, tmp_path) == "[]"
+    assert run(script, tmp_path / "model.onnx") == "[]"
 
 
 SEGMENTER = """

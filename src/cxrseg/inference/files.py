@@ -54,9 +54,9 @@ class BatchResult:
 
 
 def predict_files(
-    sources: Path | Sequence[Path],
-    out: Path,
-    options: Options,
+    sources: Path | str | Sequence[Path | str],
+    out: Path | str,
+    options: Options | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -74,7 +74,7 @@ def predict_files(
     Args:
         sources: an image, a folder, a zip archive or a DICOMDIR, or several; see `find_inputs`.
         out: the output folder; it is created where missing. Files in it that no run of cxrseg wrote are never touched.
-        options: of the segmentation and of the output files.
+        options: of the segmentation and of the output files; the default options where None.
         resume: keep the rows of an earlier run in `out`, except of files that failed, changed, or lack a whole mask.
         overwrite: remove the results of an earlier run in `out` first.
         excel: write statistics.csv with a byte order mark.
@@ -94,8 +94,9 @@ def predict_files(
     if resume and overwrite:
         raise ArgumentError("expected resume or overwrite, got both; one keeps what the other removes")
     started, clock = datetime.now(UTC), time.monotonic()
-    work = work or on_threads()
-    inputs, left_out = find_inputs(sources, out)
+    listed = [Path(one) for one in ([sources] if isinstance(sources, Path | str) else sources)]
+    out, options, work = Path(out), options or Options(), work or on_threads()
+    inputs, left_out = find_inputs(listed, out)
     segmenter = options.segmenter(streams=min(len(inputs), processors()))
     settings = settings_of(segmenter, options)
     with open_output(out, inputs, options.endings, settings, resume=resume, overwrite=overwrite) as journal:
@@ -109,7 +110,7 @@ def predict_files(
     result = BatchResult(found, kept, time.monotonic() - clock, out / "statistics.csv", left_out, stems)
     ended = "done" if interrupted is None else "interrupted"
     about = {"started": started.isoformat(timespec="seconds"), "ended": ended, "engine": work.name}
-    write_json(out / "manifest.json", about | _about(result, sources) | manifest(options, segmenter))
+    write_json(out / "manifest.json", about | _about(result, listed) | manifest(options, segmenter))
     if interrupted is not None:
         raise interrupted
     return result
@@ -142,7 +143,7 @@ def _collect(
     return None
 
 
-def _about(result: BatchResult, sources: Path | Sequence[Path]) -> dict[str, Any]:
+def _about(result: BatchResult, sources: Sequence[Path]) -> dict[str, Any]:
     """What the manifest says of a run's inputs and results."""
     return {
         "note": "Research use only. Not for diagnosis.",
@@ -151,7 +152,7 @@ def _about(result: BatchResult, sources: Path | Sequence[Path]) -> dict[str, Any
         "resumed": result.resumed,
         "other_files": dict(result.left_out),
         "input": printable(str(input_root(sources))),
-        "inputs": [printable(str(one)) for one in ([sources] if isinstance(sources, Path) else sources)],
+        "inputs": [printable(str(one)) for one in sources],
     }
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cxrseg.errors import CxrsegError, ImageError
 from cxrseg.io.text import printable, shortened
+from cxrseg.loading import LOADING
 from cxrseg.metrics.severity import Severity
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def draw(prediction: Prediction, style: PictureStyle) -> Image.Image:
     Raises:
         ImageError: the prediction has no pixels.
     """
-    from cxrseg.plots.overlay import preview  # here, since only pictures need it
+    with LOADING:
+        from cxrseg.plots.overlay import preview  # here, since only pictures need it
 
     if prediction.pixels is None:
         raise ImageError(
@@ -111,7 +113,8 @@ def as_html(prediction: Prediction) -> str:
 
     Text from files is escaped: a file's name cannot become part of the page.
     """
-    from cxrseg.plots.style import NOTICE
+    with LOADING:
+        from cxrseg.plots.style import NOTICE
 
     cells = "".join(
         f'<tr><th scope="row" style="{_CELL};white-space:nowrap;padding-right:14px">{escape(name)}</th>'
@@ -132,8 +135,9 @@ def as_html(prediction: Prediction) -> str:
 
 def _image(prediction: Prediction) -> str:
     """The film with its masks as an <img> with the picture inside; '' where there are no pixels."""
-    from cxrseg.plots.overlay import film_with_masks
-    from cxrseg.plots.style import COLOURS, hex_colour
+    with LOADING:
+        from cxrseg.plots.overlay import film_with_masks
+        from cxrseg.plots.style import COLOURS, hex_colour
 
     if prediction.pixels is None:
         return ""

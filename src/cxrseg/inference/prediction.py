@@ -15,6 +15,7 @@ from PIL import Image
 
 from cxrseg.errors import ImageError
 from cxrseg.inference.picture import as_html, as_text, draw, show
+from cxrseg.loading import LOADING
 from cxrseg.metrics.lungs import Lung, find_lungs
 from cxrseg.metrics.severity import Severity, measure_severity
 
@@ -109,7 +110,8 @@ class Prediction:
             ImageError: the prediction has no pixels.
             ArgumentError: `fill` or `size` is out of range.
         """
-        from cxrseg.plots.outlines import PictureStyle  # here, since only pictures need it
+        with LOADING:
+            from cxrseg.plots.outlines import PictureStyle  # here, since only pictures need it
 
         return draw(self, PictureStyle(beside, fill, caption, size))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.ma  # np.unique imports it at its first use: in a thread, perhaps, while another one forks
 import numpy.typing as npt
 
 __all__ = ["split_outliers"]

@@ -14,6 +14,7 @@ import tifffile
 
 from cxrseg.errors import ImageError, UnreadableImageError
 from cxrseg.io.orientation import exif_orientation
+from cxrseg.loading import LOADING
 
 __all__ = ["TiffImage", "TiffLayout", "decode_tiff", "tiff_layout"]
 
@@ -106,6 +107,8 @@ def decode_tiff(path: Path) -> TiffImage:
         kind = _kind(page)
         photometric = _photometric(page)
         try:
+            with LOADING:
+                page.decode  # noqa: B018  # imports the decoder of its compression
             values = page.asarray()
         except (ImportError, NotImplementedError, ValueError) as error:
             if "not supported" in str(error) or isinstance(error, ImportError | NotImplementedError):
