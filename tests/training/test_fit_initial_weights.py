@@ -46,6 +46,21 @@ def test_a_run_begins_with_the_mean_of_the_weights_given(
             torch.testing.assert_close(found["state_dict"][key], value + 1, rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("unfinished")
+def test_beside_a_model_file_a_run_folder_counts_with_its_own(
+    tmp_path: Path, tiny_run: Run, dataset: Dataset, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    still = tiny_recipe(optimiser={"epochs": 1, "learning_rate": 1e-12, "name": "sgd"})
+    folder, model = tiny_run.folder.root, tiny_run.folder.model
+    found, expected = (
+        checkpoint(train(still, dataset, tmp_path / str(number), init_from=sources, device="cpu").folder.last)
+        for number, sources in enumerate(([folder, model], [model]))
+    )
+    for key, value in expected["state_dict"].items():
+        if key.endswith("conv.weight"):
+            torch.testing.assert_close(found["state_dict"][key], value, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("settings", [{"features": 8}, {"name": "residual-unet"}])
 def test_weights_of_another_network_are_refused(
     tmp_path: Path, tiny_run: Run, dataset: Dataset, tiny_recipe: Callable[..., Recipe], settings: dict[str, Any]

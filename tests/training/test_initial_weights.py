@@ -9,7 +9,7 @@ import torch
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
 from cxrseg.training.export import export_model
-from cxrseg.training.initial_weights import load_model_file
+from cxrseg.training.initial_weights import _stored, load_model_files
 from cxrseg.training.networks import Network, build_network
 from cxrseg.training.recipe import Recipe
 
@@ -43,7 +43,7 @@ def test_the_network_computes_what_the_file_does_and_trains_alike(tmp_path: Path
     with torch.no_grad():
         expected = trained(images)
         assert (other(images).maps - expected.maps).abs().max() > 0.1
-        assert load_model_file(other, tmp_path / "model.onnx", images.split(8)) == []
+        assert load_model_files(other, [tmp_path / "model.onnx"], images.split(8)) == []
         found = other(images)
         torch.testing.assert_close(found.maps, expected.maps, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(found.categories, expected.categories, atol=1e-3, rtol=1e-3)
@@ -58,10 +58,37 @@ def test_another_architecture_is_refused(tmp_path: Path, recipe: Recipe, tiny_re
     plain = tiny_recipe()
     network = build_network(plain.network, plain.data.targets)
     with pytest.raises(TrainingError, match="another architecture"):
-        load_model_file(network, tmp_path / "model.onnx", [torch.rand(2, 1, 64, 64)])
+        load_model_files(network, [tmp_path / "model.onnx"], [torch.rand(2, 1, 64, 64)])
+
+
+def test_several_files_give_the_mean_of_what_they_compute_with(tmp_path: Path, recipe: Recipe) -> None:
+    networks = [network_of(recipe, seed) for seed in (1, 2, 3)]
+    paths = [tmp_path / f"{seed}.onnx" for seed in (1, 2)]
+    for network, path in zip(networks, paths, strict=False):
+        export_model(path, network, recipe, Dataset(tmp_path, "made", ()), {})
+    load_model_files(networks[2], [paths[0], paths[0], paths[0], paths[1]], [torch.rand(4, 1, 64, 64)])
+    export_model(tmp_path / "mean.onnx", networks[2], recipe, Dataset(tmp_path, "made", ()), {})
+    one, other, mean = (_stored(path) for path in (*paths, tmp_path / "mean.onnx"))
+    names = [name for name in mean if name.startswith("network.")]
+    assert any(name.endswith("weight_bias") for name in names)
+    for name in names:
+        expected = 0.75 * one[name] + 0.25 * other[name]
+        torch.testing.assert_close(mean[name], expected, atol=2e-3, rtol=2e-3)
+
+
+def test_files_of_two_architectures_have_no_mean(
+    tmp_path: Path, recipe: Recipe, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    wide = tiny_recipe(network=SETTINGS | {"decoder_channels": [16] * 5}, data=recipe.data.model_dump())
+    for name, one in (("one", recipe), ("wide", wide)):
+        export_model(tmp_path / f"{name}.onnx", network_of(one, 1), one, Dataset(tmp_path, "made", ()), {})
+    with pytest.raises(TrainingError, match=r"wide\.onnx is a model file of another architecture than .*one\.onnx"):
+        load_model_files(
+            network_of(recipe, 2), [tmp_path / "one.onnx", tmp_path / "wide.onnx"], [torch.rand(2, 1, 64, 64)]
+        )
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     with pytest.raises(TrainingError, match=r"bad\.onnx"):
-        load_model_file(network_of(recipe, 1), tmp_path / "bad.onnx", [])
+        load_model_files(network_of(recipe, 1), [tmp_path / "bad.onnx"], [])

@@ -23,7 +23,7 @@ from cxrseg.training.checkpoints import choice, load_weights, read_checkpoint
 from cxrseg.training.distillation import Distillation
 from cxrseg.training.export import export_model
 from cxrseg.training.figures import draw_figures
-from cxrseg.training.initial_weights import load_model_file
+from cxrseg.training.initial_weights import load_model_files
 from cxrseg.training.lightning_module import Learner
 from cxrseg.training.manifest import RunClaim, check_run_folder, write_manifest, write_recipe
 from cxrseg.training.memory import check_memory, check_network
@@ -85,7 +85,8 @@ def train(
         out: the run folder; must be new or empty, unless `resume`.
         resume: continue after the last complete epoch; on one CPU the result is bit for bit that of a run that was
             not interrupted.
-        init_from: run folders or checkpoints with the initial weights, of several the mean; or one model file.
+        init_from: run folders, checkpoints or model files with the initial weights; of several, the mean. Where one of
+            them is a model file, run folders count with theirs.
         distill_from: run folders of models to learn from as well; see `LossRecipe.distillation_weight`.
         device: 'auto', 'cpu', 'gpu', or 'gpu:N'.
         processes: processes on this machine (GPUs, or CPU processes); use torchrun for several machines.
@@ -171,10 +172,11 @@ def _learner(
     sources = [Path(source) for source in init_from]
     if not sources and recipe.init_from == "shipped":
         sources = [shipped_model()]
-    if len(sources) == 1 and sources[0].suffix == ".onnx":
+    if any(source.suffix == ".onnx" for source in sources):
+        files = [RunFolder(source).model if source.is_dir() else source for source in sources]
         chosen = shuffled(len(pixels["train"]), recipe.seed, 0)[:_BATCH_NORM_IMAGES]
         batches = Batches(pixels["train"], recipe.optimiser.batch_size, chosen)
-        load_model_file(learner.network, sources[0], (batch.images.float() / 255 for batch in batches))
+        load_model_files(learner.network, files, (batch.images.float() / 255 for batch in batches))
     elif sources:
         load_weights(learner.network, *sources)
     learner.remember()

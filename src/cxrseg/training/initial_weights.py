@@ -1,4 +1,4 @@
-"""Loading the weights of a model file into a network, so that training can continue from them.
+"""Loading the weights of model files into a network, so that training can continue from them.
 
 The exporter folds batch norms into the convolutions before them. Here each batch norm gets the statistics of the given
 images, and the scale and shift with which it does not change its input: the network computes the same as the file, and
@@ -7,7 +7,7 @@ trains like one that was never exported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,29 @@ from torch import Tensor, nn
 
 from cxrseg.errors import TrainingError
 
-__all__ = ["load_model_file"]
+__all__ = ["load_model_files"]
 
 
-def load_model_file(network: nn.Module, path: Path, images: Iterable[Tensor]) -> list[str]:
-    """Load the weights of a model file into a network.
+def load_model_files(network: nn.Module, paths: Sequence[Path], images: Iterable[Tensor]) -> list[str]:
+    """Load the weights of a model file, or the mean of several, into a network.
+
+    The mean is taken of what the files compute with, in which no statistics of batch norms are left that would not fit
+    it. Between weights and what they became in a short training on other images lie weights that often are better than
+    both (Wortsman et al. 2022, arXiv:2109.01903).
 
     Args:
         network: as `build_network` returns it. Layers whose shapes differ, such as the last one where the targets
             differ, are not changed.
-        path: a model file (.onnx) of the same architecture.
+        paths: model files (.onnx) of the same architecture; one that is named twice counts twice.
         images: batches of (N, 1, H, W) float32 in [0, 1] for the statistics of the batch norms.
 
     Returns:
         Names of the convolutions and linear layers that were not changed.
 
     Raises:
-        TrainingError: the file is of another architecture.
+        TrainingError: a file is of another architecture.
     """
-    stored = _stored(path)
+    stored = _mean([_stored(path) for path in paths], paths)
     convolutions = {
         name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
     }
@@ -51,8 +55,8 @@ def load_model_file(network: nn.Module, path: Path, images: Iterable[Tensor]) ->
             module.bias.data.copy_(bias)
     if len(kept) > len(convolutions) // 2:
         raise TrainingError(
-            f"{path} is a model file of another architecture ({len(kept)} of {len(convolutions)} layers differ, such "
-            f"as {kept[0]}); start from a run folder, or use the recipe of the model file"
+            f"{paths[0]} is a model file of another architecture ({len(kept)} of {len(convolutions)} layers differ, "
+            f"such as {kept[0]}); start from a run folder, or use the recipe of the model file"
         )
     _set_norms(network, convolutions, stored, images)
     return kept
@@ -70,6 +74,21 @@ def _stored(path: Path) -> dict[str, Tensor]:
         entry.name.removesuffix(".float16"): torch.from_numpy(onnx.numpy_helper.to_array(entry).astype(np.float32))
         for entry in model.graph.initializer
     }
+
+
+def _mean(found: Sequence[dict[str, Tensor]], paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of each tensor of the network over several files, which must be of one architecture."""
+    first = found[0]
+    for one, path in zip(found, paths, strict=True):
+        weights = [name for name in first if name.startswith("network.") and name.endswith("weight")]
+        other = [name for name in weights if name not in one or one[name].shape != first[name].shape]
+        if other:
+            raise TrainingError(
+                f"{path} is a model file of another architecture than {paths[0]} ({len(other)} of {len(weights)} "
+                f"weights differ, such as {other[0]}), so they have no mean; name files of one architecture"
+            )
+    names = [name for name in first if name.startswith("network.")]
+    return {name: torch.stack([one[name] for one in found]).mean(0) for name in names}
 
 
 @torch.no_grad()
