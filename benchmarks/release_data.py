@@ -1,11 +1,12 @@
-"""Write the CSV of the films that the shipped weights learn from.
+"""Write the CSV of the films that the shipped weights learn from, and those of the radiologists' films alone.
 
     python benchmarks/release_data.py shared -o films.csv
 
 The folder holds covid-qu-ex, other-hospitals and second-reader, each with the `index.csv` that docs/evaluating.md
 describes. Taken are: Train and Val of COVID-QU-Ex; healthy films of Montgomery with their lung masks, and half of
 Shenzhen's without (the terms of Shenzhen's lung masks do not allow free weights), three times each; and the Train part
-of second-reader, whose masks by radiologists are of the target 'opacity', eight times each.
+of second-reader, whose masks by radiologists are of the target 'opacity', eight times each. Beside it, readers-0.csv to
+readers-4.csv hold the Train part of second-reader alone, once each; in each, another fifth, drawn at random, is val.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from cxrseg.io.raster import read_size
 from cxrseg.io.write import write_csv, write_mask
 
 COLUMNS = ("image", "infection", "opacity", "lungs", "split", "category", "name")
-HEALTHY_TIMES, SECOND_READER_TIMES = 3, 8
+HEALTHY_TIMES, SECOND_READER_TIMES, FIFTHS = 3, 8, 5
 
 
 def covid_qu_ex(folder: Path) -> Iterator[dict[str, object]]:
@@ -56,9 +58,15 @@ def second_reader(folder: Path) -> Iterator[dict[str, object]]:
             continue
         image = next((folder / "images").glob(f"{row['name']}.*"))
         mask = folder / "infection masks" / f"{image.stem}.png"
-        for time in range(SECOND_READER_TIMES):
-            name = f"second-reader/{image.stem}-{time}"
-            yield {"image": image, "opacity": mask, "category": "COVID-19", "name": name}
+        yield {"image": image, "opacity": mask, "category": "COVID-19", "name": f"second-reader/{image.stem}"}
+
+
+def fifths(rows: list[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
+    """Five tables of the same films, each with another fifth as val."""
+    shuffled = list(rows)
+    random.Random(0).shuffle(shuffled)
+    for fifth in range(FIFTHS):
+        yield [{**row, "split": "val" if at % FIFTHS == fifth else "train"} for at, row in enumerate(shuffled)]
 
 
 def index(folder: Path) -> list[dict[str, str]]:
@@ -82,8 +90,11 @@ def main() -> None:
     rows = list(covid_qu_ex(folder / "covid-qu-ex"))
     for hospital in ("montgomery", "shenzhen"):
         rows += healthy(folder / "other-hospitals" / hospital, blank)
-    rows += second_reader(folder / "second-reader")
+    drawn = list(second_reader(folder / "second-reader"))
+    rows += [{**row, "name": f"{row['name']}-{time}"} for row in drawn for time in range(SECOND_READER_TIMES)]
     write_csv(arguments.out, COLUMNS, [{"split": "train", **row} for row in rows])
+    for fifth, part in enumerate(fifths(drawn)):
+        write_csv(arguments.out.parent / f"readers-{fifth}.csv", COLUMNS, part)
     print(f"{arguments.out}: {len(rows)} films")
 
 
