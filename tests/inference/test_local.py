@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,12 +123,27 @@ def test_ctrl_c_keeps_what_is_done_and_can_be_resumed(images: Path, options: Opt
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to all processes
     errors = process.communicate()[1]
     assert process.returncode == 130, errors
-    assert errors == b""
+    assert errors == b"", errors.decode()
     table = (out / "statistics.csv").read_text().splitlines()
     assert 1 < len(table) < FILES + 1
     assert json.loads((out / "manifest.json").read_text())["ended"] == "interrupted"
     again = predict_files(images, out, options, resume=True)
     assert again.resumed >= len(table) - 2 and again.counts["ok"] == FILES - 1
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")
+def test_ctrl_c_ends_no_process_that_is_still_starting(images: Path, options: Options, tmp_path: Path) -> None:
+    process = program(images, tmp_path / "out", options)
+    seen: dict[int, bool] = {}
+    while process.poll() is None:
+        with suppress(OSError):  # one has ended
+            for child in children(process.pid):
+                status = dict(line.split(":", 1) for line in Path(f"/proc/{child}/status").read_text().splitlines())
+                spared = int(status["SigIgn"], 16) | int(status["SigBlk"], 16)
+                seen[child] = seen.get(child, True) and bool(spared >> (signal.SIGINT - 1) & 1)
+        time.sleep(0.01)
+    assert process.communicate()[1] == b"" and process.returncode == 0
+    assert len(seen) == 2 and all(seen.values()), seen
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are found in /proc")

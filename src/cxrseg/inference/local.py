@@ -11,7 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from logging.handlers import QueueHandler, QueueListener
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +77,7 @@ def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options:
 def _on_processes(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
     groups = [todo[start : start + _GROUP] for start in range(0, len(todo), _GROUP)]
     workers = min(len(groups), processors())
-    context = get_context("spawn")
+    context = _Context()
     records = context.Queue()
     listener = QueueListener(records, _Relay())
     about = out, options, settings_of(segmenter, options), context.Lock(), records, logging.getLogger(_LOGGER).level
@@ -84,9 +85,6 @@ def _on_processes(todo: Sequence[Input], out: Path, segmenter: Segmenter, option
         listener.start()
         stack.callback(listener.stop)
         try:
-            # Ctrl-C ends the run in this process alone.
-            with handled(signal.SIGINT, signal.SIG_IGN):
-                pool.submit(int)  # starts all processes
             for group in _each(pool, _predict, groups, workers):
                 yield from group
         except BrokenProcessPool as error:
@@ -120,6 +118,20 @@ def _each(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class _Process(SpawnProcess):
+    """One that Ctrl-C does not end, not even while it starts: it ends the run in the process that started it alone."""
+
+    def start(self) -> None:
+        with handled(signal.SIGINT, signal.SIG_IGN):
+            super().start()
+
+
+class _Context(SpawnContext):
+    """A pool starts each of its processes when it has work for it."""
+
+    Process = _Process
 
 
 class _Relay(logging.Handler):
