@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from cxrseg.inference.files import JOURNAL, Options, predict_files
 from cxrseg.inference.input_files import find_inputs
 from cxrseg.inference.journal import Journal
 from cxrseg.io.masks import read_mask
+from cxrseg.io.signals import handled
 from made_batches import draw, everything
 
 COLUMNS = (
@@ -97,6 +99,39 @@ def test_the_search_is_natural_and_passes_over_what_is_hidden_and_its_own(tmp_pa
         find_inputs(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(ImageError, match="found none"):
         find_inputs(tmp_path / "missing", tmp_path / "out")
+
+
+def test_every_mask_of_an_interrupted_run_has_its_row(options: Options, tmp_path: Path) -> None:
+    films, out = 40, tmp_path / "out"
+    for number in range(films):
+        draw(tmp_path / "in" / f"{number}.png")
+
+    def interrupt(_: object, finished: int, __: int) -> None:  # while a row is kept
+        if finished == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with handled(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        predict_files(tmp_path / "in", out, options, on_row=interrupt)
+    found = rows_of(out)
+    assert 3 < len(found) < films
+    assert {path.name for path in out.glob("*_infection.png")} == {
+        f"{name.removesuffix('.png')}_infection.png" for name in found
+    }
+
+
+def test_a_second_interrupt_does_not_wait(options: Options, tmp_path: Path) -> None:
+    for number in range(40):
+        draw(tmp_path / "in" / f"{number}.png")
+    seen: list[int] = []
+
+    def interrupt(_: object, finished: int, __: int) -> None:
+        seen.append(finished)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with handled(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        predict_files(tmp_path / "in", tmp_path / "out", options, on_row=interrupt)
+    assert seen == [1]
 
 
 def test_names_that_are_no_text_are_written_as_text(options: Options, tmp_path: Path) -> None:
@@ -265,7 +300,7 @@ def test_few_files_are_on_their_way_at_any_time(options: Options, tmp_path: Path
             yield number
 
     with ThreadPoolExecutor(2) as pool:
-        results = local._each(pool, lambda number: number, items(), 2)
+        results = local._each(pool, lambda number: number, items(), 2, Event())
         taken = [next(results)]
         assert len(given) <= 5
         taken += list(results)

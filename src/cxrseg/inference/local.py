@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from itertools import islice
 from logging.handlers import QueueHandler, QueueListener
 from multiprocessing import connection, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -23,7 +24,7 @@ from cxrseg.inference.pixel_budget import OneLargeFilm, PixelBudget
 from cxrseg.inference.segmenter import Segmenter
 from cxrseg.inference.work import Done, Work, Worker, predict_one, processors
 from cxrseg.io.quiet import quiet
-from cxrseg.io.signals import handled
+from cxrseg.io.signals import handled, postponed
 
 __all__ = ["on_processes", "on_threads"]
 
@@ -34,6 +35,10 @@ _GROUP = 8
 """Files that a process takes at a time."""
 
 _LOGGER = "cxrseg"
+
+_INTERRUPTING = signal.SIGINT, signal.SIGTERM
+_PAUSE = 0.2
+"""Seconds after which the first of these is noticed."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -70,8 +75,9 @@ def _on_threads(todo: Sequence[Input], out: Path, segmenter: Segmenter, options:
         return
     workers = min(len(todo), processors() + 1)
     budget = PixelBudget(workers)
-    with quiet(), ThreadPoolExecutor(workers) as pool:  # quiet once, instead of for each file
-        yield from _each(pool, lambda item: predict_one(item, out, segmenter, options, budget), todo, workers)
+    # Quiet once, instead of for each file.
+    with quiet(), postponed(*_INTERRUPTING) as stop, ThreadPoolExecutor(workers) as pool:
+        yield from _each(pool, lambda item: predict_one(item, out, segmenter, options, budget), todo, workers, stop)
 
 
 def _on_processes(todo: Sequence[Input], out: Path, segmenter: Segmenter, options: Options) -> Iterator[Done]:
@@ -81,11 +87,15 @@ def _on_processes(todo: Sequence[Input], out: Path, segmenter: Segmenter, option
     records = context.Queue()
     listener = QueueListener(records, _Relay())
     about = out, options, settings_of(segmenter, options), context.Lock(), records, logging.getLogger(_LOGGER).level
-    with ExitStack() as stack, ProcessPoolExecutor(workers, context, _start, about) as pool:
+    with (
+        postponed(*_INTERRUPTING) as stop,
+        ExitStack() as stack,
+        ProcessPoolExecutor(workers, context, _start, about) as pool,
+    ):
         listener.start()
         stack.callback(listener.stop)
         try:
-            for group in _each(pool, _predict, groups, workers):
+            for group in _each(pool, _predict, groups, workers, stop):
                 yield from group
         except BrokenProcessPool as error:
             raise CxrsegError(
@@ -96,26 +106,23 @@ def _on_processes(todo: Sequence[Input], out: Path, segmenter: Segmenter, option
 
 
 def _each(
-    pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int
+    pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int, stop: threading.Event
 ) -> Iterator[_Result]:
     """Results in the order in which they finish; at most two items for each worker are in progress at any time.
 
-    After Ctrl-C the items in progress are finished, and their results come before the KeyboardInterrupt.
+    When `stop` is set, the items in progress are finished, and their results are the last.
     """
     waiting: set[Future[_Result]] = set()
+    rest = iter(items)
     try:
-        for item in items:
-            if len(waiting) >= 2 * workers:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-            waiting.add(pool.submit(function, item))
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        while not stop.is_set():
+            waiting |= {pool.submit(function, item) for item in islice(rest, 2 * workers - len(waiting))}
+            if not waiting:
+                return
+            done, waiting = wait(waiting, _PAUSE, FIRST_COMPLETED)
             yield from (future.result() for future in done)
-    except KeyboardInterrupt:
         pool.shutdown(cancel_futures=True)
         yield from (future.result() for future in waiting if not future.cancelled() and future.exception() is None)
-        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
