@@ -130,7 +130,10 @@ def test_a_second_interrupt_does_not_wait(options: Options, tmp_path: Path) -> N
         signal.raise_signal(signal.SIGINT)
 
     with handled(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
-        predict_files(tmp_path / "in", tmp_path / "out", options, on_row=interrupt)
+        try:
+            predict_files(tmp_path / "in", tmp_path / "out", options, on_row=interrupt)
+        finally:
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert seen == [1]
 
 
@@ -177,7 +180,7 @@ def test_failures_are_rows_and_leave_no_masks(
 
 
 def test_a_killed_run_goes_on_to_the_same_end(options: Options, tmp_path: Path) -> None:
-    count = 40
+    count = 80
     for number in range(count):
         draw(tmp_path / "in" / f"{number % 3}" / f"x{number}.png", infected=number % 2 == 0, shape=(900, 800 + number))
     (tmp_path / "in" / "bad.png").write_bytes(b"no image")

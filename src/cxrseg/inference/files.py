@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -140,6 +140,9 @@ def _collect(
                 on_row(row, count, total)
     except KeyboardInterrupt as error:
         return error
+    finally:
+        if isinstance(finished, Generator):
+            finished.close()  # in this thread, the only one that can restore the handlers of signals
     return None
 
 
