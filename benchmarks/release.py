@@ -41,7 +41,7 @@ OF = (
 )
 FILMS = "COVID-QU-Ex, other-hospitals (healthy), second-reader (Train)"
 OPACITY_THRESHOLD, NORMAL_THRESHOLD = 0.62, 0.15
-"""Chosen with benchmarks/opacity_limits.py on second-reader, nih-rsna and Val; see docs/results.md."""
+"""Chosen with benchmarks/opacity_limits.py on second-reader, nih-rsna, brixia and Val; see docs/results.md."""
 
 
 def figures(model: Path, val: Dataset) -> dict[str, Any]:

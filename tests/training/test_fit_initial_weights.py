@@ -11,7 +11,9 @@ import torch
 
 from cxrseg.data.sample import Dataset
 from cxrseg.errors import TrainingError
+from cxrseg.training.export import export_model
 from cxrseg.training.fit import Run, train
+from cxrseg.training.networks import build_network
 from cxrseg.training.recipe import Recipe
 from made_runs import checkpoint
 
@@ -52,13 +54,16 @@ def test_beside_a_model_file_a_run_folder_counts_with_its_own(
 ) -> None:
     still = tiny_recipe(optimiser={"epochs": 1, "learning_rate": 1e-12, "name": "sgd"})
     folder, model = tiny_run.folder.root, tiny_run.folder.model
-    found, expected = (
+    other = tmp_path / "other.onnx"
+    export_model(other, build_network(still.network, still.data.targets), still, dataset, {})
+    found, expected, alone = (
         checkpoint(train(still, dataset, tmp_path / str(number), init_from=sources, device="cpu").folder.last)
-        for number, sources in enumerate(([folder, model], [model]))
+        for number, sources in enumerate(([folder, other], [model, other], [other]))
     )
     for key, value in expected["state_dict"].items():
         if key.endswith("conv.weight"):
             torch.testing.assert_close(found["state_dict"][key], value, rtol=0, atol=1e-6)
+            assert (alone["state_dict"][key] - value).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("settings", [{"features": 8}, {"name": "residual-unet"}])

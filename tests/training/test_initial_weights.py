@@ -53,6 +53,17 @@ def test_the_network_computes_what_the_file_does_and_trains_alike(tmp_path: Path
     assert (in_training - expected.maps).abs().mean() < 0.2 * expected.maps.abs().mean()
 
 
+def test_transposed_convolutions_are_loaded_too(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    recipe = tiny_recipe()
+    trained, other = network_of(recipe, 1), network_of(recipe, 2)
+    assert any(isinstance(module, torch.nn.ConvTranspose2d) for module in trained.modules())
+    export_model(tmp_path / "model.onnx", trained, recipe, Dataset(tmp_path, "made", ()), {})
+    images = torch.rand(4, 1, *recipe.data.size)
+    with torch.no_grad():
+        assert load_model_files(other, [tmp_path / "model.onnx"], [images]) == []
+        torch.testing.assert_close(other(images).maps, trained(images).maps, atol=1e-3, rtol=1e-3)
+
+
 def test_another_architecture_is_refused(tmp_path: Path, recipe: Recipe, tiny_recipe: Callable[..., Recipe]) -> None:
     export_model(tmp_path / "model.onnx", network_of(recipe, 1), recipe, Dataset(tmp_path, "made", ()), {})
     plain = tiny_recipe()

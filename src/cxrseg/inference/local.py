@@ -38,7 +38,7 @@ _LOGGER = "cxrseg"
 
 _INTERRUPTING = signal.SIGINT, signal.SIGTERM
 _PAUSE = 0.2
-"""Seconds after which the first of these is noticed."""
+"""Seconds after which such a signal is noticed at the latest."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

@@ -41,7 +41,9 @@ def load_model_files(network: nn.Module, paths: Sequence[Path], images: Iterable
     """
     stored = _mean([_stored(path) for path in paths], paths)
     convolutions = {
-        name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
     }
     kept = []
     for name, module in convolutions.items():
@@ -109,7 +111,10 @@ def _set_norms(
 
     def measure(norm: nn.BatchNorm2d, given: tuple[Tensor, ...]) -> None:
         value = given[0]
-        shift = stored.get(f"network.{made_by.get(id(value))}.weight_bias")
+        layer = made_by.get(id(value))
+        shift = stored.get(f"network.{layer}.weight_bias")
+        if shift is None and f"network.{layer}.bias" in stored:  # folded into the bias that the layer has
+            shift = torch.zeros(value.shape[1])
         if shift is None:  # the norm was not folded into a layer of the file
             return
         if norm not in sums:
